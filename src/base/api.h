@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Requests and results of the API as values: one struct per shape of `params`, and per result that
+ * is not a row of base/model.h. Shared by service (which acts on them) and proto (which binds them
+ * to JSON). The tables in proto/methods.c bind their members to JSON names; nothing else knows
+ * both. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/model.h"
+
+struct network_create_params {
+    char name[NAME_MAX_LENGTH + 1];
+    struct cidr subnet;
+    struct ip gateway;
+    struct cidr ip_range;
+    bool ipv6;
+    struct cidr subnet6;
+    struct ip gateway6;
+    bool internal;
+    bool isolated;
+    bool host_access;
+    uint32_t mtu; /* 0: follow the host */
+    char bridge[IFNAMSIZ];
+    bool dns; /* default true */
+    struct ips dns_servers;
+    struct labels labels;
+    bool ignore;
+};
+
+struct name_params {
+    char name[NAME_MAX_LENGTH + 1];
+};
+
+struct network_remove_params {
+    char name[NAME_MAX_LENGTH + 1];
+    bool force;
+};
+
+struct attach_network {
+    char name[NAME_MAX_LENGTH + 1];
+    struct ip ip;
+    struct ip ip6;
+    struct mac mac;
+    struct strings aliases;
+};
+
+struct attach_tap {
+    bool given;
+    char name[IFNAMSIZ];
+    int64_t owner; /* -1: none */
+    int64_t group;
+    bool multi_queue;
+    bool vnet_hdr;
+    bool fd;
+};
+
+struct guest_attach_params {
+    char name[NAME_MAX_LENGTH + 1];
+    struct attach_network *networks;
+    size_t n_networks;
+    bool has_kind;
+    enum guest_kind kind;
+    char *netns; /* path; NULL when absent */
+    uint32_t pid;
+    bool netns_fd;
+    struct attach_tap tap;
+    bool has_mode;
+    enum guest_mode mode;
+    struct strings
+        ports; /* PORT text: each is parsed by the service, which knows the field's index */
+    struct policy policy;
+    struct strings hosts;
+    struct ips dns;
+    struct strings dns_search;
+    struct labels labels;
+    bool ephemeral;
+};
+
+struct guest_detach_params {
+    char name[NAME_MAX_LENGTH + 1];
+    char network[NAME_MAX_LENGTH + 1];
+};
+
+struct port_params {
+    char guest[NAME_MAX_LENGTH + 1];
+    struct strings ports;
+};
+
+struct guest_params {
+    char guest[NAME_MAX_LENGTH + 1]; /* "" where it is optional and absent */
+};
+
+struct policy_set_params {
+    char guest[NAME_MAX_LENGTH + 1];
+    bool has_mode;
+    enum guest_mode mode;
+    struct policy policy;
+};
+
+struct localhost_params {
+    char guest[NAME_MAX_LENGTH + 1];
+    bool enabled;
+};
+
+struct dns_params {
+    char network[NAME_MAX_LENGTH + 1];
+    char name[254];
+    struct ip ip;
+};
+
+struct empty_params {
+    char unused;
+};
+
+/* Any of them; which one is said by the method. */
+union params {
+    struct network_create_params network_create;
+    struct name_params name;
+    struct network_remove_params network_remove;
+    struct guest_attach_params guest_attach;
+    struct guest_detach_params guest_detach;
+    struct port_params port;
+    struct guest_params guest;
+    struct policy_set_params policy_set;
+    struct localhost_params localhost;
+    struct dns_params dns;
+    struct empty_params empty;
+};
+
+/* --- results --- */
+
+struct policy_result {
+    enum guest_mode mode;
+    struct policy policy;
+};
+
+struct record_result { /* one name that the name service answers */
+    char name[254];
+    char network[NAME_MAX_LENGTH + 1];
+    struct ip ip;
+    char guest[NAME_MAX_LENGTH + 1]; /* "": static */
+};
+
+struct status_result {
+    char version[32];
+    uint64_t uptime_seconds;
+    uint64_t networks;
+    uint64_t guests;
+    uint64_t ports;
+    uint32_t pid;
+    bool table_owned;
+    char domain[254];
+    struct ips upstreams;
+    uint32_t dns_pid;
+    uint32_t relay_pid;
+};
+
+struct check_result { /* one line of `system.doctor` */
+    char name[64];
+    bool ok;
+    char detail[512];
+    char remedy[512]; /* "" when ok */
+};
+
+struct event {
+    int64_t time_ms; /* UTC, ms since the epoch */
+    char type[32];   /* "network.created", … (docs/api.md) */
+    char network[NAME_MAX_LENGTH + 1];
+    char guest[NAME_MAX_LENGTH + 1];
+    char detail[256];
+};

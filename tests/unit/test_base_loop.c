@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/loop.h"
+
+#define GUARD_MS 5000
+
+/* What a test's callbacks share. The guard ends a loop that would never stop. */
+struct fixture {
+    struct loop *loop;
+    struct loop_timer *guard;
+    int pair[2];
+    struct loop_io *io;
+    struct loop_io *other_io;
+    struct loop_timer *timer;
+    struct loop_wake *wake;
+    struct loop_signal *signal;
+    unsigned calls;
+    unsigned events;
+};
+
+static void guard_expired(void *userdata)
+{
+    (void)userdata;
+    fail_msg("the loop was not stopped in time");
+}
+
+static int fixture_start(void **state)
+{
+    static struct fixture fixture;
+    struct error error = ERROR_INIT;
+
+    fixture = (struct fixture){0};
+    if (loop_new(&fixture.loop, &error) < 0 ||
+        socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fixture.pair) < 0)
+        return -1;
+    fixture.guard = loop_timer_new(fixture.loop, guard_expired, NULL);
+    loop_timer_start(fixture.guard, GUARD_MS);
+    *state = &fixture;
+    return 0;
+}
+
+static int fixture_stop(void **state)
+{
+    struct fixture *fixture = *state;
+
+    loop_io_free(fixture->io);
+    loop_io_free(fixture->other_io);
+    loop_timer_free(fixture->timer);
+    loop_timer_free(fixture->guard);
+    loop_wake_free(fixture->wake);
+    loop_signal_free(fixture->signal);
+    loop_free(fixture->loop);
+    close(fixture->pair[0]);
+    close(fixture->pair[1]);
+    return 0;
+}
+
+static void stop_after_io(void *userdata, unsigned events)
+{
+    struct fixture *fixture = userdata;
+
+    fixture->calls++;
+    fixture->events = events;
+    loop_stop(fixture->loop);
+}
+
+static void stop_after_timer(void *userdata)
+{
+    struct fixture *fixture = userdata;
+
+    fixture->calls++;
+    loop_stop(fixture->loop);
+}
+
+static void a_descriptor_reports_what_was_asked(void **state)
+{
+    struct fixture *f = *state;
+
+    assert_int_equal(write(f->pair[1], "x", 1), 1);
+    f->io = loop_io_new(f->loop, f->pair[0], LOOP_READ, stop_after_io, f);
+    loop_run(f->loop);
+    assert_int_equal(f->events, LOOP_READ);
+
+    loop_io_set_events(f->io, LOOP_WRITE);
+    loop_run(f->loop);
+    assert_int_equal(f->events, LOOP_WRITE);
+
+    loop_io_set_events(f->io, LOOP_READ | LOOP_WRITE);
+    loop_run(f->loop);
+    assert_int_equal(f->events, LOOP_READ | LOOP_WRITE);
+    assert_int_equal(f->calls, 3);
+}
+
+static void a_closed_peer_is_readable(void **state)
+{
+    struct fixture *f = *state;
+
+    shutdown(f->pair[1], SHUT_WR);
+    f->io = loop_io_new(f->loop, f->pair[0], LOOP_READ, stop_after_io, f);
+    loop_run(f->loop);
+    assert_int_equal(f->events, LOOP_READ);
+}
+
+static void no_events_pause_a_descriptor(void **state)
+{
+    struct fixture *f = *state;
+
+    assert_int_equal(write(f->pair[1], "x", 1), 1);
+    f->io = loop_io_new(f->loop, f->pair[0], 0, stop_after_io, f);
+    f->timer = loop_timer_new(f->loop, stop_after_timer, f);
+    loop_timer_start(f->timer, 10);
+    loop_run(f->loop);
+    assert_int_equal(f->calls, 1);
+    assert_int_equal(f->events, 0);
+
+    loop_io_set_events(f->io, LOOP_READ);
+    loop_io_set_events(f->io, 0);
+    loop_timer_start(f->timer, 10);
+    loop_run(f->loop);
+    assert_int_equal(f->events, 0);
+
+    loop_io_set_events(f->io, LOOP_READ);
+    loop_run(f->loop);
+    assert_int_equal(f->events, LOOP_READ);
+}
+
+static void free_both_and_stop(void *userdata, unsigned events)
+{
+    struct fixture *f = userdata;
+
+    (void)events;
+    f->calls++;
+    loop_io_free(f->io);
+    loop_io_free(f->other_io);
+    f->io = NULL;
+    f->other_io = NULL;
+    loop_timer_start(f->timer, 0);
+}
+
+/* Both are ready in the same turn; whichever comes first frees both, and the other must not be
+ * called. */
+static void a_callback_may_free_its_own_watcher_and_others(void **state)
+{
+    struct fixture *f = *state;
+
+    f->io = loop_io_new(f->loop, f->pair[0], LOOP_WRITE, free_both_and_stop, f);
+    f->other_io = loop_io_new(f->loop, f->pair[1], LOOP_WRITE, free_both_and_stop, f);
+    f->timer = loop_timer_new(f->loop, stop_after_timer, f);
+    loop_run(f->loop);
+    assert_int_equal(f->calls, 2);
+}
+
+static void free_timer_and_stop(void *userdata)
+{
+    struct fixture *f = userdata;
+
+    loop_timer_free(f->timer);
+    f->timer = NULL;
+    f->calls++;
+    loop_stop(f->loop);
+}
+
+static void a_timer_may_free_itself(void **state)
+{
+    struct fixture *f = *state;
+
+    f->timer = loop_timer_new(f->loop, free_timer_and_stop, f);
+    loop_timer_start(f->timer, 1);
+    loop_run(f->loop);
+    assert_int_equal(f->calls, 1);
+}
+
+static void a_timer_fires_once_and_not_early(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t start_ms = loop_now_ms(f->loop);
+
+    f->timer = loop_timer_new(f->loop, stop_after_timer, f);
+    assert_false(loop_timer_is_active(f->timer));
+    loop_timer_start(f->timer, 30);
+    assert_true(loop_timer_is_active(f->timer));
+    loop_run(f->loop);
+    assert_true(loop_now_ms(f->loop) - start_ms >= 29);
+    assert_false(loop_timer_is_active(f->timer));
+    assert_int_equal(f->calls, 1);
+}
+
+static void a_second_start_moves_a_timer(void **state)
+{
+    struct fixture *f = *state;
+
+    f->timer = loop_timer_new(f->loop, stop_after_timer, f);
+    loop_timer_start(f->timer, GUARD_MS * 10);
+    loop_timer_start(f->timer, 0);
+    loop_run(f->loop);
+    assert_int_equal(f->calls, 1);
+    loop_timer_start(f->timer, 0);
+    loop_timer_stop(f->timer);
+    assert_false(loop_timer_is_active(f->timer));
+}
+
+static void restart_until_five(void *userdata)
+{
+    struct fixture *f = userdata;
+
+    if (++f->calls == 5)
+        loop_stop(f->loop);
+    else
+        loop_timer_start(f->timer, 0);
+}
+
+static void a_timer_may_start_itself_again(void **state)
+{
+    struct fixture *f = *state;
+
+    f->timer = loop_timer_new(f->loop, restart_until_five, f);
+    loop_timer_start(f->timer, 0);
+    loop_run(f->loop);
+    assert_int_equal(f->calls, 5);
+}
+
+static void stop_after_signal(void *userdata, int signal_number)
+{
+    struct fixture *f = userdata;
+
+    f->events = (unsigned)signal_number;
+    loop_stop(f->loop);
+}
+
+static void a_signal_is_delivered_in_the_loop(void **state)
+{
+    struct fixture *f = *state;
+
+    f->signal = loop_signal_new(f->loop, SIGUSR1, stop_after_signal, f);
+    raise(SIGUSR1);
+    loop_run(f->loop);
+    assert_int_equal(f->events, SIGUSR1);
+}
+
+static void *send_wakes(void *userdata)
+{
+    struct fixture *f = userdata;
+
+    for (int i = 0; i < 1000; i++)
+        loop_wake_send(f->wake);
+    return NULL;
+}
+
+static void count_wake(void *userdata)
+{
+    struct fixture *f = userdata;
+
+    f->calls++;
+    loop_stop(f->loop);
+}
+
+static void another_thread_wakes_the_loop(void **state)
+{
+    struct fixture *f = *state;
+    pthread_t thread;
+
+    f->wake = loop_wake_new(f->loop, count_wake, f);
+    assert_int_equal(pthread_create(&thread, NULL, send_wakes, f), 0);
+    loop_run(f->loop);
+    pthread_join(thread, NULL);
+    assert_true(f->calls >= 1);
+}
+
+static void freeing_nothing_is_allowed(void **state)
+{
+    (void)state;
+    loop_free(NULL);
+    loop_io_free(NULL);
+    loop_timer_free(NULL);
+    loop_signal_free(NULL);
+    loop_wake_free(NULL);
+}
+
+#define TEST(function) cmocka_unit_test_setup_teardown(function, fixture_start, fixture_stop)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(a_descriptor_reports_what_was_asked),
+        TEST(a_closed_peer_is_readable),
+        TEST(no_events_pause_a_descriptor),
+        TEST(a_callback_may_free_its_own_watcher_and_others),
+        TEST(a_timer_may_free_itself),
+        TEST(a_timer_fires_once_and_not_early),
+        TEST(a_second_start_moves_a_timer),
+        TEST(a_timer_may_start_itself_again),
+        TEST(a_signal_is_delivered_in_the_loop),
+        TEST(another_thread_wakes_the_loop),
+        cmocka_unit_test(freeing_nothing_is_allowed),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
