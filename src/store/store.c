@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Durability: in WAL mode with synchronous=FULL a commit appends the changed pages to the log and
+ * syncs that one file; the database file itself is written at a checkpoint. Checkpoints are the
+ * expensive part, so SQLite's automatic one is only a back-stop, and the daemon makes them when it
+ * is idle. */
+#include "store/query.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#define DATABASE_NAME "moat.db"
+
+/* Another program, such as an administrator's sqlite3, may hold the write lock for a moment. */
+#define BUSY_TIMEOUT_MS 1000
+
+/* page_size: a change touches some fifteen pages and the log takes whole ones, so small pages halve
+ * the time of a commit; it counts for a new file only. wal_autocheckpoint: at 8 MiB of log.
+ * cache_size: 16 MiB, more than the state of 10,000 guests. */
+static const char setup[] = "PRAGMA page_size = 512;"
+                            "PRAGMA journal_mode = WAL;"
+                            "PRAGMA synchronous = FULL;"
+                            "PRAGMA foreign_keys = ON;"
+                            "PRAGMA trusted_schema = OFF;"
+                            "PRAGMA temp_store = MEMORY;"
+                            "PRAGMA cache_size = -16384;"
+                            "PRAGMA wal_autocheckpoint = 16384;"
+                            "PRAGMA journal_size_limit = 16777216;";
+
+/* errno for the result codes that are worth telling apart. */
+static int errno_of_result(int result)
+{
+    switch (result & 0xff) {
+    case SQLITE_NOMEM:
+        return ENOMEM;
+    case SQLITE_FULL:
+        return ENOSPC;
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED:
+        return EBUSY;
+    case SQLITE_READONLY:
+        return EROFS;
+    case SQLITE_PERM:
+    case SQLITE_AUTH:
+        return EACCES;
+    case SQLITE_CORRUPT:
+    case SQLITE_NOTADB:
+        return EBADMSG;
+    default:
+        return EIO;
+    }
+}
+
+int store_error(struct store *store, struct error *error)
+{
+    int errnum = sqlite3_system_errno(store->db);
+    int result = sqlite3_extended_errcode(store->db);
+
+    if (errnum == 0 || ((result & 0xff) != SQLITE_IOERR && (result & 0xff) != SQLITE_CANTOPEN))
+        errnum = errno_of_result(result);
+    return error_set(error, errnum, "the state database: %s", sqlite3_errmsg(store->db));
+}
+
+/* SQLite would make the file readable by all, and its companions take the file's mode. */
+static int database_create(const char *path, struct error *error)
+{
+    _cleanup_close_ int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY, 0600);
+    struct stat status;
+
+    if (fd < 0 || fstat(fd, &status) < 0)
+        return error_set(error, errno, "cannot open the state database %s", path);
+    if (!S_ISREG(status.st_mode))
+        return error_set(error, EINVAL, "the state database %s is not a regular file", path);
+    if ((status.st_mode & 07777) != 0600 && fchmod(fd, 0600) < 0)
+        return error_set(error, errno, "cannot make the state database %s private", path);
+    return 0;
+}
+
+static int database_open(struct store *store, const char *path, struct error *error)
+{
+    int r = database_create(path, error);
+
+    if (r < 0)
+        return r;
+    if (sqlite3_open_v2(path, &store->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL) !=
+        SQLITE_OK)
+        return store->db ? store_error(store, error) : error_set(error, ENOMEM, "SQLite");
+    sqlite3_extended_result_codes(store->db, 1);
+    sqlite3_busy_timeout(store->db, BUSY_TIMEOUT_MS);
+    sqlite3_db_config(store->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
+    if (sqlite3_exec(store->db, setup, NULL, NULL, NULL) != SQLITE_OK)
+        return store_error(store, error);
+    return store_schema_migrate(store, error);
+}
+
+DEFINE_CLEANUP(struct store, store_close)
+
+int store_open(const char *state_dir, struct store **ret_store, struct error *error)
+{
+    _cleanup_(store_closep) struct store *store = calloc(1, sizeof(*store));
+    _cleanup_free_ char *path = NULL;
+    int r;
+
+    if (!store || asprintf(&path, "%s/" DATABASE_NAME, state_dir) < 0)
+        return error_set(error, ENOMEM, "cannot open the state database in %s", state_dir);
+    r = database_open(store, path, error);
+    if (r < 0) {
+        error_add_context(error, "%s", path);
+        return r;
+    }
+    *ret_store = TAKE_PTR(store);
+    return 0;
+}
+
+void store_close(struct store *store)
+{
+    if (!store)
+        return;
+    for (size_t i = 0; i < STATEMENT_SLOTS; i++)
+        sqlite3_finalize(store->statements[i].handle);
+    sqlite3_close(store->db);
+    free(store);
+}
+
+uint64_t store_steps(struct store *store)
+{
+    uint64_t steps = 0;
+
+    for (size_t i = 0; i < STATEMENT_SLOTS; i++)
+        if (store->statements[i].handle)
+            steps += (uint64_t)sqlite3_stmt_status(store->statements[i].handle,
+                                                   SQLITE_STMTSTATUS_VM_STEP, 0);
+    return steps;
+}
+
+int store_require_transaction(struct store *store, struct error *error)
+{
+    if (sqlite3_get_autocommit(store->db))
+        return error_set(error, EPROTO, "a change of the state database outside a transaction");
+    return 0;
+}
+
+int store_begin(struct store *store, struct error *error)
+{
+    _cleanup_query_ struct query query = query_begin(store, "BEGIN IMMEDIATE");
+
+    return query_run(&query, error);
+}
+
+int store_commit(struct store *store, struct error *error)
+{
+    _cleanup_query_ struct query query = query_begin(store, "COMMIT");
+
+    return query_run(&query, error);
+}
+
+void store_rollback(struct store *store)
+{
+    struct error ignored = ERROR_INIT;
+
+    if (sqlite3_get_autocommit(store->db))
+        return;
+    /* It can only fail where SQLite has rolled back by itself, on an I/O error. */
+    _cleanup_query_ struct query query = query_begin(store, "ROLLBACK");
+    query_run(&query, &ignored);
+}
+
+int store_tally(struct store *store, const char *table, uint64_t *ret_count, struct error *error)
+{
+    _cleanup_query_ struct query query =
+        query_begin(store, "SELECT count FROM tally WHERE what = ?");
+    bool row;
+
+    query_bind_text(&query, table);
+    int r = query_next(&query, &row, error);
+    if (r == 0)
+        *ret_count = row ? (uint64_t)query_int(&query) : 0;
+    return r;
+}
+
+void store_checkpoint(struct store *store)
+{
+    /* What it could not copy now stays in the log, which is just as durable, and is copied next
+     * time. */
+    sqlite3_wal_checkpoint_v2(store->db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+}
