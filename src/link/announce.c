@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* When a port moves between bridged and routed, what stands in ARP caches is wrong: the guest's
+ * peers knew its own MAC and must now use the host's, the guest knew its peers' and finds only the
+ * host behind its link; or the other way round. A gratuitous ARP request (sender and target are the
+ * same address) makes every IP stack overwrite an entry that it has, and add none. */
+#include <errno.h>
+#include <linux/if_packet.h>
+#include <net/ethernet.h>
+#include <netinet/if_ether.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "handle.h"
+
+static const uint8_t broadcast[ETH_ALEN] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
+
+struct announcement {
+    struct ether_header ethernet;
+    struct ether_arp arp;
+} __attribute__((packed));
+
+/* Kept open: closing a packet socket waits for an RCU grace period. */
+static int announce_open(struct link *link, struct error *error)
+{
+    if (link->packet_fd < 0)
+        link->packet_fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
+    if (link->packet_fd < 0)
+        return error_set(error, errno, "cannot open a packet socket");
+    return 0;
+}
+
+/* "ip is at mac", to everyone behind a link. What is lost is repaired by ARP's own ageing. */
+static void announce(const struct link *link, uint32_t index, const struct ip *ip,
+                     const struct mac *mac)
+{
+    struct announcement frame = {.ethernet.ether_type = htons(ETHERTYPE_ARP),
+                                 .arp.ea_hdr = {.ar_hrd = htons(ARPHRD_ETHER),
+                                                .ar_pro = htons(ETHERTYPE_IP),
+                                                .ar_hln = ETH_ALEN,
+                                                .ar_pln = 4,
+                                                .ar_op = htons(ARPOP_REQUEST)}};
+    struct sockaddr_ll link_address = {.sll_family = AF_PACKET,
+                                       .sll_protocol = htons(ETH_P_ARP),
+                                       .sll_ifindex = (int)index,
+                                       .sll_halen = ETH_ALEN};
+
+    memcpy(frame.ethernet.ether_dhost, broadcast, ETH_ALEN);
+    memcpy(frame.ethernet.ether_shost, mac->bytes, ETH_ALEN);
+    memcpy(frame.arp.arp_sha, mac->bytes, ETH_ALEN);
+    memcpy(frame.arp.arp_spa, ip->bytes, 4);
+    memcpy(frame.arp.arp_tpa, ip->bytes, 4);
+    memcpy(link_address.sll_addr, broadcast, ETH_ALEN);
+    (void)sendto(link->packet_fd, &frame, sizeof(frame), MSG_DONTWAIT,
+                 (struct sockaddr *)&link_address, sizeof(link_address));
+}
+
+struct move {
+    const struct link *link;
+    const struct known *moved;
+    struct mac bridge_mac;
+};
+
+/* To the moved guest: where one of its peers is to be found now. Behind a routed port that is the
+ * host for all of them. */
+static void announce_peer(struct known *peer, void *userdata)
+{
+    const struct move *move = userdata;
+    bool direct = move->moved->kind == KNOWN_BRIDGED && peer->kind == KNOWN_BRIDGED;
+
+    if (peer == move->moved || peer->group != move->moved->group || peer->ip.family != AF_INET)
+        return;
+    announce(move->link, move->moved->index, &peer->ip, direct ? &peer->mac : &move->bridge_mac);
+}
+
+int announce_move(struct link *link, const struct known *moved, uint32_t bridge_index,
+                  const struct mac *bridge_mac, struct error *error)
+{
+    struct move move = {.link = link, .moved = moved, .bridge_mac = *bridge_mac};
+
+    int r = announce_open(link, error);
+    if (r < 0 || moved->ip.family != AF_INET)
+        return r;
+    announce(link, bridge_index, &moved->ip,
+             moved->kind == KNOWN_ROUTED ? bridge_mac : &moved->mac);
+    known_each(&link->known, announce_peer, &move);
+    return 0;
+}

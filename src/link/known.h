@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What links of ours should look like: filled by whoever makes or changes one, read by the watcher
+ * to tell somebody else's change from ours. It is not state to restore from; that is the store's.
+ * Private to link/. */
+#pragma once
+
+#include <net/if.h>
+
+#include "base/address.h"
+#include "base/error.h"
+
+enum known_kind { KNOWN_BRIDGE, KNOWN_BRIDGED, KNOWN_ROUTED };
+
+struct known {
+    enum known_kind kind;
+    uint32_t index;
+    char name[IFNAMSIZ];
+    uint32_t group;
+    uint32_t master; /* index of the bridge; 0 for a bridge and a routed port */
+    uint32_t mtu;
+    struct mac mac; /* of the bridge; of the guest, for a port */
+    struct ip ip;   /* of the guest; absent for a bridge */
+    struct cidr address, address6; /* of the bridge */
+    bool retired; /* we removed it: what is still heard of it is of no interest */
+
+    /* kept by the table */
+    struct known *next_by_index, *next_by_name;
+    unsigned generation;
+};
+
+struct known_table {
+    struct known **by_index, **by_name; /* arrays of n_buckets chains */
+    size_t n_buckets;                   /* a power of two; 0 before the first entry */
+    size_t count;
+};
+
+/* Zero-initialised is empty. */
+void known_deinit(struct known_table *table);
+/* Makes room for one more entry, so that the next known_set can't fail. Returns 0 or -ENOMEM. */
+int known_reserve(struct known_table *table);
+/* Adds a copy, or replaces the entry of that index or of that name. Returns 0 or -ENOMEM. */
+int known_set(struct known_table *table, const struct known *known);
+struct known *known_find(const struct known_table *table, uint32_t index);
+struct known *known_find_name(const struct known_table *table, const char *name);
+/* Fine when there is none. */
+void known_remove(struct known_table *table, uint32_t index);
+void known_remove_name(struct known_table *table, const char *name);
+/* Marks it as retired and takes its name away, so that only its index finds it. */
+void known_retire(struct known_table *table, struct known *known);
+/* Calls fn for every entry; fn may remove that entry. */
+typedef void (*known_fn)(struct known *known, void *userdata);
+void known_each(const struct known_table *table, known_fn fn, void *userdata);

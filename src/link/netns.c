@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Network namespaces by path, process or descriptor. A path comes from a caller and may name
+ * anything: it is opened with O_PATH first, which has no side effects, and for real only once the
+ * file is known to be on nsfs. */
+#include "netns.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <linux/nsfs.h>
+#include <poll.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/pidfd.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "link.h"
+
+/* ------------------------------------------------------------------------------- by descriptor */
+static bool fd_is_netns(int fd)
+{
+    struct statfs status;
+
+    return fstatfs(fd, &status) == 0 && status.f_type == NSFS_MAGIC &&
+           ioctl(fd, NS_GET_NSTYPE) == CLONE_NEWNET;
+}
+
+int netns_check(int fd, struct error *error)
+{
+    if (!fd_is_netns(fd))
+        return error_set_field(error, "netns_fd", "the descriptor is not a network namespace");
+    return 0;
+}
+
+int netns_identify(int fd, uint64_t *ret_dev, uint64_t *ret_ino, struct error *error)
+{
+    struct stat status;
+
+    if (fstat(fd, &status) < 0)
+        return error_set(error, errno, "cannot identify the network namespace");
+    *ret_dev = status.st_dev;
+    *ret_ino = status.st_ino;
+    return 0;
+}
+
+int netns_owner(int fd, uint32_t *ret_uid, struct error *error)
+{
+    _cleanup_close_ int user_fd = ioctl(fd, NS_GET_USERNS);
+    uid_t uid;
+
+    if (user_fd < 0 || ioctl(user_fd, NS_GET_OWNER_UID, &uid) < 0)
+        return error_set(error, errno, "cannot find the owner of the network namespace");
+    *ret_uid = uid;
+    return 0;
+}
+
+/* ------------------------------------------------------------------------------- by path */
+static int path_refused(const char *path, int errnum, struct error *error)
+{
+    if (errnum == ENOENT || errnum == ENOTDIR)
+        return error_set_reason(error, REASON_NOT_FOUND, "there is no %s", path);
+    if (errnum == EACCES || errnum == EPERM)
+        return error_set_reason(error, REASON_PERMISSION_DENIED, "%s may not be opened", path);
+    return error_set(error, errnum, "cannot open %s", path);
+}
+
+int netns_open_path(const char *path, int *ret_fd, struct error *error)
+{
+    _cleanup_close_ int found = open(path, O_PATH | O_CLOEXEC);
+    _cleanup_close_ int fd = -1;
+    struct statfs status;
+    char again[32];
+
+    if (found < 0)
+        return path_refused(path, errno, error);
+    if (fstatfs(found, &status) == 0 && status.f_type == NSFS_MAGIC) {
+        snprintf(again, sizeof(again), "/proc/self/fd/%d", found);
+        fd = open(again, O_RDONLY | O_CLOEXEC);
+        if (fd < 0)
+            return path_refused(path, errno, error);
+    }
+    if (fd < 0 || !fd_is_netns(fd))
+        return error_set_field(error, "netns", "%s is not a network namespace", path);
+    *ret_fd = TAKE_FD(fd);
+    return 0;
+}
+
+/* ------------------------------------------------------------------------------- by process */
+int process_parse_start_time(const char *text, uint64_t *ret_start)
+{
+    const char *rest = strrchr(text, ')'); /* the command may hold anything, ')' too */
+    char *end;
+
+    /* What follows it is field 3; field 22 stands behind 20 spaces. */
+    for (unsigned i = 0; rest && i < 20; i++)
+        rest = strchr(rest + 1, ' ');
+    if (!rest || rest[1] < '0' || rest[1] > '9')
+        return -EINVAL;
+    errno = 0;
+    unsigned long long start = strtoull(rest + 1, &end, 10);
+    if (errno != 0 || *end != ' ')
+        return -EINVAL;
+    *ret_start = start;
+    return 0;
+}
+
+int process_start_time(int32_t pid, uint64_t *ret_start)
+{
+    char path[32], text[2048];
+
+    snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+    _cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -ESRCH;
+    ssize_t length = read(fd, text, sizeof(text) - 1);
+    if (length <= 0)
+        return -ESRCH;
+    text[length] = '\0';
+    return process_parse_start_time(text, ret_start) < 0 ? -ESRCH : 0;
+}
+
+static bool process_ended(int pidfd)
+{
+    struct pollfd process = {.fd = pidfd, .events = POLLIN};
+
+    return poll(&process, 1, 0) != 0;
+}
+
+static int process_refused(int32_t pid, int errnum, struct error *error)
+{
+    if (errnum == EACCES || errnum == EPERM)
+        return error_set_reason(error, REASON_PERMISSION_DENIED,
+                                "the network namespace of process %d may not be opened", pid);
+    if (errnum == ESRCH || errnum == ENOENT || errnum == EINVAL)
+        return error_set_reason(error, REASON_NOT_FOUND, "there is no process %d", pid);
+    return error_set(error, errnum, "cannot open the network namespace of process %d", pid);
+}
+
+/* The process is looked at again after everything was read through its number: if it still runs,
+ * the number was its own all the time. */
+int netns_open_pid(int32_t pid, int *ret_fd, uint64_t *ret_start, struct error *error)
+{
+    _cleanup_close_ int pidfd = pidfd_open(pid, 0);
+    char path[40];
+    uint64_t start;
+
+    if (pidfd < 0)
+        return process_refused(pid, errno, error);
+    snprintf(path, sizeof(path), "/proc/%d/ns/net", pid);
+    _cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return process_refused(pid, errno, error);
+    if (process_start_time(pid, &start) < 0 || process_ended(pidfd))
+        return process_refused(pid, ESRCH, error);
+    *ret_fd = TAKE_FD(fd);
+    *ret_start = start;
+    return 0;
+}

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Deleting a link waits for an RCU grace period, 16 to 40 ms, however many are deleted at once. So
+ * links that are to go are only moved into one group (LINK_GROUP_DYING) by whoever detaches them,
+ * and this thread deletes the group, again and again while something is put there.
+ *
+ * `queued` counts the kicks, `done` how many of them a finished deletion has covered. */
+#include <errno.h>
+#include <linux/if_link.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "handle.h"
+
+struct reaper {
+    struct netlink netlink;
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t work;     /* queued moved, or stop */
+    pthread_cond_t finished; /* done moved */
+    uint64_t queued;
+    uint64_t done;
+    bool stop;
+};
+
+/* A failure is logged; the links stay in their group for the next round. */
+static void reaper_delete_group(struct reaper *reaper)
+{
+    struct netlink_failure failure;
+    struct request request;
+
+    request_init(&request);
+    struct nlmsghdr *message = request_link(&request, RTM_DELLINK, 0, 0, "delete");
+    mnl_attr_put_u32(message, IFLA_GROUP, LINK_GROUP_DYING);
+    request_tolerate(&request, ENODEV);
+    int r = netlink_send(&reaper->netlink, &request, &failure);
+    if (r < 0)
+        log_warning("cannot delete detached links: %s%s%s", strerrordesc_np(-r),
+                    failure.extack[0] ? ": " : "", failure.extack);
+}
+
+static void *reaper_main(void *userdata)
+{
+    struct reaper *reaper = userdata;
+
+    pthread_mutex_lock(&reaper->lock);
+    for (;;) {
+        uint64_t target = reaper->queued;
+
+        if (target == reaper->done) {
+            if (reaper->stop)
+                break;
+            pthread_cond_wait(&reaper->work, &reaper->lock);
+            continue;
+        }
+        pthread_mutex_unlock(&reaper->lock);
+        reaper_delete_group(reaper);
+        pthread_mutex_lock(&reaper->lock);
+        reaper->done = target;
+        pthread_cond_broadcast(&reaper->finished);
+    }
+    pthread_mutex_unlock(&reaper->lock);
+    return NULL;
+}
+
+/* Signals are the main thread's. */
+static int reaper_start(struct reaper *reaper)
+{
+    sigset_t all, before;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int r = pthread_create(&reaper->thread, NULL, reaper_main, reaper);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return -r;
+}
+
+int reaper_new(struct reaper **ret_reaper, struct error *error)
+{
+    _cleanup_free_ struct reaper *reaper = calloc(1, sizeof(*reaper));
+
+    if (!reaper)
+        return error_set(error, ENOMEM, "cannot start the link reaper");
+    int r = netlink_open(&reaper->netlink, error);
+    if (r < 0)
+        return r;
+    pthread_mutex_init(&reaper->lock, NULL);
+    pthread_cond_init(&reaper->work, NULL);
+    pthread_cond_init(&reaper->finished, NULL);
+    r = reaper_start(reaper);
+    if (r < 0) {
+        netlink_close(&reaper->netlink);
+        return error_set(error, r, "cannot start the link reaper");
+    }
+    *ret_reaper = TAKE_PTR(reaper);
+    return 0;
+}
+
+void reaper_free(struct reaper *reaper)
+{
+    if (!reaper)
+        return;
+    pthread_mutex_lock(&reaper->lock);
+    reaper->stop = true;
+    pthread_cond_signal(&reaper->work);
+    pthread_mutex_unlock(&reaper->lock);
+    pthread_join(reaper->thread, NULL);
+    pthread_cond_destroy(&reaper->finished);
+    pthread_cond_destroy(&reaper->work);
+    pthread_mutex_destroy(&reaper->lock);
+    netlink_close(&reaper->netlink);
+    free(reaper);
+}
+
+void reaper_kick(struct reaper *reaper)
+{
+    pthread_mutex_lock(&reaper->lock);
+    reaper->queued++;
+    pthread_cond_signal(&reaper->work);
+    pthread_mutex_unlock(&reaper->lock);
+}
+
+void reaper_wait(struct reaper *reaper)
+{
+    pthread_mutex_lock(&reaper->lock);
+    uint64_t target = reaper->queued;
+    while (reaper->done < target)
+        pthread_cond_wait(&reaper->finished, &reaper->lock);
+    pthread_mutex_unlock(&reaper->lock);
+}

@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* A veth pair is made where it stays: the host's end here, in its bridge and up, the guest's end in
+ * its namespace, by one RTM_NEWLINK. (Moving an end into a namespace waits for an RCU grace period,
+ * 19 ms.) It carries our group from that instant on.
+ *
+ * We choose both indexes, so that the messages that follow need not ask for them; veth honours the
+ * peer's only if the link's own is given too. An index that is taken (EBUSY) is a reason to try the
+ * next one.
+ *
+ * Nothing stands in the same sendmsg behind the RTM_NEWLINK: if that fails, the index may belong to
+ * somebody else's link. The guest's end comes up last, after the host's side is complete. */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/ip.h>
+#include <linux/veth.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/cleanup.h"
+#include "base/fault.h"
+#include "handle.h"
+
+#define INDEX_TRIES 64
+#define LOOPBACK_INDEX 1
+
+struct pair {
+    uint32_t index;      /* of the host's end, in the host's namespace */
+    uint32_t peer_index; /* of the guest's end, in the guest's */
+    uint32_t bridge_index;
+};
+
+/* ------------------------------------------------------------------------------- the pair */
+static void put_peer(struct nlmsghdr *message, const struct link_endpoint *endpoint,
+                     const struct pair *pair)
+{
+    struct nlattr *info = mnl_attr_nest_start(message, IFLA_LINKINFO);
+
+    mnl_attr_put_str(message, IFLA_INFO_KIND, "veth");
+    struct nlattr *data = mnl_attr_nest_start(message, IFLA_INFO_DATA);
+    struct nlattr *peer = mnl_attr_nest_start(message, VETH_INFO_PEER);
+    struct ifinfomsg *header = mnl_nlmsg_put_extra_header(message, sizeof(*header));
+    header->ifi_index = (int)pair->peer_index;
+    mnl_attr_put_strz(message, IFLA_IFNAME, endpoint->peer_name);
+    mnl_attr_put_u32(message, IFLA_MTU, endpoint->mtu);
+    message_put_mac(message, &endpoint->mac);
+    mnl_attr_put_u32(message, IFLA_NET_NS_FD, (uint32_t)endpoint->netns_fd);
+    mnl_attr_nest_end(message, peer);
+    mnl_attr_nest_end(message, data);
+    mnl_attr_nest_end(message, info);
+}
+
+static int pair_make(struct link *link, const struct link_endpoint *endpoint,
+                     const struct pair *pair, struct netlink_failure *ret_failure)
+{
+    struct request request;
+
+    request_init(&request);
+    struct nlmsghdr *message =
+        request_link(&request, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, pair->index, "create");
+    message_set_up(message, true);
+    mnl_attr_put_strz(message, IFLA_IFNAME, endpoint->host_name);
+    mnl_attr_put_u32(message, IFLA_MTU, endpoint->mtu);
+    mnl_attr_put_u32(message, IFLA_GROUP, endpoint->group);
+    message_put_mac(message, &endpoint->bridge_mac);
+    if (!endpoint->routed)
+        mnl_attr_put_u32(message, IFLA_MASTER, pair->bridge_index);
+    put_peer(message, endpoint, pair);
+    return netlink_send(&link->host, &request, ret_failure);
+}
+
+/* eth0 is 2, as in a namespace in which the kernel numbers: loopback is 1. */
+static uint32_t peer_index_first(struct link *link, const char *name)
+{
+    unsigned number;
+    char rest;
+
+    if (sscanf(name, "eth%3u%c", &number, &rest) == 1)
+        return number + 2;
+    return link_index_next(link);
+}
+
+static int pair_refused(struct link *link, const struct link_endpoint *endpoint, int r,
+                        const struct netlink_failure *failure, struct error *error)
+{
+    if (r == -EEXIST)
+        return endpoint_name_taken(link, endpoint, error);
+    if (r == -EXFULL)
+        return error_set_reason(error, REASON_QUOTA,
+                                "the bridge %s is full: it takes 1023 ports", endpoint->bridge);
+    return error_set_kernel(error, r, failure->extack, "cannot create the link %s",
+                            endpoint->host_name);
+}
+
+/* A name that is taken may be that of a link which is just being deleted, on the host or in the
+ * guest: then waiting for that helps. */
+static int pair_create(struct link *link, const struct link_endpoint *endpoint, struct pair *pair,
+                       struct error *error)
+{
+    struct netlink_failure failure = {0};
+    bool waited = false;
+    int r = -EBUSY;
+
+    pair->peer_index = peer_index_first(link, endpoint->peer_name);
+    for (unsigned try = 0; try < INDEX_TRIES; try++) {
+        pair->index = link_index_next(link);
+        r = pair_make(link, endpoint, pair, &failure);
+        if (r == -EBUSY && try > 0)
+            pair->peer_index = link_index_next(link);
+        else if ((r == -EEXIST || r == -EXFULL) && !waited)
+            link_reaper_wait(link);
+        else if (r != -EBUSY)
+            break;
+        waited = waited || r == -EEXIST || r == -EXFULL;
+    }
+    return r < 0 ? pair_refused(link, endpoint, r, &failure, error) : 0;
+}
+
+/* ------------------------------------------------------------------------------- the guest */
+static void request_default_route(struct request *request, uint32_t index, const struct ip *via)
+{
+    struct route route = {
+        .to = {.ip = {.family = via->family}}, .via = *via, .index = index};
+
+    request_route(request, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, &route,
+                  "set the default route of");
+}
+
+static void request_guest_ipv4(struct request *request, const struct link_endpoint *endpoint,
+                               uint32_t index)
+{
+    struct cidr address = {.ip = endpoint->ip, .prefix = endpoint->prefix};
+
+    if (ip_is_set(&endpoint->ip))
+        request_address_add(request, index, &address, 0);
+}
+
+/* The router is fe80::1 on every link. A routed guest finds nobody else on its link, so its subnet
+ * leads there too instead of being on the link. */
+static void request_guest_ipv6(struct request *request, const struct link_endpoint *endpoint,
+                               uint32_t index)
+{
+    static const struct ip router = {.family = AF_INET6, .bytes = {0xfe, 0x80, [15] = 1}};
+    struct cidr address = {.ip = endpoint->ip6, .prefix = endpoint->prefix6};
+    struct route subnet = {.to = address, .via = router, .index = index};
+
+    if (!ip_is_set(&endpoint->ip6))
+        return;
+    request_address_add(request, index, &address,
+                        endpoint->routed ? REQUEST_ADDRESS_NO_ROUTE : 0);
+    if (endpoint->routed && endpoint->prefix6 < 128)
+        request_route(request, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, &subnet,
+                      "set the IPv6 route of");
+    if (ip_is_set(&endpoint->gateway6))
+        request_default_route(request, index, &router);
+}
+
+static int guest_set_up(const struct link *link, const struct link_endpoint *endpoint,
+                        const struct pair *pair, struct netlink *guest, struct error *error)
+{
+    struct netlink_failure failure;
+    struct request request;
+
+    request_init(&request);
+    request_up(&request, LOOPBACK_INDEX, true, "bring up the loopback beside");
+    if (!ip_is_set(&endpoint->ip6) && link_has_ipv6(link, endpoint->mtu))
+        message_put_settings(request_link(&request, RTM_SETLINK, 0, pair->peer_index,
+                                          "turn IPv6 autoconfiguration off on"),
+                             NULL, 0, true);
+    request_guest_ipv4(&request, endpoint, pair->peer_index);
+    request_up(&request, pair->peer_index, true, "bring up");
+    request_guest_ipv6(&request, endpoint, pair->peer_index);
+    unsigned before_route = request.count;
+    if (ip_is_set(&endpoint->gateway))
+        request_default_route(&request, pair->peer_index, &endpoint->gateway);
+    int r = netlink_send(guest, &request, &failure);
+    if (r == -EEXIST && failure.step >= before_route)
+        return error_set_reason(error, REASON_EXISTS,
+                                "the guest's namespace has a default route already");
+    if (r < 0)
+        return error_set_kernel(error, r, failure.extack, "cannot %s %s in the guest", failure.what,
+                                endpoint->peer_name);
+    return 0;
+}
+
+static int guest_finish(struct link *link, const struct link_endpoint *endpoint,
+                        const struct pair *pair, struct error *error)
+{
+    struct netlink guest = NETLINK_INIT;
+
+    int r = endpoint_settle(link, endpoint, pair->index, pair->bridge_index, error);
+    if (r == 0)
+        r = fault_point("link.guest", error);
+    if (r == 0)
+        r = netlink_open_in(endpoint->netns_fd, link->home_fd, &guest, error);
+    if (r == 0)
+        r = guest_set_up(link, endpoint, pair, &guest, error);
+    netlink_close(&guest);
+    return r;
+}
+
+/* ------------------------------------------------------------------------------- public */
+static int guest_check(const struct link *link, const struct link_endpoint *endpoint,
+                       struct error *error)
+{
+    struct stat status;
+
+    if (fstat(endpoint->netns_fd, &status) < 0)
+        return error_set(error, errno, "cannot look at the guest's network namespace");
+    if (status.st_dev == link->home_dev && status.st_ino == link->home_ino)
+        return error_set_field(error, "netns", "this is the host's own network namespace");
+    return 0;
+}
+
+int link_veth_create(struct link *link, const struct link_endpoint *endpoint, struct error *error)
+{
+    struct pair pair;
+
+    int r = guest_check(link, endpoint, error);
+    if (r == 0)
+        r = endpoint_bridge_index(link, endpoint, &pair.bridge_index, error);
+    if (r == 0)
+        r = fault_point("link.veth", error);
+    if (r == 0)
+        r = pair_create(link, endpoint, &pair, error);
+    if (r < 0)
+        return r;
+    r = guest_finish(link, endpoint, &pair, error);
+    if (r < 0)
+        endpoint_undo(link, endpoint, pair.index);
+    return r;
+}
+
+/* ------------------------------------------------------------------------------- inside */
+/* Runs a request inside a namespace. */
+static int guest_run(int netns_fd, struct request *request, const char *object,
+                     struct error *error)
+{
+    struct netlink guest = NETLINK_INIT;
+    _cleanup_close_ int home_fd = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
+
+    if (home_fd < 0)
+        return error_set(error, errno, "cannot open the host's network namespace");
+    int r = netlink_open_in(netns_fd, home_fd, &guest, error);
+    if (r == 0)
+        r = netlink_commit(&guest, request, object, error);
+    netlink_close(&guest);
+    return r;
+}
+
+int link_loopback_up(int netns_fd, struct error *error)
+{
+    struct request request;
+
+    request_init(&request);
+    request_up(&request, LOOPBACK_INDEX, true, "bring up");
+    return guest_run(netns_fd, &request, "the loopback of the guest", error);
+}
+
+int link_set_route_localnet(int netns_fd, const char *interface, bool on, struct error *error)
+{
+    struct ipv4_setting setting = {IPV4_DEVCONF_ROUTE_LOCALNET, on};
+    struct request request;
+
+    request_init(&request);
+    struct nlmsghdr *message =
+        request_link(&request, RTM_SETLINK, 0, 0, "set route_localnet of the guest's");
+    mnl_attr_put_strz(message, IFLA_IFNAME, interface);
+    message_put_settings(message, &setting, 1, false);
+    return guest_run(netns_fd, &request, interface, error);
+}
