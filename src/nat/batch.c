@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What networks, endpoints and ports are in the kernel: elements of sets. This file alone knows
+ * which; a rebuild, a single change and a verification all go through the same three functions. */
+#include "nat/table.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <libmnl/libmnl.h>
+#include <linux/netfilter.h>
+#include <linux/netfilter/nf_tables.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/fault.h"
+
+#define DNS_PORT 53
+/* The list of elements is one netlink attribute, whose length has 16 bits. */
+#define ELEMENTS_ROOM 65000
+#define ELEMENT_ROOM (6 * MNL_ALIGN(sizeof(struct nlattr)) + SET_KEY_MAX + SET_DATA_MAX)
+
+struct nat_batch *nat_batch_new(struct nat *nat)
+{
+    struct nat_batch *batch = calloc(1, sizeof(*batch));
+
+    if (batch)
+        batch->nat = nat;
+    return batch;
+}
+
+void nat_batch_free(struct nat_batch *batch)
+{
+    if (!batch)
+        return;
+    free(batch->elements);
+    free(batch);
+}
+
+/* --- elements --- */
+
+static struct nat_element *batch_push(struct nat_batch *batch, enum set_id set, bool add)
+{
+    if (batch->count == batch->capacity) {
+        size_t capacity = batch->capacity ? batch->capacity * 2 : 16;
+        struct nat_element *elements = realloc(batch->elements, capacity * sizeof(*elements));
+
+        if (!elements) {
+            batch->failed = true;
+            return NULL;
+        }
+        batch->elements = elements;
+        batch->capacity = capacity;
+    }
+    struct nat_element *element = &batch->elements[batch->count++];
+    *element = (struct nat_element){.set = (uint8_t)set, .add = add};
+    return element;
+}
+
+/* What the fields of an element are taken from. */
+struct values {
+    uint32_t group;
+    const struct ip *ip;
+    uint8_t protocol;
+    uint16_t port;
+};
+
+/* Writes the fields of two groups, addresses or services into registers as the rules load them. The
+ * second group of SET_SAME is the same group. */
+static void fields_write(const uint8_t *fields, const struct values *values, uint8_t *bytes)
+{
+    uint16_t port = htons(values->port);
+
+    for (size_t i = 0; i < SET_FIELDS && fields[i] != FIELD_NONE; i++) {
+        switch ((enum set_field)fields[i]) {
+        case FIELD_GROUP: /* in the host's byte order, as meta iifgroup gives it */
+            memcpy(bytes, &values->group, 4);
+            break;
+        case FIELD_IP4:
+            memcpy(bytes, values->ip->bytes, 4);
+            break;
+        case FIELD_IP6:
+            memcpy(bytes, values->ip->bytes, 16);
+            bytes += 12;
+            break;
+        case FIELD_PROTO:
+            bytes[0] = values->protocol;
+            break;
+        case FIELD_PORT:
+            memcpy(bytes, &port, 2);
+            break;
+        case FIELD_NONE:
+            break;
+        }
+        bytes += 4;
+    }
+}
+
+static void batch_element(struct nat_batch *batch, enum set_id set, bool add,
+                          const struct values *key, const struct values *data)
+{
+    struct nat_element *element = batch_push(batch, set, add);
+
+    if (!element)
+        return;
+    fields_write(set_def_get(set)->key, key, element->key);
+    if (data)
+        fields_write(set_def_get(set)->data, data, element->data);
+}
+
+/* --- networks --- */
+
+static void batch_gateway(struct nat_batch *batch, const struct nat_network *network,
+                          const struct ip *gateway, bool add)
+{
+    bool v6 = gateway->family == AF_INET6;
+    struct values values = {.group = network->group, .ip = gateway, .port = DNS_PORT};
+
+    if (!ip_is_set(gateway))
+        return;
+    batch_element(batch, v6 ? SET_GATEWAY6 : SET_GATEWAY4, add, &values, NULL);
+    batch_element(batch, v6 ? SET_OWN6 : SET_OWN4, add, &values, NULL);
+    batch_element(batch, v6 ? SET_SOURCE6 : SET_SOURCE4, add, &values, &values);
+    if (!network->dns)
+        return;
+    values.protocol = IPPROTO_UDP;
+    batch_element(batch, v6 ? SET_DNS6 : SET_DNS4, add, &values, NULL);
+    values.protocol = IPPROTO_TCP;
+    batch_element(batch, v6 ? SET_DNS6 : SET_DNS4, add, &values, NULL);
+}
+
+void nat_batch_network(struct nat_batch *batch, const struct nat_network *network, bool add)
+{
+    const struct values values = {.group = network->group};
+
+    if (!network->isolated)
+        batch_element(batch, SET_SAME, add, &values, NULL);
+    if (network->internal)
+        batch_element(batch, SET_INTERNAL, add, &values, NULL);
+    if (network->host_access)
+        batch_element(batch, SET_HOST_ACCESS, add, &values, NULL);
+    batch_gateway(batch, network, &network->gateway, add);
+    batch_gateway(batch, network, &network->gateway6, add);
+}
+
+/* --- endpoints --- */
+
+static void batch_endpoint_ip(struct nat_batch *batch, const struct nat_endpoint *endpoint,
+                              const struct ip *ip, bool add)
+{
+    bool v6 = ip->family == AF_INET6;
+    const struct values values = {.group = endpoint->group, .ip = ip};
+
+    if (!ip_is_set(ip))
+        return;
+    batch_element(batch, v6 ? SET_GUEST6 : SET_GUEST4, add, &values, NULL);
+    if (endpoint->localhost && !v6)
+        batch_element(batch, SET_LOCALHOST4, add, &values, NULL);
+    if (endpoint->closed)
+        batch_element(batch, v6 ? SET_CLOSED6 : SET_CLOSED4, add, &values, NULL);
+}
+
+void nat_batch_endpoint(struct nat_batch *batch, const struct nat_endpoint *endpoint, bool add)
+{
+    batch_endpoint_ip(batch, endpoint, &endpoint->ip, add);
+    batch_endpoint_ip(batch, endpoint, &endpoint->ip6, add);
+}
+
+/* --- ports --- */
+
+static void batch_range(struct nat_batch *batch, const struct nat_port *port, enum set_id set,
+                        const struct ip *target, bool add)
+{
+    struct values key = {.ip = &port->host_ip, .protocol = port->protocol};
+    struct values data = {.ip = target};
+
+    for (uint32_t i = 0; i < port->count; i++) {
+        key.port = (uint16_t)(port->host_port + i);
+        data.port = (uint16_t)(port->guest_port + i);
+        batch_element(batch, set, add, &key, set_def_get(set)->data[0] ? &data : NULL);
+    }
+}
+
+void nat_batch_port(struct nat_batch *batch, const struct nat_port *port, bool add)
+{
+    uint8_t family = port->host_ip.family;
+    bool ip4 = ip_is_set(&port->guest_ip);
+    bool ip6 = ip_is_set(&port->guest_ip6);
+
+    if (ip4 && family == 0)
+        batch_range(batch, port, SET_PUB4, &port->guest_ip, add);
+    if (ip6 && family == 0)
+        batch_range(batch, port, SET_PUB6, &port->guest_ip6, add);
+    if (ip4 && family == AF_INET)
+        batch_range(batch, port, SET_PUB4_AT, &port->guest_ip, add);
+    if (ip6 && family == AF_INET6)
+        batch_range(batch, port, SET_PUB6_AT, &port->guest_ip6, add);
+    if (ip4 && !ip6 && family == 0)
+        batch_range(batch, port, SET_RELAY6, &port->guest_ip, add);
+    if (ip4 && !ip6 && family == AF_INET6)
+        batch_range(batch, port, SET_RELAY6_AT, &port->guest_ip, add);
+}
+
+/* --- messages --- */
+
+static void put_value(struct nlmsghdr *message, uint16_t type, const void *value, size_t length)
+{
+    struct nlattr *nest = mnl_attr_nest_start(message, type);
+
+    mnl_attr_put(message, NFTA_DATA_VALUE, length, value);
+    mnl_attr_nest_end(message, nest);
+}
+
+static void put_element(struct nlmsghdr *message, const struct nat_element *element)
+{
+    struct nlattr *nest = mnl_attr_nest_start(message, NFTA_LIST_ELEM);
+    size_t data = set_data_length(element->set);
+
+    put_value(message, NFTA_SET_ELEM_KEY, element->key, set_key_length(element->set));
+    if (data > 0)
+        put_value(message, NFTA_SET_ELEM_DATA, element->data, data);
+    mnl_attr_nest_end(message, nest);
+}
+
+/* One message with as many of the elements as belong to the same set and fit. Returns how many. */
+static size_t append_run(const struct nat_element *elements, size_t count,
+                         struct nft_transaction *transaction)
+{
+    const struct nat_element *first = &elements[0];
+    const char *set = set_def_get(first->set)->name;
+    size_t run = 1;
+
+    while (run < count && run < ELEMENTS_ROOM / ELEMENT_ROOM && elements[run].set == first->set &&
+           elements[run].add == first->add)
+        run++;
+    struct nlmsghdr *message =
+        nft_transaction_open(transaction, first->add ? NFT_MSG_NEWSETELEM : NFT_MSG_DELSETELEM,
+                             first->add ? NLM_F_CREATE : 0, 256 + run * ELEMENT_ROOM, set);
+    if (!message)
+        return run;
+    mnl_attr_put_strz(message, NFTA_SET_ELEM_LIST_TABLE, RULESET_TABLE);
+    mnl_attr_put_strz(message, NFTA_SET_ELEM_LIST_SET, set);
+    struct nlattr *list = mnl_attr_nest_start(message, NFTA_SET_ELEM_LIST_ELEMENTS);
+    for (size_t i = 0; i < run; i++)
+        put_element(message, &elements[i]);
+    mnl_attr_nest_end(message, list);
+    nft_transaction_close(transaction, message);
+    return run;
+}
+
+void nat_batch_append(const struct nat_batch *batch, struct nft_transaction *transaction)
+{
+    if (batch->failed)
+        transaction->failed = true;
+    for (size_t at = 0; at < batch->count;)
+        at += append_run(&batch->elements[at], batch->count - at, transaction);
+}
+
+int nat_batch_commit(struct nat_batch *batch, struct error *error)
+{
+    struct nft_transaction transaction;
+
+    int result = fault_point("nat.commit", error);
+    if (result < 0)
+        return result;
+    nft_transaction_init(&transaction, NFPROTO_INET);
+    nat_batch_append(batch, &transaction);
+    result = nft_socket_commit(batch->nat->socket, &transaction, error);
+    nft_transaction_deinit(&transaction);
+    return result;
+}

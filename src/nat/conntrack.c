@@ -1,0 +1,766 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Connection tracking remembers translations for as long as packets flow, whatever the rules have
+ * become: what leads to a guest or a port that is gone must be deleted, and nothing else.
+ *
+ * Walking the table takes milliseconds where it is large, so a thread does it: callers only queue.
+ * All that was queued meanwhile is served by one walk. The thread's means, best first:
+ *   - a few guests: one DELETE each per direction with CTA_FILTER (Linux 6.11 on; older ones refuse
+ * it, they never take it for "everything");
+ *   - one port: a dump that the kernel filters by protocol and port (CTA_FILTER, Linux 5.8 on);
+ *   - else a dump of everything.
+ * What a dump finds is deleted by its tuple and id: an entry that has come in its place meanwhile
+ * stays. */
+#include "nat/nat.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <libmnl/libmnl.h>
+#include <linux/netfilter/nf_conntrack_common.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <linux/netfilter/nfnetlink_conntrack.h>
+#include <linux/rtnetlink.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+
+#define DATAGRAM_MAX 65536
+#define RECEIVE_BUFFER (2 * 1024 * 1024)
+#define FILTERED_GUESTS_MAX 8 /* more of them are cheaper by one dump */
+#define DELETE_ROOM 512       /* one DELETE: two tuples of IPv6 take 160 */
+#define DELETE_CHUNK 32768    /* bytes of DELETEs in one datagram */
+
+/* The kernel's bits for CTA_FILTER_ORIG_FLAGS and _REPLY_FLAGS, which its headers don't export
+ * (net/netfilter/nf_internals.h). */
+#define FILTER_IP_SRC (1u << 0)
+#define FILTER_PROTO_NUM (1u << 3)
+#define FILTER_PROTO_DST_PORT (1u << 5)
+
+enum job_kind { JOB_GUEST, JOB_PORT };
+
+struct job {
+    enum job_kind kind;
+    struct ip guest;
+    struct nat_port port;
+};
+
+struct jobs {
+    struct job *items;
+    size_t count;
+    size_t capacity;
+};
+
+struct conntrack {
+    struct mnl_socket *tracking;
+    struct mnl_socket *route;
+    uint32_t sequence;
+    bool flush_filter; /* this kernel deletes by CTA_FILTER, as far as is known */
+    _Alignas(struct nlmsghdr) char receive[DATAGRAM_MAX];
+
+    pthread_t thread;
+    bool started;
+    pthread_mutex_t lock; /* guards what follows */
+    pthread_cond_t changed;
+    struct jobs queue;
+    bool working;
+    bool stop;
+};
+
+/* --- one entry --- */
+
+struct tuple {
+    struct ip source;
+    struct ip destination;
+    uint8_t protocol;
+    uint16_t destination_port;
+};
+
+struct entry {
+    struct tuple original;
+    struct tuple reply;
+    uint32_t status;
+    const struct nlattr *original_raw;
+    const struct nlattr *zone_raw;
+    const struct nlattr *id_raw;
+};
+
+static void ip_read(const struct nlattr *attribute, struct ip *ip)
+{
+    switch (mnl_attr_get_type(attribute)) {
+    case CTA_IP_V4_SRC:
+    case CTA_IP_V4_DST:
+        if (mnl_attr_get_payload_len(attribute) == 4)
+            *ip = ip_from_bytes(AF_INET, mnl_attr_get_payload(attribute));
+        break;
+    default:
+        if (mnl_attr_get_payload_len(attribute) == 16)
+            *ip = ip_from_bytes(AF_INET6, mnl_attr_get_payload(attribute));
+    }
+}
+
+static void tuple_read_ip(const struct nlattr *nest, struct tuple *tuple)
+{
+    struct nlattr *attribute;
+
+    mnl_attr_for_each_nested(attribute, nest)
+    {
+        switch (mnl_attr_get_type(attribute)) {
+        case CTA_IP_V4_SRC:
+        case CTA_IP_V6_SRC:
+            ip_read(attribute, &tuple->source);
+            break;
+        case CTA_IP_V4_DST:
+        case CTA_IP_V6_DST:
+            ip_read(attribute, &tuple->destination);
+            break;
+        }
+    }
+}
+
+static void tuple_read_protocol(const struct nlattr *nest, struct tuple *tuple)
+{
+    struct nlattr *attribute;
+
+    mnl_attr_for_each_nested(attribute, nest)
+    {
+        if (mnl_attr_get_type(attribute) == CTA_PROTO_NUM &&
+            mnl_attr_get_payload_len(attribute) == 1)
+            tuple->protocol = mnl_attr_get_u8(attribute);
+        if (mnl_attr_get_type(attribute) == CTA_PROTO_DST_PORT &&
+            mnl_attr_get_payload_len(attribute) == 2)
+            tuple->destination_port = ntohs(mnl_attr_get_u16(attribute));
+    }
+}
+
+static void tuple_read(const struct nlattr *nest, struct tuple *tuple)
+{
+    struct nlattr *attribute;
+
+    mnl_attr_for_each_nested(attribute, nest)
+    {
+        if (mnl_attr_get_type(attribute) == CTA_TUPLE_IP)
+            tuple_read_ip(attribute, tuple);
+        if (mnl_attr_get_type(attribute) == CTA_TUPLE_PROTO)
+            tuple_read_protocol(attribute, tuple);
+    }
+}
+
+/* The raw attributes point into the message. */
+static void entry_read(const struct nlmsghdr *message, struct entry *entry)
+{
+    struct nlattr *attribute;
+
+    *entry = (struct entry){0};
+    mnl_attr_for_each(attribute, message, sizeof(struct nfgenmsg))
+    {
+        switch (mnl_attr_get_type(attribute)) {
+        case CTA_TUPLE_ORIG:
+            tuple_read(attribute, &entry->original);
+            entry->original_raw = attribute;
+            break;
+        case CTA_TUPLE_REPLY:
+            tuple_read(attribute, &entry->reply);
+            break;
+        case CTA_STATUS:
+            if (mnl_attr_get_payload_len(attribute) == 4)
+                entry->status = ntohl(mnl_attr_get_u32(attribute));
+            break;
+        case CTA_ZONE:
+            entry->zone_raw = attribute;
+            break;
+        case CTA_ID:
+            entry->id_raw = attribute;
+            break;
+        }
+    }
+}
+
+/* --- is an address the host's own? --- */
+
+static int local_ask(struct conntrack *conntrack, const struct ip *ip)
+{
+    char buffer[128] __attribute__((aligned(NLMSG_ALIGNTO)));
+    struct nlmsghdr *message = mnl_nlmsg_put_header(buffer);
+    struct rtmsg *route = mnl_nlmsg_put_extra_header(message, sizeof(*route));
+    unsigned bits = ip_bits(ip->family);
+
+    message->nlmsg_type = RTM_GETROUTE;
+    message->nlmsg_flags = NLM_F_REQUEST;
+    message->nlmsg_seq = ++conntrack->sequence;
+    route->rtm_family = ip->family;
+    route->rtm_dst_len = (unsigned char)bits;
+    mnl_attr_put(message, RTA_DST, bits / 8, ip->bytes);
+    return mnl_socket_sendto(conntrack->route, message, message->nlmsg_len) < 0 ? -errno : 0;
+}
+
+static bool address_is_local(struct conntrack *conntrack, const struct ip *ip)
+{
+    char buffer[4096] __attribute__((aligned(NLMSG_ALIGNTO)));
+    const struct nlmsghdr *message = (const void *)buffer;
+
+    if (local_ask(conntrack, ip) < 0)
+        return false;
+    do {
+        ssize_t length = mnl_socket_recvfrom(conntrack->route, buffer, sizeof(buffer));
+
+        if (length < 0 && errno == EINTR)
+            continue;
+        if (length < 0 || !mnl_nlmsg_ok(message, (int)length))
+            return false;
+    } while (message->nlmsg_seq != conntrack->sequence);
+    const struct rtmsg *route = mnl_nlmsg_get_payload(message);
+    return message->nlmsg_type == RTM_NEWROUTE && route->rtm_type == RTN_LOCAL;
+}
+
+/* --- does a job mean an entry? --- */
+
+/* The jobs of one walk, indexed: guests sorted, and which ports are wanted at all. */
+struct wanted {
+    const struct jobs *jobs;
+    struct ip *guests;
+    size_t n_guests;
+    uint8_t ports[2][65536 / 8]; /* of TCP and of UDP */
+};
+
+static int guest_compare(const void *a, const void *b)
+{
+    return ip_compare(a, b);
+}
+
+static size_t port_table(uint8_t protocol)
+{
+    return protocol == IPPROTO_UDP;
+}
+
+static void wanted_add_port(struct wanted *wanted, const struct nat_port *port)
+{
+    for (uint32_t i = 0; i < port->count; i++) {
+        uint16_t number = (uint16_t)(port->host_port + i);
+
+        wanted->ports[port_table(port->protocol)][number / 8] |= (uint8_t)(1u << number % 8);
+    }
+}
+
+static struct wanted *wanted_new(const struct jobs *jobs)
+{
+    struct wanted *wanted = calloc(1, sizeof(*wanted));
+
+    if (!wanted)
+        return NULL;
+    wanted->jobs = jobs;
+    wanted->guests = calloc(jobs->count + 1, sizeof(*wanted->guests));
+    if (!wanted->guests) {
+        free(wanted);
+        return NULL;
+    }
+    for (size_t i = 0; i < jobs->count; i++) {
+        if (jobs->items[i].kind == JOB_GUEST)
+            wanted->guests[wanted->n_guests++] = jobs->items[i].guest;
+        else
+            wanted_add_port(wanted, &jobs->items[i].port);
+    }
+    qsort(wanted->guests, wanted->n_guests, sizeof(*wanted->guests), guest_compare);
+    return wanted;
+}
+
+static void wanted_free(struct wanted *wanted)
+{
+    if (!wanted)
+        return;
+    free(wanted->guests);
+    free(wanted);
+}
+
+static bool wanted_guest(const struct wanted *wanted, const struct ip *ip)
+{
+    return wanted->n_guests > 0 && bsearch(ip, wanted->guests, wanted->n_guests,
+                                           sizeof(*wanted->guests), guest_compare) != NULL;
+}
+
+static bool port_covers(const struct nat_port *port, const struct entry *entry)
+{
+    const struct tuple *original = &entry->original;
+
+    return port->protocol == original->protocol && original->destination_port >= port->host_port &&
+           original->destination_port - port->host_port < port->count &&
+           (!ip_is_set(&port->host_ip) || ip_equal(&port->host_ip, &original->destination));
+}
+
+/* Translated: to this guest. Not translated: to the host itself. */
+static bool port_means(struct conntrack *conntrack, const struct nat_port *port,
+                       const struct entry *entry)
+{
+    if (!port_covers(port, entry))
+        return false;
+    if (entry->status & IPS_DST_NAT)
+        return ip_equal(&port->guest_ip, &entry->reply.source) ||
+               ip_equal(&port->guest_ip6, &entry->reply.source);
+    return ip_equal(&entry->original.destination, &entry->reply.source) &&
+           address_is_local(conntrack, &entry->original.destination);
+}
+
+static bool wanted_port(struct conntrack *conntrack, const struct wanted *wanted,
+                        const struct entry *entry)
+{
+    uint8_t protocol = entry->original.protocol;
+    uint16_t number = entry->original.destination_port;
+
+    if ((protocol != IPPROTO_TCP && protocol != IPPROTO_UDP) ||
+        !(wanted->ports[port_table(protocol)][number / 8] & 1u << number % 8))
+        return false;
+    for (size_t i = 0; i < wanted->jobs->count; i++)
+        if (wanted->jobs->items[i].kind == JOB_PORT &&
+            port_means(conntrack, &wanted->jobs->items[i].port, entry))
+            return true;
+    return false;
+}
+
+static bool wanted_entry(struct conntrack *conntrack, const struct wanted *wanted,
+                         const struct entry *entry)
+{
+    return wanted_guest(wanted, &entry->original.source) ||
+           wanted_guest(wanted, &entry->reply.source) || wanted_port(conntrack, wanted, entry);
+}
+
+/* --- deleting what was found --- */
+
+struct deletes {
+    char *data;
+    size_t length;
+    size_t capacity;
+};
+
+static struct nlmsghdr *message_put(struct conntrack *conntrack, char *buffer, uint16_t type,
+                                    uint16_t flags, uint8_t family)
+{
+    struct nlmsghdr *message = mnl_nlmsg_put_header(buffer);
+    struct nfgenmsg *extra = mnl_nlmsg_put_extra_header(message, sizeof(*extra));
+
+    message->nlmsg_type = (uint16_t)(NFNL_SUBSYS_CTNETLINK << 8 | type);
+    message->nlmsg_flags = (uint16_t)(NLM_F_REQUEST | flags);
+    message->nlmsg_seq = ++conntrack->sequence;
+    extra->nfgen_family = family;
+    extra->version = NFNETLINK_V0;
+    return message;
+}
+
+static void attribute_copy(struct nlmsghdr *message, const struct nlattr *attribute)
+{
+    if (attribute)
+        mnl_attr_put(message, attribute->nla_type, mnl_attr_get_payload_len(attribute),
+                     mnl_attr_get_payload(attribute));
+}
+
+static int deletes_add(struct conntrack *conntrack, struct deletes *deletes,
+                       const struct entry *entry)
+{
+    if (!entry->original_raw || mnl_attr_get_payload_len(entry->original_raw) > DELETE_ROOM / 2)
+        return 0;
+    if (deletes->length + DELETE_ROOM > deletes->capacity) {
+        size_t capacity = deletes->capacity ? deletes->capacity * 2 : DELETE_CHUNK;
+        char *data = realloc(deletes->data, capacity);
+
+        if (!data)
+            return -ENOMEM;
+        deletes->data = data;
+        deletes->capacity = capacity;
+    }
+    struct nlmsghdr *message = message_put(conntrack, deletes->data + deletes->length,
+                                           IPCTNL_MSG_CT_DELETE, 0, entry->original.source.family);
+    attribute_copy(message, entry->original_raw);
+    attribute_copy(message, entry->zone_raw);
+    attribute_copy(message, entry->id_raw);
+    deletes->length += MNL_ALIGN(message->nlmsg_len);
+    return 0;
+}
+
+/* Whole messages that fit into one datagram. */
+static size_t deletes_chunk(const struct deletes *deletes, size_t from)
+{
+    size_t at = from;
+
+    while (at < deletes->length && at - from + DELETE_ROOM < DELETE_CHUNK)
+        at += MNL_ALIGN(((const struct nlmsghdr *)(const void *)(deletes->data + at))->nlmsg_len);
+    return at - from;
+}
+
+/* Entries that went by themselves answer ENOENT: nobody needs the answers. */
+static void answers_drop(struct conntrack *conntrack)
+{
+    ssize_t length;
+
+    do {
+        length = recv(mnl_socket_get_fd(conntrack->tracking), conntrack->receive,
+                      sizeof(conntrack->receive), MSG_DONTWAIT);
+    } while (length >= 0 || errno == EINTR || errno == ENOBUFS);
+}
+
+static int deletes_send(struct conntrack *conntrack, const struct deletes *deletes)
+{
+    for (size_t at = 0; at < deletes->length;) {
+        size_t chunk = deletes_chunk(deletes, at);
+
+        if (mnl_socket_sendto(conntrack->tracking, deletes->data + at, chunk) < 0) {
+            if (errno == EINTR)
+                continue;
+            return -errno;
+        }
+        at += chunk;
+        answers_drop(conntrack);
+    }
+    return 0;
+}
+
+/* --- filters --- */
+
+static void put_filter(struct nlmsghdr *message, uint32_t original, uint32_t reply)
+{
+    struct nlattr *nest = mnl_attr_nest_start(message, CTA_FILTER);
+
+    mnl_attr_put_u32(message, CTA_FILTER_ORIG_FLAGS, original);
+    mnl_attr_put_u32(message, CTA_FILTER_REPLY_FLAGS, reply);
+    mnl_attr_nest_end(message, nest);
+}
+
+static void put_tuple_source(struct nlmsghdr *message, uint16_t tuple, const struct ip *source)
+{
+    struct nlattr *nest = mnl_attr_nest_start(message, tuple);
+    struct nlattr *ip = mnl_attr_nest_start(message, CTA_TUPLE_IP);
+
+    mnl_attr_put(message, source->family == AF_INET ? CTA_IP_V4_SRC : CTA_IP_V6_SRC,
+                 ip_bits(source->family) / 8, source->bytes);
+    mnl_attr_nest_end(message, ip);
+    mnl_attr_nest_end(message, nest);
+}
+
+static void put_tuple_port(struct nlmsghdr *message, uint8_t number, uint16_t port)
+{
+    struct nlattr *nest = mnl_attr_nest_start(message, CTA_TUPLE_ORIG);
+    struct nlattr *protocol = mnl_attr_nest_start(message, CTA_TUPLE_PROTO);
+
+    mnl_attr_put_u8(message, CTA_PROTO_NUM, number);
+    mnl_attr_put_u16(message, CTA_PROTO_DST_PORT, htons(port));
+    mnl_attr_nest_end(message, protocol);
+    mnl_attr_nest_end(message, nest);
+}
+
+/* One direction of a guest. Returns the kernel's answer. */
+static int guest_delete(struct conntrack *conntrack, const struct ip *guest, bool reply)
+{
+    char buffer[256] __attribute__((aligned(NLMSG_ALIGNTO)));
+    struct nlmsghdr *message =
+        message_put(conntrack, buffer, IPCTNL_MSG_CT_DELETE, NLM_F_ACK, guest->family);
+
+    put_tuple_source(message, reply ? CTA_TUPLE_REPLY : CTA_TUPLE_ORIG, guest);
+    put_filter(message, reply ? 0 : FILTER_IP_SRC, reply ? FILTER_IP_SRC : 0);
+    if (mnl_socket_sendto(conntrack->tracking, message, message->nlmsg_len) < 0)
+        return -errno;
+    for (;;) {
+        ssize_t length = mnl_socket_recvfrom(conntrack->tracking, conntrack->receive,
+                                             sizeof(conntrack->receive));
+        const struct nlmsghdr *answer = (const void *)conntrack->receive;
+
+        if (length < 0 && errno != EINTR)
+            return -errno;
+        if (length < 0 || !mnl_nlmsg_ok(answer, (int)length) ||
+            answer->nlmsg_seq != conntrack->sequence)
+            continue;
+        return answer->nlmsg_type == NLMSG_ERROR
+                   ? ((const struct nlmsgerr *)mnl_nlmsg_get_payload(answer))->error
+                   : -EPROTO;
+    }
+}
+
+/* Deletes the guests of the jobs by filter. False: they must be looked for by a dump. */
+static bool guests_delete(struct conntrack *conntrack, const struct jobs *jobs)
+{
+    size_t guests = 0;
+
+    for (size_t i = 0; i < jobs->count; i++)
+        guests += jobs->items[i].kind == JOB_GUEST;
+    if (!conntrack->flush_filter || guests > FILTERED_GUESTS_MAX)
+        return guests == 0;
+    for (size_t i = 0; i < jobs->count; i++) {
+        const struct job *job = &jobs->items[i];
+
+        if (job->kind != JOB_GUEST)
+            continue;
+        int result = guest_delete(conntrack, &job->guest, false);
+        if (result == 0)
+            result = guest_delete(conntrack, &job->guest, true);
+        if (result < 0 && result != -ENOENT) {
+            conntrack->flush_filter = false;
+            return false;
+        }
+    }
+    return true;
+}
+
+/* --- dump --- */
+
+static int dump_send(struct conntrack *conntrack, const struct nat_port *only)
+{
+    char buffer[256] __attribute__((aligned(NLMSG_ALIGNTO)));
+    struct nlmsghdr *message =
+        message_put(conntrack, buffer, IPCTNL_MSG_CT_GET, NLM_F_DUMP, AF_UNSPEC);
+
+    if (only) {
+        put_tuple_port(message, only->protocol, only->host_port);
+        put_filter(message, FILTER_PROTO_NUM | FILTER_PROTO_DST_PORT, 0);
+    }
+    return mnl_socket_sendto(conntrack->tracking, message, message->nlmsg_len) < 0 ? -errno : 0;
+}
+
+/* 1: more to come; 0: that was the end; negative: errno. */
+static int dump_message(struct conntrack *conntrack, const struct nlmsghdr *message,
+                        const struct wanted *wanted, struct deletes *deletes)
+{
+    struct entry entry;
+
+    if (message->nlmsg_type == NLMSG_DONE)
+        return 0;
+    if (message->nlmsg_type == NLMSG_ERROR) {
+        int code = ((const struct nlmsgerr *)mnl_nlmsg_get_payload(message))->error;
+        return code < 0 ? code : -EPROTO;
+    }
+    entry_read(message, &entry);
+    if (wanted_entry(conntrack, wanted, &entry) && deletes_add(conntrack, deletes, &entry) < 0)
+        return -ENOMEM;
+    return 1;
+}
+
+static int dump_receive(struct conntrack *conntrack, const struct wanted *wanted,
+                        struct deletes *deletes)
+{
+    uint32_t sequence = conntrack->sequence;
+
+    for (;;) {
+        ssize_t length = mnl_socket_recvfrom(conntrack->tracking, conntrack->receive,
+                                             sizeof(conntrack->receive));
+        int left = (int)length;
+        const struct nlmsghdr *message = (const void *)conntrack->receive;
+
+        if (length < 0 && errno == EINTR)
+            continue;
+        if (length < 0)
+            return -errno;
+        for (; mnl_nlmsg_ok(message, left); message = mnl_nlmsg_next(message, &left)) {
+            if (message->nlmsg_seq != sequence)
+                continue;
+            int result = dump_message(conntrack, message, wanted, deletes);
+
+            if (result <= 0)
+                return result;
+        }
+    }
+}
+
+static int dump_once(struct conntrack *conntrack, const struct wanted *wanted,
+                     const struct nat_port *only)
+{
+    struct deletes deletes = {0};
+    int result = dump_send(conntrack, only);
+
+    if (result == 0)
+        result = dump_receive(conntrack, wanted, &deletes);
+    answers_drop(conntrack);
+    if (result == 0)
+        result = deletes_send(conntrack, &deletes);
+    free(deletes.data);
+    return result;
+}
+
+static const struct nat_port *jobs_single_port(const struct jobs *jobs)
+{
+    const struct nat_port *port = jobs->count == 1 ? &jobs->items[0].port : NULL;
+
+    return port && jobs->items[0].kind == JOB_PORT && port->count == 1 ? port : NULL;
+}
+
+static int jobs_dump(struct conntrack *conntrack, const struct jobs *jobs)
+{
+    const struct nat_port *only = jobs_single_port(jobs);
+    struct wanted *wanted = wanted_new(jobs);
+    int result;
+
+    if (!wanted)
+        return -ENOMEM;
+    result = dump_once(conntrack, wanted, only);
+    if (result < 0 && only)
+        result = dump_once(conntrack, wanted, NULL);
+    wanted_free(wanted);
+    return result;
+}
+
+/* --- thread --- */
+
+/* Guests that were deleted by filter are taken out, so that the dump looks for ports only. */
+static void jobs_drop_guests(struct jobs *jobs)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < jobs->count; i++)
+        if (jobs->items[i].kind != JOB_GUEST)
+            jobs->items[kept++] = jobs->items[i];
+    jobs->count = kept;
+}
+
+static void jobs_run(struct conntrack *conntrack, struct jobs *jobs)
+{
+    int result = 0;
+
+    if (guests_delete(conntrack, jobs))
+        jobs_drop_guests(jobs);
+    if (jobs->count > 0)
+        result = jobs_dump(conntrack, jobs);
+    if (result < 0)
+        log_warning("cannot flush connection tracking entries: %s", strerrordesc_np(-result));
+}
+
+static void *thread_run(void *userdata)
+{
+    struct conntrack *conntrack = userdata;
+
+    pthread_mutex_lock(&conntrack->lock);
+    for (;;) {
+        while (conntrack->queue.count == 0 && !conntrack->stop)
+            pthread_cond_wait(&conntrack->changed, &conntrack->lock);
+        if (conntrack->queue.count == 0)
+            break;
+        struct jobs jobs = conntrack->queue;
+        conntrack->queue = (struct jobs){0};
+        conntrack->working = true;
+        pthread_mutex_unlock(&conntrack->lock);
+        jobs_run(conntrack, &jobs);
+        free(jobs.items);
+        pthread_mutex_lock(&conntrack->lock);
+        conntrack->working = false;
+        pthread_cond_broadcast(&conntrack->changed);
+    }
+    pthread_mutex_unlock(&conntrack->lock);
+    return NULL;
+}
+
+/* Signals are the main thread's. */
+static int thread_start(struct conntrack *conntrack)
+{
+    sigset_t all;
+    sigset_t before;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int result = pthread_create(&conntrack->thread, NULL, thread_run, conntrack);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    conntrack->started = result == 0;
+    return -result;
+}
+
+/* --- public --- */
+
+DEFINE_CLEANUP(struct conntrack, conntrack_close)
+
+static int sockets_open(struct conntrack *conntrack)
+{
+    int size = RECEIVE_BUFFER;
+
+    conntrack->tracking = mnl_socket_open2(NETLINK_NETFILTER, SOCK_CLOEXEC);
+    if (!conntrack->tracking || mnl_socket_bind(conntrack->tracking, 0, MNL_SOCKET_AUTOPID) < 0)
+        return -errno;
+    conntrack->route = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC);
+    if (!conntrack->route || mnl_socket_bind(conntrack->route, 0, MNL_SOCKET_AUTOPID) < 0)
+        return -errno;
+    setsockopt(mnl_socket_get_fd(conntrack->tracking), SOL_SOCKET, SO_RCVBUFFORCE, &size,
+               sizeof(size));
+    return 0;
+}
+
+int conntrack_open(struct conntrack **ret_conntrack, struct error *error)
+{
+    _cleanup_(conntrack_closep) struct conntrack *conntrack = calloc(1, sizeof(*conntrack));
+
+    if (!conntrack)
+        return error_set(error, ENOMEM, "cannot open connection tracking");
+    conntrack->flush_filter = true;
+    pthread_mutex_init(&conntrack->lock, NULL);
+    pthread_cond_init(&conntrack->changed, NULL);
+    int result = sockets_open(conntrack);
+    if (result == 0)
+        result = thread_start(conntrack);
+    if (result < 0)
+        return error_set(error, result, "cannot open connection tracking");
+    *ret_conntrack = TAKE_PTR(conntrack);
+    return 0;
+}
+
+void conntrack_close(struct conntrack *conntrack)
+{
+    if (!conntrack)
+        return;
+    if (conntrack->started) {
+        pthread_mutex_lock(&conntrack->lock);
+        conntrack->stop = true;
+        pthread_cond_broadcast(&conntrack->changed);
+        pthread_mutex_unlock(&conntrack->lock);
+        pthread_join(conntrack->thread, NULL);
+    }
+    if (conntrack->tracking)
+        mnl_socket_close(conntrack->tracking);
+    if (conntrack->route)
+        mnl_socket_close(conntrack->route);
+    pthread_cond_destroy(&conntrack->changed);
+    pthread_mutex_destroy(&conntrack->lock);
+    free(conntrack->queue.items);
+    free(conntrack);
+}
+
+static bool jobs_push(struct jobs *jobs, const struct job *job)
+{
+    if (jobs->count == jobs->capacity) {
+        size_t capacity = jobs->capacity ? jobs->capacity * 2 : 8;
+        struct job *items = realloc(jobs->items, capacity * sizeof(*items));
+
+        if (!items)
+            return false;
+        jobs->items = items;
+        jobs->capacity = capacity;
+    }
+    jobs->items[jobs->count++] = *job;
+    return true;
+}
+
+static void job_queue(struct conntrack *conntrack, const struct job *job)
+{
+    pthread_mutex_lock(&conntrack->lock);
+    bool pushed = jobs_push(&conntrack->queue, job);
+    pthread_cond_broadcast(&conntrack->changed);
+    pthread_mutex_unlock(&conntrack->lock);
+    if (!pushed)
+        log_warning("cannot flush connection tracking entries: out of memory");
+}
+
+void conntrack_flush_guest(struct conntrack *conntrack, const struct ip *guest_ip)
+{
+    const struct job job = {.kind = JOB_GUEST, .guest = *guest_ip};
+
+    if (ip_is_set(guest_ip))
+        job_queue(conntrack, &job);
+}
+
+void conntrack_flush_port(struct conntrack *conntrack, const struct nat_port *port)
+{
+    const struct job job = {.kind = JOB_PORT, .port = *port};
+
+    job_queue(conntrack, &job);
+}
+
+void conntrack_wait(struct conntrack *conntrack)
+{
+    pthread_mutex_lock(&conntrack->lock);
+    while (conntrack->queue.count > 0 || conntrack->working)
+        pthread_cond_wait(&conntrack->changed, &conntrack->lock);
+    pthread_mutex_unlock(&conntrack->lock);
+}

@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The life of the table.
+ *
+ *   absent ──────── rebuild ───────► owned, or plain where the kernel has no owner|persist
+ * (before 6.9) owned, its owner is gone ─ adopt ─► owned     (contents stay: a restart changes
+ * nothing) owned, its owner lives ──────────► busy plain ────────────────────────────► plain until
+ * the next rebuild, which makes it owned if it can
+ *
+ * Never `owner` without `persist`: such a table goes with the daemon. A rebuild deletes and makes
+ * the table within one transaction. The kernel registers the new chains' hooks before it takes the
+ * old ones out, and at every instant exactly one of the two generations has rules; translations
+ * live in connection tracking, not in rules, so that established flows don't notice. */
+#include "nat/nat.h"
+
+#include <errno.h>
+#include <libmnl/libmnl.h>
+#include <libnftnl/table.h>
+#include <libnftnl/udata.h>
+#include <linux/netfilter.h>
+#include <linux/netfilter/nf_tables.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/fault.h"
+#include "base/log.h"
+#include "nat/table.h"
+
+#define REBUILD_TRIES 3
+
+DEFINE_CLEANUP(struct nat, nat_close)
+
+/* --- the table as it is --- */
+
+static void table_name_build(struct nlmsghdr *message, void *userdata)
+{
+    (void)userdata;
+    mnl_attr_put_strz(message, NFTA_TABLE_NAME, RULESET_TABLE);
+}
+
+static int comment_find(const struct nftnl_udata *attribute, void *userdata)
+{
+    const char **comment = userdata;
+    const char *text = nftnl_udata_get(attribute);
+    uint8_t length = nftnl_udata_len(attribute);
+
+    if (nftnl_udata_type(attribute) == NFTNL_UDATA_TABLE_COMMENT && length > 0 &&
+        text[length - 1] == '\0')
+        *comment = text;
+    return 0;
+}
+
+static void table_parse_tag(const struct nftnl_table *table, char tag[RULESET_TAG_MAX])
+{
+    uint32_t length = 0;
+    const void *userdata = nftnl_table_get_data(table, NFTNL_TABLE_USERDATA, &length);
+    const char *comment = NULL;
+
+    if (userdata && nftnl_udata_parse(userdata, length, comment_find, &comment) >= 0 && comment)
+        snprintf(tag, RULESET_TAG_MAX, "%s", comment);
+}
+
+static int table_parse(const struct nlmsghdr *message, void *userdata)
+{
+    struct nat_table_state *state = userdata;
+    struct nftnl_table *table = nftnl_table_alloc();
+
+    if (!table)
+        return -ENOMEM;
+    if (nftnl_table_nlmsg_parse(message, table) < 0) {
+        nftnl_table_free(table);
+        return -EPROTO;
+    }
+    state->exists = true;
+    state->flags = nftnl_table_get_u32(table, NFTNL_TABLE_FLAGS);
+    state->owner = nftnl_table_get_u32(table, NFTNL_TABLE_OWNER);
+    table_parse_tag(table, state->tag);
+    nftnl_table_free(table);
+    return 0;
+}
+
+int nat_table_get(struct nat *nat, struct nat_table_state *ret_state, struct error *error)
+{
+    struct nat_table_state state = {0};
+    int result = nft_socket_get(nat->socket, NFT_MSG_GETTABLE, false, table_name_build, table_parse,
+                                &state, error);
+
+    if (result < 0 && result != -ENOENT)
+        return result;
+    *ret_state = state;
+    return 0;
+}
+
+/* --- opening --- */
+
+/* "moatd (pid 812)": a process' first netlink socket has its pid as port. */
+static void owner_describe(uint32_t port, char *text, size_t size)
+{
+    char path[64];
+    char name[64] = "";
+
+    snprintf(path, sizeof(path), "/proc/%u/comm", port);
+    FILE *file = fopen(path, "re");
+    if (file) {
+        if (fgets(name, sizeof(name), file))
+            name[strcspn(name, "\n")] = '\0';
+        fclose(file);
+    }
+    if (name[0])
+        snprintf(text, size, "%s (pid %u)", name, port);
+    else
+        snprintf(text, size, "another process (netlink port %u)", port);
+}
+
+static int table_busy(uint32_t owner, struct error *error)
+{
+    char text[128];
+
+    owner_describe(owner, text, sizeof(text));
+    return error_set_reason(
+        error, REASON_BUSY,
+        "the nftables table inet " RULESET_TABLE
+        " belongs to %s: stop it, or start this one in another network namespace",
+        text);
+}
+
+/* Takes over a table whose owner is gone, contents and all. */
+static int table_adopt(struct nat *nat, struct error *error)
+{
+    struct nft_transaction transaction;
+
+    nft_transaction_init(&transaction, NFPROTO_INET);
+    struct nlmsghdr *message =
+        nft_transaction_open(&transaction, NFT_MSG_NEWTABLE, NLM_F_CREATE, 256,
+                             "the take-over of table inet " RULESET_TABLE);
+    if (message) {
+        mnl_attr_put_strz(message, NFTA_TABLE_NAME, RULESET_TABLE);
+        mnl_attr_put_u32(message, NFTA_TABLE_FLAGS, htonl(TABLE_F_OWNER | TABLE_F_PERSIST));
+        nft_transaction_close(&transaction, message);
+    }
+    int result = nft_socket_commit(nat->socket, &transaction, error);
+    nft_transaction_deinit(&transaction);
+    nat->owned = result == 0;
+    return result;
+}
+
+static int table_open(struct nat *nat, struct error *error)
+{
+    struct nat_table_state state;
+    int result = nat_table_get(nat, &state, error);
+
+    if (result < 0)
+        return result;
+    if (!state.exists)
+        return nat_rebuild(nat, NULL, error);
+    if (state.flags & TABLE_F_OWNER)
+        return table_busy(state.owner, error);
+    if (!(state.flags & TABLE_F_PERSIST))
+        return 0;
+    result = table_adopt(nat, error);
+    if (result == 0)
+        return 0;
+    /* Somebody else was faster, or took it away. */
+    struct error ignored = ERROR_INIT;
+    if (nat_table_get(nat, &state, &ignored) == 0 && state.flags & TABLE_F_OWNER)
+        return table_busy(state.owner, error);
+    return result;
+}
+
+int nat_open(uint32_t group_base, uint32_t group_mask, struct nat **ret_nat, struct error *error)
+{
+    _cleanup_(nat_closep) struct nat *nat = calloc(1, sizeof(*nat));
+    struct error fault = ERROR_INIT;
+
+    if (!nat)
+        return error_set(error, ENOMEM, "cannot open nftables");
+    nat->groups = (struct ruleset_groups){group_base, group_mask};
+    /* Tests play a kernel without owned tables. */
+    nat->owner_impossible = fault_point("nat.owner", &fault) < 0;
+    int result = nft_socket_open(&nat->socket, error);
+    if (result == 0)
+        result = table_open(nat, error);
+    if (result < 0)
+        return result;
+    *ret_nat = TAKE_PTR(nat);
+    return 0;
+}
+
+void nat_close(struct nat *nat)
+{
+    if (!nat)
+        return;
+    nat_watch_stop(nat);
+    nft_socket_close(nat->socket);
+    free(nat);
+}
+
+bool nat_is_owned(const struct nat *nat)
+{
+    return nat->owned;
+}
+
+/* --- replacing and removing --- */
+
+static int rebuild_once(struct nat *nat, bool exists, bool own, const struct nat_batch *batch,
+                        struct error *error)
+{
+    struct nft_transaction transaction;
+
+    nft_transaction_init(&transaction, NFPROTO_INET);
+    if (exists)
+        nft_transaction_delete_table(&transaction, RULESET_TABLE);
+    ruleset_append(&transaction, &nat->groups, own ? TABLE_F_OWNER | TABLE_F_PERSIST : 0);
+    if (batch)
+        nat_batch_append(batch, &transaction);
+    int result = nft_socket_commit(nat->socket, &transaction, error);
+    nft_transaction_deinit(&transaction);
+    if (result == 0)
+        nat->owned = own;
+    return result;
+}
+
+/* An older kernel refuses the flags: EINVAL or EOPNOTSUPP. Remembered only if a plain table is then
+ * taken. */
+static int rebuild_owned_or_plain(struct nat *nat, bool exists, const struct nat_batch *batch,
+                                  struct error *error)
+{
+    int result;
+
+    if (!nat->owner_impossible) {
+        result = rebuild_once(nat, exists, true, batch, error);
+        if (result != -EINVAL && result != -EOPNOTSUPP)
+            return result;
+    }
+    result = rebuild_once(nat, exists, false, batch, error);
+    if (result == 0 && !nat->owner_impossible) {
+        nat->owner_impossible = true;
+        log_info("this kernel has no owned nftables tables: the table is watched instead");
+    }
+    return result;
+}
+
+int nat_rebuild(struct nat *nat, struct nat_batch *batch, struct error *error)
+{
+    struct nat_table_state state;
+    int result = fault_point("nat.rebuild", error);
+
+    /* A plain table may come or go between the question and the transaction. */
+    for (int i = 0; i < REBUILD_TRIES && result == 0; i++) {
+        result = nat_table_get(nat, &state, error);
+        if (result < 0)
+            break;
+        result = rebuild_owned_or_plain(nat, state.exists, batch, error);
+        if (result != -ENOENT && result != -EEXIST)
+            return result;
+        if (i + 1 < REBUILD_TRIES)
+            result = 0;
+    }
+    return result;
+}
+
+int nat_remove_all(struct nat *nat, struct error *error)
+{
+    struct nft_transaction transaction;
+
+    nft_transaction_init(&transaction, NFPROTO_INET);
+    nft_transaction_delete_table(&transaction, RULESET_TABLE);
+    int result = nft_socket_commit(nat->socket, &transaction, error);
+    nft_transaction_deinit(&transaction);
+    if (result == -ENOENT)
+        result = 0;
+    if (result == 0)
+        nat->owned = false;
+    return result;
+}

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The one nftables table, `inet moat`, through libnftnl over libmnl. The number of rules is
+ * constant; what grows are elements of sets and maps. One socket owns the table
+ * (NFT_TABLE_F_OWNER|NFT_TABLE_F_PERSIST, Linux 6.9 on; a plain table and a watcher where not).
+ * Each batch is one atomic nf_tables transaction.
+ *
+ * Networks are told apart by interface group (LINK_GROUP_OF in link.h; plain numbers here): every
+ * L3 link of a network, its bridge and the host ends of its routed ports, has the network's group.
+ *
+ * One thread at a time; everything works in the network namespace that nat_open was called in. Only
+ * CAP_NET_ADMIN is needed. Functions don't block but for the kernel's own work, where nothing else
+ * is said. */
+#pragma once
+
+#include "base/error.h"
+#include "base/loop.h"
+#include "base/model.h"
+
+struct nat;
+struct nat_batch;
+
+/* Opens the socket and takes the table over, contents and all, when its owner is gone; creates it,
+ * empty of elements but with all chains and rules, when there is none. A table that is there keeps
+ * its contents until nat_rebuild. Reason busy when another live process owns a table of that name.
+ * group_base/group_mask: what marks our links, (group & mask) == base. */
+int nat_open(uint32_t group_base, uint32_t group_mask, struct nat **ret_nat, struct error *error);
+/* Closes the socket and leaves the table in the kernel. */
+void nat_close(struct nat *nat);
+/* Deletes the table; fine when it is gone already. */
+int nat_remove_all(struct nat *nat, struct error *error);
+/* Nobody else can change or flush the table. False on older kernels, and for a plain table that was
+ * found by nat_open until the next nat_rebuild. */
+bool nat_is_owned(const struct nat *nat);
+
+struct nat_network {
+    uint32_t group;
+    struct cidr subnet;
+    struct cidr subnet6;
+    struct ip gateway;
+    struct ip gateway6;
+    bool internal;
+    bool isolated;
+    bool host_access;
+    bool dns; /* the name service answers on the gateways, port 53 */
+};
+
+struct nat_endpoint {
+    uint32_t group;
+    struct ip ip;
+    struct ip ip6;
+    bool closed; /* mode outbound: nobody may open a connection to it */
+    char host_interface[IFNAMSIZ];
+    struct mac mac;
+    bool routed;
+    bool localhost; /* `moat localhost`: see nat_localhost_set */
+};
+
+/* A published port that leads to an IPv4 (or IPv6) guest address of the same family as the
+ * client's. */
+struct nat_port {
+    struct ip host_ip; /* absent: every address of the host */
+    uint16_t host_port;
+    uint16_t guest_port;
+    uint16_t count;
+    uint8_t protocol;
+    struct ip guest_ip;  /* IPv4 target, or absent */
+    struct ip guest_ip6; /* IPv6 target, or absent */
+};
+
+/* A batch collects changes in memory; nothing fails before commit but memory (reported by commit).
+ * They are made in the order given, so an endpoint may be deleted as it was and added as it is in
+ * one batch. With `add` false the elements are deleted; deleting one that is not there makes the
+ * commit fail (the kernel's word, ENOENT), which reconcile treats by a rebuild. Adding what is
+ * there already is fine, but not a port that leads elsewhere (EEXIST). nat_batch_new returns NULL
+ * without memory. */
+struct nat_batch *nat_batch_new(struct nat *nat);
+void nat_batch_free(struct nat_batch *batch);
+void nat_batch_network(struct nat_batch *batch, const struct nat_network *network, bool add);
+void nat_batch_endpoint(struct nat_batch *batch, const struct nat_endpoint *endpoint, bool add);
+void nat_batch_port(struct nat_batch *batch, const struct nat_port *port, bool add);
+/* Sends it as one transaction and takes the kernel's verdict (microseconds for one element, about 1
+ * µs for each of many). Reason kernel on refusal, with nothing changed. An empty batch is fine. The
+ * batch stays the caller's and can be committed again. Fault point: nat.commit. */
+int nat_batch_commit(struct nat_batch *batch, struct error *error);
+
+/* Replaces the whole table by the static rules plus the batch's additions (NULL: none), in one
+ * transaction: no packet sees a state in between, established flows keep their translation. For
+ * start-up and repair. Fault points: nat.rebuild; nat.owner plays a kernel without owned tables
+ * (read by nat_open). */
+int nat_rebuild(struct nat *nat, struct nat_batch *batch, struct error *error);
+
+/* Does the kernel's table hold exactly what a rebuild with this batch would make (ownership,
+ * chains, rules, elements)? About 1 ms, and 1 µs for each element; when elements differ it looks
+ * again for up to 15 ms. */
+int nat_verify(struct nat *nat, struct nat_batch *batch, bool *ret_same, struct error *error);
+
+/* A base chain of somebody else's (families ip and inet) on the forward hook with policy drop: it
+ * stops what our table accepts. ret_chain: "family table chain", such as "ip filter FORWARD";
+ * untouched when none is found. Rules of iptables-legacy are not seen here. */
+int nat_foreign_drop_find(struct nat *nat, char *ret_chain, size_t size, bool *ret_found,
+                          struct error *error);
+
+/* `moat localhost` inside a guest's namespace: an own small table there (`ip moat_localhost`), that
+ * leads 127.0.0.1:PORT to the gateway where nothing local listens. Installed, replaced or removed
+ * (on false: the addresses don't matter) through a socket opened inside. The interface also needs
+ * route_localnet (link_set_route_localnet), and the endpoint its element on the host's side (struct
+ * nat_endpoint.localhost). What the guest then reaches is the gateway's as if it had asked for that
+ * address: published ports, the name service, other services with host access. Reasons:
+ * not_supported without IPv4, not_found without that interface, kernel. */
+int nat_localhost_set(int netns_fd, const char *interface, const struct ip *guest_ip,
+                      const struct ip *gateway, bool on, struct error *error);
+
+/* Watches for changes of the table by others (possible while it is not owned): calls lost() from
+ * the loop, once for all that came together. lost() may call anything here. Our own changes,
+ * however large, don't count. */
+typedef void (*nat_lost_fn)(void *userdata);
+int nat_watch_start(struct nat *nat, struct loop *loop, nat_lost_fn lost, void *userdata,
+                    struct error *error);
+void nat_watch_stop(struct nat *nat);
+
+/* --- connection tracking (conntrack.c) --- */
+/* Entries are flushed by a thread behind: flushes only queue and may be called from any thread.
+ * Call them after the commit that takes the rules away. Filtered in the kernel where it can be
+ * (CTA_FILTER), else by dump and delete; no other entry is touched. */
+struct conntrack;
+int conntrack_open(struct conntrack **ret_conntrack, struct error *error);
+void conntrack_close(struct conntrack *conntrack); /* finishes what is queued: blocks */
+/* Everything from or to this guest address (original source, or reply source after translation). */
+void conntrack_flush_guest(struct conntrack *conntrack, const struct ip *guest_ip);
+/* What was translated from these host ports to this guest, and what went to the host's own ports
+ * untranslated (so that a client that never stops sending finds a port that has just been
+ * published). Call it after publishing as well as after taking back. */
+void conntrack_flush_port(struct conntrack *conntrack, const struct nat_port *port);
+/* Blocks until what is queued is done (teardown, tests). */
+void conntrack_wait(struct conntrack *conntrack);

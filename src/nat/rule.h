@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Writing rules, chains and tables through libnftnl: what every ruleset of ours is made with. */
+#pragma once
+
+#include <libnftnl/rule.h>
+#include <libnftnl/set.h>
+#include <linux/netfilter/nf_tables.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "nat/nft.h"
+
+/* --- rules --- */
+
+/* A rule that is being written. Registers are numbered in units of four bytes; rule_compare,
+ * rule_mask and rule_lookup work on register 0 and those after it. A match that fails ends the
+ * rule. */
+struct rule {
+    struct nftnl_rule *nftnl;
+    const void *context; /* the caller's */
+    bool failed;         /* out of memory */
+};
+
+void rule_init(struct rule *rule, const char *table, const char *chain, const char *comment,
+               const void *context);
+/* The finished rule, the caller's; NULL when there was no memory. */
+struct nftnl_rule *rule_finish(struct rule *rule);
+
+/* An expression to fill, owned by the rule; NULL when there is no memory. */
+struct nftnl_expr *rule_add(struct rule *rule, const char *name);
+
+void rule_load_meta(struct rule *rule, enum nft_meta_keys key, unsigned reg);
+void rule_load_ct(struct rule *rule, enum nft_ct_keys key);
+void rule_load_payload(struct rule *rule, enum nft_payload_bases base, uint32_t offset,
+                       uint32_t length, unsigned reg);
+void rule_load_value(struct rule *rule, const void *value, uint32_t length, unsigned reg);
+void rule_compare(struct rule *rule, enum nft_cmp_ops op, const void *value, uint32_t length);
+void rule_compare_u8(struct rule *rule, enum nft_cmp_ops op, uint8_t value);
+void rule_compare_u32(struct rule *rule, enum nft_cmp_ops op, uint32_t value);
+/* Register 0 &= bits, of one to four bytes. */
+void rule_mask(struct rule *rule, const void *bits, uint32_t length);
+
+enum rule_lookup { RULE_LOOKUP, RULE_LOOKUP_NOT, RULE_LOOKUP_MAP /* data to register 0 on */ };
+void rule_lookup(struct rule *rule, const char *set, enum rule_lookup kind);
+/* code: NF_ACCEPT, NF_DROP, NFT_GOTO, …; chain for NFT_GOTO and NFT_JUMP only. */
+void rule_verdict(struct rule *rule, uint32_t code, const char *chain);
+
+/* --- objects of a transaction --- */
+
+struct nft_chain {
+    const char *name;
+    const char *type; /* NULL: not a base chain */
+    uint32_t hook;    /* NF_INET_* */
+    int32_t priority;
+};
+
+/* These append the object; NULL for set or rule counts as "out of memory". The object is freed. */
+void nft_transaction_add_table(struct nft_transaction *transaction, const char *name,
+                               const char *comment, uint32_t flags);
+void nft_transaction_delete_table(struct nft_transaction *transaction, const char *name);
+void nft_transaction_add_chain(struct nft_transaction *transaction, const char *table,
+                               const struct nft_chain *chain);
+void nft_transaction_add_set(struct nft_transaction *transaction, struct nftnl_set *set,
+                             const char *label);
+void nft_transaction_add_rule(struct nft_transaction *transaction, struct nftnl_rule *rule,
+                              const char *label);

@@ -1,0 +1,977 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The rules are written in words: a rule is a row of the table at the end of this file, each word
+ * of it a function that appends the expressions for one match or one action. As in every nf_tables
+ * rule, a match that fails ends the rule. Registers: NFT_REG32_00 on, four bytes each; a key of
+ * several fields lies in consecutive ones.
+ *
+ * What the chains are for:
+ *   raw         before connection tracking: addresses of the loopback never come from outside, so
+ * that what listens or is published on 127.0.0.1 stays there although route_localnet is on. dnat,
+ * dnat_output   published ports, for what is addressed to this host only. 127.0.0.1 is served in
+ *               output. [::1] is not translated: the kernel can't route from it, the relay worker
+ * serves it. snat        to the outside with the host's address. Else the client's address is kept,
+ * but for sources that a guest can't answer (127.0.0.1; a neighbour of its own network, whose
+ * answer would pass the host by; the host's outer address on an internal network): these come from
+ * the gateway. forward     networks never reach each other, nor is anything let in that is not
+ * published. With br_netfilter bridged frames pass here too: both groups are then the bridge's own.
+ *   input       what guests reach of the host; and who reaches the gateways' addresses.
+ *   output      the host itself opens no connection to a closed guest. */
+#include "nat/ruleset.h"
+
+#include <arpa/inet.h>
+#include <assert.h>
+#include <errno.h>
+#include <libmnl/libmnl.h>
+#include <libnftnl/chain.h>
+#include <libnftnl/expr.h>
+#include <libnftnl/rule.h>
+#include <libnftnl/set.h>
+#include <libnftnl/table.h>
+#include <libnftnl/udata.h>
+#include <linux/icmp.h>
+#include <linux/icmpv6.h>
+#include <linux/in.h>
+#include <linux/netfilter.h>
+#include <linux/netfilter/nf_conntrack_common.h>
+#include <linux/netfilter/nf_nat.h>
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter_ipv4.h>
+#include <linux/rtnetlink.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "nat/rule.h"
+
+#define LOOPBACK_INDEX 1 /* lo is the first link of every namespace */
+
+/* --- sets --- */
+
+static const struct set_def set_defs[] = {
+    [SET_SAME] = {"same", "may open connections", {FIELD_GROUP, FIELD_GROUP}, {0}},
+    [SET_INTERNAL] = {"internal", "networks without an outside", {FIELD_GROUP}, {0}},
+    [SET_HOST_ACCESS] = {"host_access", "networks that reach the host", {FIELD_GROUP}, {0}},
+    [SET_GATEWAY4] = {"gateway4", "gateways of all networks", {FIELD_IP4}, {0}},
+    [SET_GATEWAY6] = {"gateway6", "gateways of all networks", {FIELD_IP6}, {0}},
+    [SET_OWN4] = {"own4", "networks and their gateway", {FIELD_GROUP, FIELD_IP4}, {0}},
+    [SET_OWN6] = {"own6", "networks and their gateway", {FIELD_GROUP, FIELD_IP6}, {0}},
+    [SET_DNS4] = {"dns4", "name service", {FIELD_IP4, FIELD_PROTO, FIELD_PORT}, {0}},
+    [SET_DNS6] = {"dns6", "name service", {FIELD_IP6, FIELD_PROTO, FIELD_PORT}, {0}},
+    [SET_SOURCE4] = {"source4", "gateway as source", {FIELD_GROUP}, {FIELD_IP4}},
+    [SET_SOURCE6] = {"source6", "gateway as source", {FIELD_GROUP}, {FIELD_IP6}},
+    [SET_GUEST4] = {"guest4", "endpoints", {FIELD_GROUP, FIELD_IP4}, {0}},
+    [SET_GUEST6] = {"guest6", "endpoints", {FIELD_GROUP, FIELD_IP6}, {0}},
+    [SET_LOCALHOST4] = {"localhost4",
+                        "endpoints whose localhost is the gateway",
+                        {FIELD_GROUP, FIELD_IP4},
+                        {0}},
+    [SET_CLOSED4] = {"closed4", "guests in mode outbound", {FIELD_IP4}, {0}},
+    [SET_CLOSED6] = {"closed6", "guests in mode outbound", {FIELD_IP6}, {0}},
+    [SET_PUB4] = {"pub4",
+                  "published on every address",
+                  {FIELD_PROTO, FIELD_PORT},
+                  {FIELD_IP4, FIELD_PORT}},
+    [SET_PUB6] = {"pub6",
+                  "published on every address",
+                  {FIELD_PROTO, FIELD_PORT},
+                  {FIELD_IP6, FIELD_PORT}},
+    [SET_PUB4_AT] = {"pub4_at",
+                     "published on one address",
+                     {FIELD_IP4, FIELD_PROTO, FIELD_PORT},
+                     {FIELD_IP4, FIELD_PORT}},
+    [SET_PUB6_AT] = {"pub6_at",
+                     "published on one address",
+                     {FIELD_IP6, FIELD_PROTO, FIELD_PORT},
+                     {FIELD_IP6, FIELD_PORT}},
+    [SET_RELAY6] = {"relay6", "relayed to IPv4", {FIELD_PROTO, FIELD_PORT}, {0}},
+    [SET_RELAY6_AT] = {"relay6_at",
+                       "relayed to IPv4 from one address",
+                       {FIELD_IP6, FIELD_PROTO, FIELD_PORT},
+                       {0}},
+};
+
+static_assert(ARRAY_SIZE(set_defs) == SET_COUNT_, "a definition for each set");
+
+const struct set_def *set_def_get(enum set_id id)
+{
+    return &set_defs[id];
+}
+
+static size_t fields_length(const uint8_t *fields)
+{
+    size_t length = 0;
+
+    for (size_t i = 0; i < SET_FIELDS && fields[i] != FIELD_NONE; i++)
+        length += fields[i] == FIELD_IP6 ? 16 : 4;
+    return length;
+}
+
+size_t set_key_length(enum set_id id)
+{
+    return fields_length(set_defs[id].key);
+}
+
+size_t set_data_length(enum set_id id)
+{
+    return fields_length(set_defs[id].data);
+}
+
+/* nft's numbers of data types (its enum datatypes), which the kernel only keeps for whoever lists
+ * the set; the types of a concatenation are packed into six bits each. */
+static uint32_t fields_type(const uint8_t *fields)
+{
+    static const uint32_t types[] = {
+        [FIELD_GROUP] = 35, [FIELD_IP4] = 7, [FIELD_IP6] = 8, [FIELD_PROTO] = 12, [FIELD_PORT] = 13,
+    };
+    uint32_t type = 0;
+
+    for (size_t i = 0; i < SET_FIELDS && fields[i] != FIELD_NONE; i++)
+        type = type << 6 | types[fields[i]];
+    return type;
+}
+
+/* nft's enum byteorder: 1 is the host's, 2 the network's; 0 for concatenations. */
+static uint32_t fields_byteorder(const uint8_t *fields)
+{
+    if (fields[0] == FIELD_NONE || fields[1] != FIELD_NONE)
+        return 0;
+    return fields[0] == FIELD_GROUP ? 1 : 2;
+}
+
+static bool set_put_userdata(struct nftnl_set *set, const struct set_def *def)
+{
+    struct nftnl_udata_buf *userdata = nftnl_udata_buf_alloc(NFT_USERDATA_MAXLEN);
+
+    if (!userdata)
+        return false;
+    bool put =
+        nftnl_udata_put_u32(userdata, NFTNL_UDATA_SET_KEYBYTEORDER, fields_byteorder(def->key)) &&
+        (!def->data[0] || nftnl_udata_put_u32(userdata, NFTNL_UDATA_SET_DATABYTEORDER,
+                                              fields_byteorder(def->data))) &&
+        nftnl_udata_put_strz(userdata, NFTNL_UDATA_SET_COMMENT, def->comment) &&
+        nftnl_set_set_data(set, NFTNL_SET_USERDATA, nftnl_udata_buf_data(userdata),
+                           nftnl_udata_buf_len(userdata)) == 0;
+    nftnl_udata_buf_free(userdata);
+    return put;
+}
+
+static struct nftnl_set *set_build(enum set_id id)
+{
+    const struct set_def *def = &set_defs[id];
+    struct nftnl_set *set = nftnl_set_alloc();
+
+    if (!set)
+        return NULL;
+    nftnl_set_set_u32(set, NFTNL_SET_FAMILY, NFPROTO_INET);
+    nftnl_set_set_u32(set, NFTNL_SET_FLAGS, def->data[0] ? NFT_SET_MAP : 0);
+    nftnl_set_set_u32(set, NFTNL_SET_KEY_TYPE, fields_type(def->key));
+    nftnl_set_set_u32(set, NFTNL_SET_KEY_LEN, (uint32_t)fields_length(def->key));
+    nftnl_set_set_u32(set, NFTNL_SET_ID, (uint32_t)id + 1);
+    if (def->data[0]) {
+        nftnl_set_set_u32(set, NFTNL_SET_DATA_TYPE, fields_type(def->data));
+        nftnl_set_set_u32(set, NFTNL_SET_DATA_LEN, (uint32_t)fields_length(def->data));
+    }
+    if (nftnl_set_set_str(set, NFTNL_SET_TABLE, RULESET_TABLE) < 0 ||
+        nftnl_set_set_str(set, NFTNL_SET_NAME, def->name) < 0 || !set_put_userdata(set, def)) {
+        nftnl_set_free(set);
+        return NULL;
+    }
+    return set;
+}
+
+/* --- chains --- */
+
+static const struct nft_chain chain_defs[] = {
+    [CHAIN_RAW] = {"raw", "filter", NF_INET_PRE_ROUTING, NF_IP_PRI_RAW},
+    [CHAIN_DNAT] = {"dnat", "nat", NF_INET_PRE_ROUTING, NF_IP_PRI_NAT_DST},
+    [CHAIN_DNAT_OUTPUT] = {"dnat_output", "nat", NF_INET_LOCAL_OUT, NF_IP_PRI_NAT_DST},
+    [CHAIN_SNAT] = {"snat", "nat", NF_INET_POST_ROUTING, NF_IP_PRI_NAT_SRC},
+    [CHAIN_FORWARD] = {"forward", "filter", NF_INET_FORWARD, NF_IP_PRI_FILTER},
+    [CHAIN_INPUT] = {"input", "filter", NF_INET_LOCAL_IN, NF_IP_PRI_FILTER},
+    [CHAIN_OUTPUT] = {"output", "filter", NF_INET_LOCAL_OUT, NF_IP_PRI_FILTER},
+    [CHAIN_FROM_GUEST] = {"from_guest", NULL, 0, 0},
+    [CHAIN_REFUSE] = {"refuse", NULL, 0, 0},
+};
+
+static_assert(ARRAY_SIZE(chain_defs) == CHAIN_COUNT_, "a definition for each chain");
+
+const struct nft_chain *chain_def_get(enum chain_id id)
+{
+    return &chain_defs[id];
+}
+
+/* --- words: fields --- */
+
+static void load_source4(struct rule *rule, unsigned reg)
+{
+    rule_load_payload(rule, NFT_PAYLOAD_NETWORK_HEADER, 12, 4, reg);
+}
+
+static void load_destination4(struct rule *rule, unsigned reg)
+{
+    rule_load_payload(rule, NFT_PAYLOAD_NETWORK_HEADER, 16, 4, reg);
+}
+
+static void load_source6(struct rule *rule, unsigned reg)
+{
+    rule_load_payload(rule, NFT_PAYLOAD_NETWORK_HEADER, 8, 16, reg);
+}
+
+static void load_destination6(struct rule *rule, unsigned reg)
+{
+    rule_load_payload(rule, NFT_PAYLOAD_NETWORK_HEADER, 24, 16, reg);
+}
+
+/* proto . destination port, as in the maps of published ports. TCP and UDP have it in the same
+ * place; of other protocols no element exists. */
+static void load_service(struct rule *rule, unsigned reg)
+{
+    rule_load_meta(rule, NFT_META_L4PROTO, reg);
+    rule_load_payload(rule, NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, reg + 1);
+}
+
+static void lookup(struct rule *rule, enum set_id set)
+{
+    rule_lookup(rule, set_defs[set].name, RULE_LOOKUP);
+}
+
+static void lookup_not(struct rule *rule, enum set_id set)
+{
+    rule_lookup(rule, set_defs[set].name, RULE_LOOKUP_NOT);
+}
+
+/* The data goes to the first registers. */
+static void lookup_map(struct rule *rule, enum set_id set)
+{
+    rule_lookup(rule, set_defs[set].name, RULE_LOOKUP_MAP);
+}
+
+/* --- words: matches --- */
+
+static void ip4(struct rule *rule)
+{
+    rule_load_meta(rule, NFT_META_NFPROTO, 0);
+    rule_compare_u8(rule, NFT_CMP_EQ, NFPROTO_IPV4);
+}
+
+static void ip6(struct rule *rule)
+{
+    rule_load_meta(rule, NFT_META_NFPROTO, 0);
+    rule_compare_u8(rule, NFT_CMP_EQ, NFPROTO_IPV6);
+}
+
+static const struct ruleset_groups *groups_of(const struct rule *rule)
+{
+    return rule->context;
+}
+
+static void group_is_ours(struct rule *rule, enum nft_meta_keys key, enum nft_cmp_ops op)
+{
+    rule_load_meta(rule, key, 0);
+    rule_mask(rule, &groups_of(rule)->mask, sizeof(groups_of(rule)->mask));
+    rule_compare_u32(rule, op, groups_of(rule)->base);
+}
+
+static void from_ours(struct rule *rule)
+{
+    group_is_ours(rule, NFT_META_IIFGROUP, NFT_CMP_EQ);
+}
+
+static void from_others(struct rule *rule)
+{
+    group_is_ours(rule, NFT_META_IIFGROUP, NFT_CMP_NEQ);
+}
+
+static void to_ours(struct rule *rule)
+{
+    group_is_ours(rule, NFT_META_OIFGROUP, NFT_CMP_EQ);
+}
+
+static void to_others(struct rule *rule)
+{
+    group_is_ours(rule, NFT_META_OIFGROUP, NFT_CMP_NEQ);
+}
+
+static void from_loopback(struct rule *rule)
+{
+    rule_load_meta(rule, NFT_META_IIF, 0);
+    rule_compare_u32(rule, NFT_CMP_EQ, LOOPBACK_INDEX);
+}
+
+static void not_from_loopback(struct rule *rule)
+{
+    rule_load_meta(rule, NFT_META_IIF, 0);
+    rule_compare_u32(rule, NFT_CMP_NEQ, LOOPBACK_INDEX);
+}
+
+static void source4_loopback(struct rule *rule)
+{
+    ip4(rule);
+    rule_load_payload(rule, NFT_PAYLOAD_NETWORK_HEADER, 12, 1, 0);
+    rule_compare_u8(rule, NFT_CMP_EQ, 127);
+}
+
+static void destination4_loopback(struct rule *rule)
+{
+    ip4(rule);
+    rule_load_payload(rule, NFT_PAYLOAD_NETWORK_HEADER, 16, 1, 0);
+    rule_compare_u8(rule, NFT_CMP_EQ, 127);
+}
+
+static const uint8_t loopback6[16] = {[15] = 1};
+
+static void source6_loopback(struct rule *rule)
+{
+    ip6(rule);
+    load_source6(rule, 0);
+    rule_compare(rule, NFT_CMP_EQ, loopback6, sizeof(loopback6));
+}
+
+static void destination6_loopback(struct rule *rule)
+{
+    ip6(rule);
+    load_destination6(rule, 0);
+    rule_compare(rule, NFT_CMP_EQ, loopback6, sizeof(loopback6));
+}
+
+/* Addressed to this host, wherever it came in. */
+static void to_host(struct rule *rule)
+{
+    struct nftnl_expr *expr = rule_add(rule, "fib");
+
+    if (!expr)
+        return;
+    nftnl_expr_set_u32(expr, NFTNL_EXPR_FIB_DREG, NFT_REG32_00);
+    nftnl_expr_set_u32(expr, NFTNL_EXPR_FIB_RESULT, NFT_FIB_RESULT_ADDRTYPE);
+    nftnl_expr_set_u32(expr, NFTNL_EXPR_FIB_FLAGS, NFTA_FIB_F_DADDR);
+    rule_compare_u32(rule, NFT_CMP_EQ, RTN_LOCAL);
+}
+
+#define STATE_BIT(state) ((uint32_t)NF_CT_STATE_BIT(state))
+#define STATES_KNOWN (STATE_BIT(IP_CT_ESTABLISHED) | STATE_BIT(IP_CT_RELATED))
+
+static void state_has(struct rule *rule, uint32_t bits, enum nft_cmp_ops op)
+{
+    rule_load_ct(rule, NFT_CT_STATE);
+    rule_mask(rule, &bits, sizeof(bits));
+    rule_compare_u32(rule, op, 0);
+}
+
+static void known(struct rule *rule)
+{
+    state_has(rule, STATES_KNOWN, NFT_CMP_NEQ);
+}
+
+static void unknown(struct rule *rule)
+{
+    state_has(rule, STATES_KNOWN, NFT_CMP_EQ);
+}
+
+static void invalid(struct rule *rule)
+{
+    state_has(rule, NF_CT_STATE_INVALID_BIT, NFT_CMP_NEQ);
+}
+
+/* The connection goes to a published port. */
+static void published(struct rule *rule)
+{
+    static const uint32_t bit = IPS_DST_NAT;
+
+    rule_load_ct(rule, NFT_CT_STATUS);
+    rule_mask(rule, &bit, sizeof(bit));
+    rule_compare_u32(rule, NFT_CMP_NEQ, 0);
+}
+
+static void protocol(struct rule *rule, uint8_t number)
+{
+    rule_load_meta(rule, NFT_META_L4PROTO, 0);
+    rule_compare_u8(rule, NFT_CMP_EQ, number);
+}
+
+static void tcp(struct rule *rule)
+{
+    protocol(rule, IPPROTO_TCP);
+}
+
+static void tcp_syn(struct rule *rule)
+{
+    static const uint8_t syn_rst = 0x06;
+
+    tcp(rule);
+    rule_load_payload(rule, NFT_PAYLOAD_TRANSPORT_HEADER, 13, 1, 0);
+    rule_mask(rule, &syn_rst, sizeof(syn_rst));
+    rule_compare_u8(rule, NFT_CMP_EQ, 0x02);
+}
+
+static void udp_ports(struct rule *rule, uint16_t source, uint16_t destination)
+{
+    const uint16_t ports[] = {htons(source), htons(destination)};
+
+    protocol(rule, IPPROTO_UDP);
+    rule_load_payload(rule, NFT_PAYLOAD_TRANSPORT_HEADER, 0, 4, 0);
+    rule_compare(rule, NFT_CMP_EQ, ports, sizeof(ports));
+}
+
+static void dhcp4_request(struct rule *rule)
+{
+    ip4(rule);
+    udp_ports(rule, 68, 67);
+}
+
+static void dhcp4_answer(struct rule *rule)
+{
+    ip4(rule);
+    udp_ports(rule, 67, 68);
+}
+
+static void dhcp6_request(struct rule *rule)
+{
+    ip6(rule);
+    udp_ports(rule, 546, 547);
+}
+
+static void dhcp6_answer(struct rule *rule)
+{
+    ip6(rule);
+    udp_ports(rule, 547, 546);
+}
+
+static void icmp4(struct rule *rule)
+{
+    ip4(rule);
+    protocol(rule, IPPROTO_ICMP);
+    rule_load_payload(rule, NFT_PAYLOAD_TRANSPORT_HEADER, 0, 1, 0);
+}
+
+static void icmp6(struct rule *rule)
+{
+    ip6(rule);
+    protocol(rule, IPPROTO_ICMPV6);
+    rule_load_payload(rule, NFT_PAYLOAD_TRANSPORT_HEADER, 0, 1, 0);
+}
+
+static void echo4(struct rule *rule)
+{
+    icmp4(rule);
+    rule_compare_u8(rule, NFT_CMP_EQ, ICMP_ECHO);
+}
+
+static void echo6(struct rule *rule)
+{
+    icmp6(rule);
+    rule_compare_u8(rule, NFT_CMP_EQ, ICMPV6_ECHO_REQUEST);
+}
+
+#define ND_ROUTER_SOLICIT 133 /* RFC 4861, section 4 */
+#define ND_NEIGHBOR_SOLICIT 135
+#define ND_NEIGHBOR_ADVERT 136
+
+static void router_solicit(struct rule *rule)
+{
+    icmp6(rule);
+    rule_compare_u8(rule, NFT_CMP_EQ, ND_ROUTER_SOLICIT);
+}
+
+static void neighbour_discovery(struct rule *rule)
+{
+    icmp6(rule);
+    rule_compare_u8(rule, NFT_CMP_GTE, ND_NEIGHBOR_SOLICIT);
+    rule_compare_u8(rule, NFT_CMP_LTE, ND_NEIGHBOR_ADVERT);
+}
+
+static void within_same(struct rule *rule)
+{
+    rule_load_meta(rule, NFT_META_IIFGROUP, 0);
+    rule_load_meta(rule, NFT_META_OIFGROUP, 1);
+    lookup(rule, SET_SAME);
+}
+
+static void from_internal(struct rule *rule)
+{
+    rule_load_meta(rule, NFT_META_IIFGROUP, 0);
+    lookup(rule, SET_INTERNAL);
+}
+
+static void to_internal(struct rule *rule)
+{
+    rule_load_meta(rule, NFT_META_OIFGROUP, 0);
+    lookup(rule, SET_INTERNAL);
+}
+
+static void from_host_access(struct rule *rule)
+{
+    rule_load_meta(rule, NFT_META_IIFGROUP, 0);
+    lookup(rule, SET_HOST_ACCESS);
+}
+
+static void to_gateway4(struct rule *rule)
+{
+    ip4(rule);
+    load_destination4(rule, 0);
+    lookup(rule, SET_GATEWAY4);
+}
+
+static void to_gateway6(struct rule *rule)
+{
+    ip6(rule);
+    load_destination6(rule, 0);
+    lookup(rule, SET_GATEWAY6);
+}
+
+static void load_group_and_destination4(struct rule *rule)
+{
+    ip4(rule);
+    rule_load_meta(rule, NFT_META_IIFGROUP, 0);
+    load_destination4(rule, 1);
+}
+
+static void load_group_and_destination6(struct rule *rule)
+{
+    ip6(rule);
+    rule_load_meta(rule, NFT_META_IIFGROUP, 0);
+    load_destination6(rule, 1);
+}
+
+static void to_own4(struct rule *rule)
+{
+    load_group_and_destination4(rule);
+    lookup(rule, SET_OWN4);
+}
+
+static void to_own6(struct rule *rule)
+{
+    load_group_and_destination6(rule);
+    lookup(rule, SET_OWN6);
+}
+
+static void not_to_own4(struct rule *rule)
+{
+    load_group_and_destination4(rule);
+    lookup_not(rule, SET_OWN4);
+}
+
+static void not_to_own6(struct rule *rule)
+{
+    load_group_and_destination6(rule);
+    lookup_not(rule, SET_OWN6);
+}
+
+static void to_dns4(struct rule *rule)
+{
+    ip4(rule);
+    load_destination4(rule, 0);
+    load_service(rule, 1);
+    lookup(rule, SET_DNS4);
+}
+
+static void to_dns6(struct rule *rule)
+{
+    ip6(rule);
+    load_destination6(rule, 0);
+    load_service(rule, 4);
+    lookup(rule, SET_DNS6);
+}
+
+static void to_closed4(struct rule *rule)
+{
+    ip4(rule);
+    load_destination4(rule, 0);
+    lookup(rule, SET_CLOSED4);
+}
+
+static void to_closed6(struct rule *rule)
+{
+    ip6(rule);
+    load_destination6(rule, 0);
+    lookup(rule, SET_CLOSED6);
+}
+
+/* IPv6 to a port of an IPv4 guest: a listener of the relay worker. */
+static void to_relay6(struct rule *rule)
+{
+    ip6(rule);
+    load_service(rule, 0);
+    lookup(rule, SET_RELAY6);
+}
+
+static void to_relay6_at(struct rule *rule)
+{
+    ip6(rule);
+    load_destination6(rule, 0);
+    load_service(rule, 4);
+    lookup(rule, SET_RELAY6_AT);
+}
+
+/* From an endpoint to one of the same network. */
+static void neighbours4(struct rule *rule)
+{
+    ip4(rule);
+    rule_load_meta(rule, NFT_META_OIFGROUP, 0);
+    load_source4(rule, 1);
+    lookup(rule, SET_GUEST4);
+}
+
+static void neighbours6(struct rule *rule)
+{
+    ip6(rule);
+    rule_load_meta(rule, NFT_META_OIFGROUP, 0);
+    load_source6(rule, 1);
+    lookup(rule, SET_GUEST6);
+}
+
+/* To the address that stands for localhost, from an endpoint that may use it. */
+static void localhost_of_guest(struct rule *rule)
+{
+    static const uint8_t wire[4] = {NAT_LOCALHOST_WIRE};
+
+    ip4(rule);
+    load_destination4(rule, 0);
+    rule_compare(rule, NFT_CMP_EQ, wire, sizeof(wire));
+    rule_load_meta(rule, NFT_META_IIFGROUP, 0);
+    load_source4(rule, 1);
+    lookup(rule, SET_LOCALHOST4);
+}
+
+/* --- words: actions --- */
+
+static void accept_it(struct rule *rule)
+{
+    rule_verdict(rule, NF_ACCEPT, NULL);
+}
+
+static void drop_it(struct rule *rule)
+{
+    rule_verdict(rule, NF_DROP, NULL);
+}
+
+static void refuse_it(struct rule *rule)
+{
+    rule_verdict(rule, (uint32_t)NFT_GOTO, chain_defs[CHAIN_REFUSE].name);
+}
+
+static void goto_from_guest(struct rule *rule)
+{
+    rule_verdict(rule, (uint32_t)NFT_GOTO, chain_defs[CHAIN_FROM_GUEST].name);
+}
+
+static void reject(struct rule *rule, uint32_t type, uint8_t code)
+{
+    struct nftnl_expr *expr = rule_add(rule, "reject");
+
+    if (!expr)
+        return;
+    nftnl_expr_set_u32(expr, NFTNL_EXPR_REJECT_TYPE, type);
+    nftnl_expr_set_u8(expr, NFTNL_EXPR_REJECT_CODE, code);
+}
+
+static void reject_by_reset(struct rule *rule)
+{
+    reject(rule, NFT_REJECT_TCP_RST, 0);
+}
+
+static void reject_by_icmp(struct rule *rule)
+{
+    reject(rule, NFT_REJECT_ICMPX_UNREACH, NFT_REJECT_ICMPX_ADMIN_PROHIBITED);
+}
+
+/* Address in the first register, port (if any) in port_reg. */
+static void translate(struct rule *rule, uint32_t type, uint32_t family, uint32_t port_reg)
+{
+    struct nftnl_expr *expr = rule_add(rule, "nat");
+
+    if (!expr)
+        return;
+    nftnl_expr_set_u32(expr, NFTNL_EXPR_NAT_TYPE, type);
+    nftnl_expr_set_u32(expr, NFTNL_EXPR_NAT_FAMILY, family);
+    nftnl_expr_set_u32(expr, NFTNL_EXPR_NAT_REG_ADDR_MIN, NFT_REG32_00);
+    if (port_reg)
+        nftnl_expr_set_u32(expr, NFTNL_EXPR_NAT_REG_PROTO_MIN, NFT_REG32_00 + port_reg);
+}
+
+static void to_pub4(struct rule *rule)
+{
+    ip4(rule);
+    load_service(rule, 0);
+    lookup_map(rule, SET_PUB4);
+    translate(rule, NFT_NAT_DNAT, NFPROTO_IPV4, 1);
+}
+
+static void to_pub4_at(struct rule *rule)
+{
+    ip4(rule);
+    load_destination4(rule, 0);
+    load_service(rule, 1);
+    lookup_map(rule, SET_PUB4_AT);
+    translate(rule, NFT_NAT_DNAT, NFPROTO_IPV4, 1);
+}
+
+static void to_pub6(struct rule *rule)
+{
+    ip6(rule);
+    load_service(rule, 0);
+    lookup_map(rule, SET_PUB6);
+    translate(rule, NFT_NAT_DNAT, NFPROTO_IPV6, 4);
+}
+
+static void to_pub6_at(struct rule *rule)
+{
+    ip6(rule);
+    load_destination6(rule, 0);
+    load_service(rule, 4);
+    lookup_map(rule, SET_PUB6_AT);
+    translate(rule, NFT_NAT_DNAT, NFPROTO_IPV6, 4);
+}
+
+static void to_own_gateway4(struct rule *rule)
+{
+    ip4(rule);
+    rule_load_meta(rule, NFT_META_IIFGROUP, 0);
+    lookup_map(rule, SET_SOURCE4);
+    translate(rule, NFT_NAT_DNAT, NFPROTO_IPV4, 0);
+}
+
+static void as_gateway4(struct rule *rule)
+{
+    ip4(rule);
+    rule_load_meta(rule, NFT_META_OIFGROUP, 0);
+    lookup_map(rule, SET_SOURCE4);
+    translate(rule, NFT_NAT_SNAT, NFPROTO_IPV4, 0);
+}
+
+static void as_gateway6(struct rule *rule)
+{
+    ip6(rule);
+    rule_load_meta(rule, NFT_META_OIFGROUP, 0);
+    lookup_map(rule, SET_SOURCE6);
+    translate(rule, NFT_NAT_SNAT, NFPROTO_IPV6, 0);
+}
+
+static void masquerade(struct rule *rule)
+{
+    rule_add(rule, "masq");
+}
+
+/* The segment size of a SYN becomes what the path of the connection carries in both directions;
+ * never more than it was. */
+static void clamp_segment_size(struct rule *rule)
+{
+    struct nftnl_expr *route = rule_add(rule, "rt");
+    struct nftnl_expr *order = rule_add(rule, "byteorder");
+    struct nftnl_expr *option = rule_add(rule, "exthdr");
+
+    if (!route || !order || !option)
+        return;
+    nftnl_expr_set_u32(route, NFTNL_EXPR_RT_KEY, NFT_RT_TCPMSS);
+    nftnl_expr_set_u32(route, NFTNL_EXPR_RT_DREG, NFT_REG32_00);
+    nftnl_expr_set_u32(order, NFTNL_EXPR_BYTEORDER_SREG, NFT_REG32_00);
+    nftnl_expr_set_u32(order, NFTNL_EXPR_BYTEORDER_DREG, NFT_REG32_00);
+    nftnl_expr_set_u32(order, NFTNL_EXPR_BYTEORDER_OP, NFT_BYTEORDER_HTON);
+    nftnl_expr_set_u32(order, NFTNL_EXPR_BYTEORDER_LEN, 2);
+    nftnl_expr_set_u32(order, NFTNL_EXPR_BYTEORDER_SIZE, 2);
+    nftnl_expr_set_u32(option, NFTNL_EXPR_EXTHDR_SREG, NFT_REG32_00);
+    nftnl_expr_set_u8(option, NFTNL_EXPR_EXTHDR_TYPE, 2); /* maximum segment size, RFC 9293 */
+    nftnl_expr_set_u32(option, NFTNL_EXPR_EXTHDR_OFFSET, 2);
+    nftnl_expr_set_u32(option, NFTNL_EXPR_EXTHDR_LEN, 2);
+    nftnl_expr_set_u32(option, NFTNL_EXPR_EXTHDR_OP, NFT_EXTHDR_OP_TCPOPT);
+}
+
+/* --- rules --- */
+
+typedef void (*rule_word)(struct rule *rule);
+
+#define RULE_WORDS 4
+
+struct rule_def {
+    enum chain_id chain;
+    const char *comment;
+    rule_word words[RULE_WORDS];
+};
+
+static const struct rule_def rule_defs[] = {
+    {CHAIN_RAW, "no loopback source from outside", {not_from_loopback, source4_loopback, drop_it}},
+    {CHAIN_RAW,
+     "no loopback destination from outside",
+     {not_from_loopback, destination4_loopback, drop_it}},
+    {CHAIN_RAW, "no ::1 source from outside", {not_from_loopback, source6_loopback, drop_it}},
+    {CHAIN_RAW,
+     "no ::1 destination from outside",
+     {not_from_loopback, destination6_loopback, drop_it}},
+
+    {CHAIN_DNAT, "localhost of a guest, published", {localhost_of_guest, to_pub4}},
+    {CHAIN_DNAT, "localhost of a guest", {localhost_of_guest, to_own_gateway4}},
+    {CHAIN_DNAT, "name service", {to_dns4, accept_it}},
+    {CHAIN_DNAT, "name service, IPv6", {to_dns6, accept_it}},
+    {CHAIN_DNAT, "published on this address", {to_host, to_pub4_at}},
+    {CHAIN_DNAT, "published", {to_host, to_pub4}},
+    {CHAIN_DNAT, "published on this address, IPv6", {to_host, to_pub6_at}},
+    {CHAIN_DNAT, "published, IPv6", {to_host, to_pub6}},
+
+    {CHAIN_DNAT_OUTPUT, "name service", {to_dns4, accept_it}},
+    {CHAIN_DNAT_OUTPUT, "name service, IPv6", {to_dns6, accept_it}},
+    {CHAIN_DNAT_OUTPUT, "::1 is the relay's", {destination6_loopback, accept_it}},
+    {CHAIN_DNAT_OUTPUT, "published on this address", {to_host, to_pub4_at}},
+    {CHAIN_DNAT_OUTPUT, "published", {to_host, to_pub4}},
+    {CHAIN_DNAT_OUTPUT, "published on this address, IPv6", {to_host, to_pub6_at}},
+    {CHAIN_DNAT_OUTPUT, "published, IPv6", {to_host, to_pub6}},
+
+    {CHAIN_SNAT, "from 127.0.0.0/8 to a guest", {source4_loopback, as_gateway4}},
+    {CHAIN_SNAT, "neighbour through the host", {published, neighbours4, as_gateway4}},
+    {CHAIN_SNAT, "neighbour through the host, IPv6", {published, neighbours6, as_gateway6}},
+    {CHAIN_SNAT, "from the host to an internal guest", {published, to_internal, as_gateway4}},
+    {CHAIN_SNAT, "from the host to an internal guest, IPv6", {published, to_internal, as_gateway6}},
+    {CHAIN_SNAT, "to the outside", {from_ours, to_others, masquerade}},
+
+    {CHAIN_FORWARD, "not ours", {from_others, to_others, accept_it}},
+    {CHAIN_FORWARD, "segment size", {tcp_syn, clamp_segment_size}},
+    {CHAIN_FORWARD, "known connections", {known, accept_it}},
+    {CHAIN_FORWARD, "closed guests", {to_closed4, refuse_it}},
+    {CHAIN_FORWARD, "closed guests, IPv6", {to_closed6, refuse_it}},
+    {CHAIN_FORWARD, "within a network", {within_same, accept_it}},
+    {CHAIN_FORWARD, "no connection", {invalid, drop_it}},
+    {CHAIN_FORWARD, "out of an internal network", {from_internal, refuse_it}},
+    {CHAIN_FORWARD, "into an internal network", {to_internal, refuse_it}},
+    {CHAIN_FORWARD, "published ports", {to_ours, published, accept_it}},
+    {CHAIN_FORWARD, "nothing else gets in", {to_ours, refuse_it}},
+
+    {CHAIN_INPUT, "the host itself", {from_loopback, accept_it}},
+    {CHAIN_INPUT, "guests", {from_ours, goto_from_guest}},
+    {CHAIN_INPUT, "gateways are for guests", {unknown, to_gateway4, drop_it}},
+    {CHAIN_INPUT, "gateways are for guests, IPv6", {unknown, to_gateway6, drop_it}},
+
+    {CHAIN_OUTPUT, "known connections", {known, accept_it}},
+    {CHAIN_OUTPUT, "DHCP", {dhcp4_answer, accept_it}},
+    {CHAIN_OUTPUT, "DHCPv6", {dhcp6_answer, accept_it}},
+    {CHAIN_OUTPUT, "neighbour discovery", {neighbour_discovery, accept_it}},
+    {CHAIN_OUTPUT, "closed guests", {to_closed4, refuse_it}},
+    {CHAIN_OUTPUT, "closed guests, IPv6", {to_closed6, refuse_it}},
+
+    {CHAIN_FROM_GUEST, "known connections", {known, accept_it}},
+    {CHAIN_FROM_GUEST, "no connection", {invalid, drop_it}},
+    {CHAIN_FROM_GUEST, "another network's gateway", {to_gateway4, not_to_own4, refuse_it}},
+    {CHAIN_FROM_GUEST, "another network's gateway, IPv6", {to_gateway6, not_to_own6, refuse_it}},
+    {CHAIN_FROM_GUEST, "DHCP", {dhcp4_request, accept_it}},
+    {CHAIN_FROM_GUEST, "DHCPv6", {dhcp6_request, accept_it}},
+    {CHAIN_FROM_GUEST, "router solicitation", {router_solicit, accept_it}},
+    {CHAIN_FROM_GUEST, "neighbour discovery", {neighbour_discovery, accept_it}},
+    {CHAIN_FROM_GUEST, "name service", {to_dns4, accept_it}},
+    {CHAIN_FROM_GUEST, "name service, IPv6", {to_dns6, accept_it}},
+    {CHAIN_FROM_GUEST, "ping of the gateway", {to_own4, echo4, accept_it}},
+    {CHAIN_FROM_GUEST, "ping of the gateway, IPv6", {to_own6, echo6, accept_it}},
+    {CHAIN_FROM_GUEST, "with access to the host", {from_host_access, accept_it}},
+    {CHAIN_FROM_GUEST, "internal networks", {from_internal, refuse_it}},
+    {CHAIN_FROM_GUEST, "ping", {echo4, accept_it}},
+    {CHAIN_FROM_GUEST, "ping, IPv6", {echo6, accept_it}},
+    {CHAIN_FROM_GUEST, "relayed ports", {to_relay6, accept_it}},
+    {CHAIN_FROM_GUEST, "relayed ports on this address", {to_relay6_at, accept_it}},
+    {CHAIN_FROM_GUEST, "nothing else", {refuse_it}},
+
+    {CHAIN_REFUSE, "no connection", {invalid, drop_it}},
+    {CHAIN_REFUSE, "refused by reset", {tcp, reject_by_reset}},
+    {CHAIN_REFUSE, "refused by ICMP", {reject_by_icmp}},
+};
+
+size_t ruleset_rule_count(void)
+{
+    return ARRAY_SIZE(rule_defs);
+}
+
+enum chain_id ruleset_rule_chain(size_t index)
+{
+    return rule_defs[index].chain;
+}
+
+const char *ruleset_rule_comment(size_t index)
+{
+    return rule_defs[index].comment;
+}
+
+static struct nftnl_rule *rule_build(const struct rule_def *def,
+                                     const struct ruleset_groups *groups)
+{
+    struct rule rule;
+
+    rule_init(&rule, RULESET_TABLE, chain_defs[def->chain].name, def->comment, groups);
+    for (size_t i = 0; i < RULE_WORDS && def->words[i]; i++)
+        def->words[i](&rule);
+    return rule_finish(&rule);
+}
+
+/* --- tag --- */
+
+int ruleset_rule_format(const struct ruleset_groups *groups, size_t index, char *text, size_t size)
+{
+    struct nftnl_rule *rule = rule_build(&rule_defs[index], groups);
+
+    if (!rule)
+        return -ENOMEM;
+    int length = nftnl_rule_snprintf(text, size, rule, NFTNL_OUTPUT_DEFAULT, 0);
+    nftnl_rule_free(rule);
+    return length;
+}
+
+/* FNV-1a, 64 bits. */
+static uint64_t hash_text(uint64_t hash, const char *text)
+{
+    for (; *text; text++)
+        hash = (hash ^ (uint8_t)*text) * 0x100000001b3u;
+    return (hash ^ 0xff) * 0x100000001b3u;
+}
+
+static uint64_t hash_sets_and_chains(uint64_t hash)
+{
+    char text[128];
+
+    for (size_t i = 0; i < SET_COUNT_; i++) {
+        snprintf(text, sizeof(text), "%s %x %x", set_defs[i].name, fields_type(set_defs[i].key),
+                 fields_type(set_defs[i].data));
+        hash = hash_text(hash, text);
+    }
+    for (size_t i = 0; i < CHAIN_COUNT_; i++) {
+        snprintf(text, sizeof(text), "%s %s %u %d", chain_defs[i].name,
+                 chain_defs[i].type ? chain_defs[i].type : "", chain_defs[i].hook,
+                 chain_defs[i].priority);
+        hash = hash_text(hash, text);
+    }
+    return hash;
+}
+
+void ruleset_tag(const struct ruleset_groups *groups, char ret_tag[RULESET_TAG_MAX])
+{
+    uint64_t hash = hash_sets_and_chains(0xcbf29ce484222325u);
+    char text[2048];
+
+    for (size_t i = 0; i < ARRAY_SIZE(rule_defs); i++)
+        if (ruleset_rule_format(groups, i, text, sizeof(text)) >= 0)
+            hash = hash_text(hash, text);
+    snprintf(ret_tag, RULESET_TAG_MAX, "moat %016llx", (unsigned long long)hash);
+}
+
+/* --- messages --- */
+
+static void append_set(struct nft_transaction *transaction, enum set_id id)
+{
+    nft_transaction_add_set(transaction, set_build(id), set_defs[id].name);
+}
+
+static void append_chain(struct nft_transaction *transaction, enum chain_id id)
+{
+    const struct nft_chain *def = &chain_defs[id];
+
+    nft_transaction_add_chain(transaction, RULESET_TABLE, def);
+}
+
+void ruleset_append(struct nft_transaction *transaction, const struct ruleset_groups *groups,
+                    uint32_t table_flags)
+{
+    char tag[RULESET_TAG_MAX];
+
+    ruleset_tag(groups, tag);
+    nft_transaction_add_table(transaction, RULESET_TABLE, tag, table_flags);
+    for (size_t i = 0; i < SET_COUNT_; i++)
+        append_set(transaction, (enum set_id)i);
+    for (size_t i = 0; i < CHAIN_COUNT_; i++)
+        append_chain(transaction, (enum chain_id)i);
+    for (size_t i = 0; i < ARRAY_SIZE(rule_defs); i++)
+        nft_transaction_add_rule(transaction, rule_build(&rule_defs[i], groups),
+                                 rule_defs[i].comment);
+}

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What the table `inet moat` consists of: its sets, chains and rules, all constant. Only elements
+ * of the sets change afterwards (batch.c). */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "nat/nft.h"
+#include "nat/rule.h"
+
+#define RULESET_TABLE "moat"
+#define RULESET_TAG_MAX 32
+
+/* 169.254.109.1: stands for a guest's localhost between the guest and the host (localhost.c). */
+#define NAT_LOCALHOST_WIRE 169, 254, 109, 1
+
+/* Sets and maps; all are hash tables, so that one element costs the same among 1 and 100,000.
+ * "group" is a link group as struct nat_network has it; proto.port is inet_proto . inet_service. */
+enum set_id {
+    SET_SAME,        /* group . group: may open connections to each other (a network and itself) */
+    SET_INTERNAL,    /* group: nothing in or out */
+    SET_HOST_ACCESS, /* group: reaches the host's services */
+    SET_GATEWAY4,    /* address: all gateways of networks */
+    SET_GATEWAY6,
+    SET_OWN4, /* group . address: a network and its own gateway */
+    SET_OWN6,
+    SET_DNS4, /* address . proto . port: where the name service answers */
+    SET_DNS6,
+    SET_SOURCE4, /* map group : address: the gateway, as source where the client's can't be kept */
+    SET_SOURCE6,
+    SET_GUEST4, /* group . address: endpoints */
+    SET_GUEST6,
+    SET_LOCALHOST4, /* group . address: endpoints whose localhost leads here */
+    SET_CLOSED4,    /* address: nobody may open a connection to it (mode outbound) */
+    SET_CLOSED6,
+    SET_PUB4, /* map proto . port : address . port, on every address of the host */
+    SET_PUB6,
+    SET_PUB4_AT, /* map address . proto . port : address . port, on one */
+    SET_PUB6_AT,
+    SET_RELAY6,    /* proto . port: IPv6 listeners of the relay worker on every address */
+    SET_RELAY6_AT, /* address . proto . port: on one */
+    SET_COUNT_,
+};
+
+enum set_field { FIELD_NONE, FIELD_GROUP, FIELD_IP4, FIELD_IP6, FIELD_PROTO, FIELD_PORT };
+
+#define SET_FIELDS 3
+
+struct set_def {
+    const char *name;
+    const char *comment;
+    uint8_t key[SET_FIELDS];  /* enum set_field, ended by FIELD_NONE */
+    uint8_t data[SET_FIELDS]; /* empty: a set, not a map */
+};
+
+#define SET_KEY_MAX 24
+#define SET_DATA_MAX 20
+
+const struct set_def *set_def_get(enum set_id id);
+/* Bytes of a key or of the data: each field takes a multiple of four (registers). */
+size_t set_key_length(enum set_id id);
+size_t set_data_length(enum set_id id);
+
+enum chain_id {
+    CHAIN_RAW,
+    CHAIN_DNAT,
+    CHAIN_DNAT_OUTPUT,
+    CHAIN_SNAT,
+    CHAIN_FORWARD,
+    CHAIN_INPUT,
+    CHAIN_OUTPUT,
+    CHAIN_FROM_GUEST,
+    CHAIN_REFUSE,
+    CHAIN_COUNT_,
+};
+
+const struct nft_chain *chain_def_get(enum chain_id id);
+
+/* How links of ours are known: (group & mask) == base. */
+struct ruleset_groups {
+    uint32_t base;
+    uint32_t mask;
+};
+
+/* The rules in the order of their chains; each has a comment of its own, which nat_verify looks
+ * for. */
+size_t ruleset_rule_count(void);
+enum chain_id ruleset_rule_chain(size_t index);
+const char *ruleset_rule_comment(size_t index);
+
+/* Names this ruleset in the table's comment: "moat <hash of everything static>". */
+void ruleset_tag(const struct ruleset_groups *groups, char ret_tag[RULESET_TAG_MAX]);
+/* Text of a rule's expressions, one per line, for tests and the tag. Returns what snprintf returns,
+ * or -ENOMEM. */
+int ruleset_rule_format(const struct ruleset_groups *groups, size_t index, char *text, size_t size);
+
+/* Appends the table (with these NFT_TABLE_F_* flags), sets, chains and rules. */
+void ruleset_append(struct nft_transaction *transaction, const struct ruleset_groups *groups,
+                    uint32_t table_flags);

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What the files of this layer share of struct nat and struct nat_batch. */
+#pragma once
+
+#include "nat/nat.h"
+#include "nat/nft.h"
+#include "nat/ruleset.h"
+
+/* NFT_TABLE_F_PERSIST of Linux 6.9; Debian 12's headers don't have it. */
+#define TABLE_F_PERSIST 0x4u
+#define TABLE_F_OWNER 0x2u
+
+struct nat_watch;
+
+struct nat {
+    struct nft_socket *socket;
+    struct ruleset_groups groups;
+    bool owned;            /* the table in the kernel is ours alone */
+    bool owner_impossible; /* this kernel has no owner|persist */
+    struct nat_watch *watch;
+};
+
+/* One change of one element. */
+struct nat_element {
+    uint8_t set; /* enum set_id */
+    bool add;
+    uint8_t key[SET_KEY_MAX];
+    uint8_t data[SET_DATA_MAX];
+};
+
+struct nat_batch {
+    struct nat *nat;
+    struct nat_element *elements;
+    size_t count;
+    size_t capacity;
+    bool failed; /* out of memory */
+};
+
+/* Appends the elements' messages. */
+void nat_batch_append(const struct nat_batch *batch, struct nft_transaction *transaction);
+
+/* The table as the kernel has it. */
+struct nat_table_state {
+    bool exists;
+    uint32_t flags;
+    uint32_t owner; /* netlink port of the owner, 0 for none */
+    char tag[RULESET_TAG_MAX];
+};
+int nat_table_get(struct nat *nat, struct nat_table_state *ret_state, struct error *error);
