@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Answers of upstream servers, positive and negative (RFC 2308), kept for their TTL within a bound of bytes. An entry
+ * is the message as it came, without OPT, and where its TTLs are: a hit is one copy. What was not asked for longest
+ * makes room (second chance). */
+#pragma once
+
+#include "worker/dns_codec.h"
+
+struct dns_cache;
+
+/* What tells two questions apart besides the name. */
+struct dns_cache_key {
+    uint32_t upstreams; /* id of the set that is asked */
+    uint16_t type;
+    uint16_t flags; /* DNS_FLAG_CD of the query, and DNS_CACHE_DO */
+    const struct dns_name *name;
+};
+#define DNS_CACHE_DO 1 /* the query wants DNSSEC records */
+
+/* An answer of an upstream server in a form that replies are built from. */
+struct dns_stored {
+    const uint8_t *body; /* the records, as they lie behind the question */
+    uint16_t length;
+    uint16_t flags; /* of its header */
+    uint16_t rcode;
+    uint16_t answers;
+    uint16_t authority;
+    uint16_t additional;
+    uint16_t n_ttls;
+    const uint16_t *ttls; /* offsets of the TTLs, from the start of the message */
+    uint32_t age_s;       /* to be taken off the TTLs */
+};
+
+struct dns_cache *dns_cache_new(size_t max_bytes); /* NULL: no memory */
+void dns_cache_free(struct dns_cache *cache);
+void dns_cache_flush(struct dns_cache *cache);
+/* Valid until the next call. */
+bool dns_cache_find(struct dns_cache *cache, const struct dns_cache_key *key, uint64_t now_ms,
+                    struct dns_stored *ret_stored);
+/* Keeps the answer (to the question of this key) for its ttl_s; nothing when that is 0 or there is no memory.
+ * data: the message that it was parsed from. */
+void dns_cache_put(struct dns_cache *cache, const struct dns_cache_key *key,
+                   const struct dns_answer *answer, const uint8_t *data, uint64_t now_ms);
+size_t dns_cache_bytes(const struct dns_cache *cache);
+size_t dns_cache_count(const struct dns_cache *cache);
+
+void dns_stored_from_answer(struct dns_stored *stored, const struct dns_answer *answer,
+                            const uint8_t *data);
+/* Builds the reply to a client over its query in data (header and question are there); returns its length. */
+size_t dns_stored_reply(const struct dns_stored *stored, uint8_t *data, size_t capacity,
+                        const struct dns_terms *terms);

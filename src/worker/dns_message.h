@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The messages between names/ and the DNS worker (worker/message.h carries them). Each payload begins with its own
+ * number; the *page*, a piece of memory that both map, holds the number of the last message that moatd has set out to
+ * send. A worker whose page says the number that it has handled knows everything without a system call. */
+#pragma once
+
+#include <stdalign.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/address.h"
+#include "base/name.h"
+#include "worker/message.h"
+
+#define DNS_PORT 53
+#define DNS_DOMAIN_MAX 254     /* with the NUL */
+#define DNS_SERVERS_MAX 8      /* upstream servers of one list */
+#define DNS_ENDPOINT_NAMES 17  /* the guest's name and LIMIT_ALIASES aliases */
+
+enum {
+    DNS_MESSAGE_CONFIG = WORKER_FIRST_OWN, /* first of all; with the page's descriptor */
+    DNS_MESSAGE_UPSTREAMS,                 /* those of the host */
+    DNS_MESSAGE_NETWORK,                   /* added or replaced; with its sockets */
+    DNS_MESSAGE_NETWORK_REMOVE,
+    DNS_MESSAGE_ENDPOINT, /* added or replaced */
+    DNS_MESSAGE_ENDPOINT_REMOVE,
+    DNS_MESSAGE_RECORD, /* added or replaced */
+    DNS_MESSAGE_RECORD_REMOVE,
+    DNS_MESSAGE_READY, /* everything has been said: queries may be answered */
+    DNS_MESSAGE_STATS, /* from the worker, when something changed, at most once a second */
+};
+
+/* Read by the worker, written by moatd. */
+struct dns_page {
+    _Atomic uint64_t number; /* of the last message */
+};
+
+struct dns_servers {
+    uint32_t count;
+    struct ip servers[DNS_SERVERS_MAX];
+};
+
+struct dns_message { /* what every payload begins with; READY is no more than this */
+    uint64_t number;
+};
+
+struct dns_config_message {
+    struct dns_message message;
+    uint32_t ttl_s;
+    char domain[DNS_DOMAIN_MAX];
+};
+
+struct dns_upstreams_message {
+    struct dns_message message;
+    struct dns_servers upstreams;
+};
+
+/* Which descriptors come along, in this order. They replace those that the worker has. */
+enum {
+    DNS_SOCKET_UDP = 1,
+    DNS_SOCKET_TCP = 2,
+    DNS_SOCKET_UDP6 = 4,
+    DNS_SOCKET_TCP6 = 8,
+    DNS_SOCKETS_COUNT = 4,
+    DNS_SOCKETS_KEEP = 0x80, /* alone: none come, and the worker keeps those that it has */
+};
+
+struct dns_network_message {
+    struct dns_message message;
+    int64_t id;
+    struct ip gateway;
+    struct ip gateway6;
+    struct cidr subnet;
+    struct cidr subnet6;
+    uint8_t internal;
+    uint8_t sockets; /* DNS_SOCKET_… */
+    char name[NAME_MAX_LENGTH + 1];
+    struct dns_servers upstreams; /* none: the host's */
+};
+
+struct dns_endpoint_message {
+    struct dns_message message;
+    int64_t id;
+    int64_t guest_id;
+    int64_t network_id;
+    struct ip ip;
+    struct ip ip6;
+    struct dns_servers upstreams; /* none: the network's */
+    uint16_t n_names;
+    uint16_t names_length;
+    char names[]; /* each with its NUL; the guest's first */
+};
+
+struct dns_record_message {
+    struct dns_message message;
+    int64_t id;
+    int64_t network_id; /* 0: every network */
+    struct ip ip;
+    char name[DNS_DOMAIN_MAX];
+};
+
+struct dns_remove_message {
+    struct dns_message message;
+    int64_t id;
+};
+
+struct dns_stats_message {
+    struct dns_message message; /* number: the last that was handled */
+    uint64_t queries;
+    uint64_t local;     /* answered from the zone */
+    uint64_t cached;    /* answered from the cache */
+    uint64_t forwarded; /* questions asked of upstream servers */
+    uint64_t failed;    /* of those, without a good answer */
+    uint64_t refused;   /* not answered: nobody that may ask, or not forwarded by rule */
+};

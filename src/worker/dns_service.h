@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What becomes of one query, whatever it came by: who asks, is it well-formed, is it ours, is it in the cache, does it
+ * go to upstream servers. The transports (dns_udp.h, dns_tcp.h) receive and send. */
+#pragma once
+
+#include "worker/dns_forward.h"
+#include "worker/dns_zone.h"
+
+struct dns_service_stats {
+    uint64_t queries;
+    uint64_t local;
+    uint64_t cached;
+    uint64_t refused;
+};
+
+struct dns_service {
+    struct zone *zone;
+    struct dns_cache *cache;
+    struct dns_forward *forward;
+    struct dns_upstreams *upstreams; /* the host's; owned reference */
+    struct dns_quota host_quota;
+    struct dns_service_stats stats;
+    uint8_t buffer[DNS_MESSAGE_MAX]; /* where late replies are built */
+};
+
+/* A query that waits for upstream servers. The transport allocates it with room for the question behind it. */
+struct dns_client {
+    struct dns_waiter waiter;
+    struct dns_service *service;
+    struct dns_terms terms;
+    /* Sends the reply, or, with length 0, gives up; frees the client. */
+    void (*reply)(struct dns_client *client, const uint8_t *data, size_t length);
+    uint8_t *question; /* terms.question_end bytes: header and question as they came */
+};
+
+struct dns_request {
+    struct zone_network *network; /* whose gateway was asked */
+    struct ip source;
+    uint8_t *data; /* the query; the reply is built in its place */
+    size_t length;
+    size_t capacity; /* at least DNS_UDP_MAX */
+    uint64_t now_ms;
+    bool tcp;
+    /* Makes the client when the answer must wait: question (room for `length` bytes) and reply are set, the rest zero.
+     * NULL: no room; SERVFAIL. */
+    struct dns_client *(*client_new)(struct dns_request *request, size_t length);
+    void *transport; /* for client_new */
+};
+
+/* Length of the reply in request->data; 0: none, or not now. Never blocks; allocates only for what must wait. */
+size_t dns_service_handle(struct dns_service *service, struct dns_request *request);
+/* Whose bounds count for this source; NULL: nobody's who gets answers. */
+struct dns_quota *dns_service_quota(struct dns_service *service, struct zone_network *network,
+                                    const struct ip *source);

@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "worker/dns_udp.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "worker/dns_cache.h"
+
+#define BATCH 64
+#define QUERY_MAX DNS_UDP_MAX /* longer ones are malformed: the rest is cut off by the kernel */
+#define ROUNDS_MAX 16         /* batches taken from one socket in one turn */
+
+union address {
+    struct sockaddr any;
+    struct sockaddr_in v4;
+    struct sockaddr_in6 v6;
+};
+
+/* A client that waits; it is in its socket's ring. */
+struct udp_client {
+    struct dns_client client;
+    struct dns_udp_socket *socket;
+    struct udp_client *next;
+    struct udp_client *prev;
+    union address address;
+    uint8_t question[];
+};
+
+struct dns_udp_socket {
+    struct dns_udp *udp;
+    struct zone_network *network;
+    struct loop_io *io;
+    struct udp_client *clients;
+    int fd;
+};
+
+struct dns_udp {
+    struct loop *loop;
+    struct dns_service *service;
+    dns_sync_fn sync;
+    void *userdata;
+    struct dns_udp_socket *current; /* in its callback; NULL once it is closed */
+    const union address *client_address;
+    struct mmsghdr received[BATCH];
+    struct mmsghdr sent[BATCH];
+    struct iovec received_parts[BATCH];
+    struct iovec sent_parts[BATCH];
+    union address addresses[BATCH];
+    uint8_t data[BATCH][QUERY_MAX + 8]; /* and what dns_codec.h may touch behind a name */
+};
+
+struct dns_udp *dns_udp_new(struct loop *loop, struct dns_service *service, dns_sync_fn sync,
+                            void *userdata)
+{
+    struct dns_udp *udp = calloc(1, sizeof(*udp));
+
+    if (!udp)
+        return NULL;
+    udp->loop = loop;
+    udp->service = service;
+    udp->sync = sync;
+    udp->userdata = userdata;
+    for (int i = 0; i < BATCH; i++) {
+        udp->received_parts[i] = (struct iovec){.iov_base = udp->data[i], .iov_len = QUERY_MAX};
+        udp->received[i].msg_hdr = (struct msghdr){.msg_name = &udp->addresses[i],
+                                                   .msg_namelen = sizeof(udp->addresses[i]),
+                                                   .msg_iov = &udp->received_parts[i],
+                                                   .msg_iovlen = 1};
+        udp->sent[i].msg_hdr =
+            (struct msghdr){.msg_iov = &udp->sent_parts[i], .msg_iovlen = 1};
+    }
+    return udp;
+}
+
+void dns_udp_free(struct dns_udp *udp)
+{
+    free(udp);
+}
+
+/* --- clients that wait --- */
+
+static socklen_t address_length(const union address *address)
+{
+    return address->any.sa_family == AF_INET6 ? sizeof(address->v6) : sizeof(address->v4);
+}
+
+static void client_free(struct udp_client *client)
+{
+    if (client->prev)
+        client->prev->next = client->next;
+    else
+        client->socket->clients = client->next;
+    if (client->next)
+        client->next->prev = client->prev;
+    free(client);
+}
+
+/* What the socket does not take now is lost, as with any datagram: the client asks again. */
+static void client_reply(struct dns_client *waiting, const uint8_t *data, size_t length)
+{
+    struct udp_client *client = (struct udp_client *)waiting; /* its first member */
+
+    if (length > 0)
+        (void)!sendto(client->socket->fd, data, length, MSG_DONTWAIT | MSG_NOSIGNAL,
+                      &client->address.any, address_length(&client->address));
+    client_free(client);
+}
+
+static struct dns_client *client_new(struct dns_request *request, size_t length)
+{
+    struct dns_udp_socket *socket = request->transport;
+    struct udp_client *client = calloc(1, sizeof(*client) + length);
+
+    if (!client)
+        return NULL;
+    client->socket = socket;
+    client->address = *socket->udp->client_address;
+    client->client.reply = client_reply;
+    client->client.question = client->question;
+    client->next = socket->clients;
+    if (client->next)
+        client->next->prev = client;
+    socket->clients = client;
+    return &client->client;
+}
+
+/* --- batches --- */
+
+static bool address_read(const union address *address, struct ip *ret_ip)
+{
+    if (address->any.sa_family == AF_INET)
+        *ret_ip = (struct ip){.family = AF_INET};
+    else if (address->any.sa_family == AF_INET6)
+        *ret_ip = (struct ip){.family = AF_INET6};
+    else
+        return false;
+    if (ret_ip->family == AF_INET)
+        memcpy(ret_ip->bytes, &address->v4.sin_addr, 4);
+    else
+        memcpy(ret_ip->bytes, &address->v6.sin6_addr, 16);
+    return true;
+}
+
+static size_t query_handle(struct dns_udp_socket *socket, unsigned i, uint64_t now_ms)
+{
+    struct dns_udp *udp = socket->udp;
+    struct dns_request request = {
+        .network = socket->network,
+        .data = udp->data[i],
+        .length = udp->received[i].msg_len,
+        .capacity = DNS_UDP_MAX,
+        .now_ms = now_ms,
+        .client_new = client_new,
+        .transport = socket,
+    };
+
+    if (!address_read(&udp->addresses[i], &request.source))
+        return 0;
+    udp->client_address = &udp->addresses[i];
+    return dns_service_handle(udp->service, &request);
+}
+
+/* Answers all that can be answered now; returns how many replies stand in udp->sent. */
+static unsigned batch_handle(struct dns_udp_socket *socket, unsigned count)
+{
+    struct dns_udp *udp = socket->udp;
+    uint64_t now_ms = loop_now_ms(udp->loop);
+    unsigned replies = 0;
+
+    for (unsigned i = 0; i < count; i++) {
+        size_t length = query_handle(socket, i, now_ms);
+
+        if (length == 0)
+            continue;
+        udp->sent_parts[replies] = (struct iovec){.iov_base = udp->data[i], .iov_len = length};
+        udp->sent[replies].msg_hdr.msg_name = &udp->addresses[i];
+        udp->sent[replies].msg_hdr.msg_namelen = udp->received[i].msg_hdr.msg_namelen;
+        replies++;
+    }
+    return replies;
+}
+
+/* A reply that can't be sent (no route to its client, say) does not hold up those behind it. */
+static void batch_send(struct dns_udp_socket *socket, unsigned count)
+{
+    struct mmsghdr *messages = socket->udp->sent;
+    unsigned done = 0;
+
+    while (done < count) {
+        int sent = sendmmsg(socket->fd, messages + done, count - done, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+        if (sent < 0 && errno == EINTR)
+            continue;
+        done += sent > 0 ? (unsigned)sent : 1;
+    }
+}
+
+/* 0 when there was nothing. */
+static unsigned batch_receive(struct dns_udp_socket *socket)
+{
+    struct dns_udp *udp = socket->udp;
+    int count = recvmmsg(socket->fd, udp->received, BATCH, MSG_DONTWAIT, NULL);
+
+    return count > 0 ? (unsigned)count : 0;
+}
+
+static void batch_reset(struct dns_udp *udp, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        udp->received[i].msg_hdr.msg_namelen = sizeof(udp->addresses[i]);
+}
+
+static void socket_readable(void *userdata, unsigned events)
+{
+    struct dns_udp_socket *socket = userdata;
+    struct dns_udp *udp = socket->udp;
+    unsigned count = BATCH;
+
+    (void)events;
+    for (int round = 0; round < ROUNDS_MAX && count == BATCH; round++) {
+        count = batch_receive(socket);
+        if (count == 0)
+            return;
+        udp->current = socket;
+        udp->sync(udp->userdata);
+        if (udp->current)
+            batch_send(socket, batch_handle(socket, count));
+        batch_reset(udp, count);
+        if (!udp->current)
+            return;
+    }
+}
+
+/* --- sockets --- */
+
+struct dns_udp_socket *dns_udp_open(struct dns_udp *udp, int fd, struct zone_network *network)
+{
+    struct dns_udp_socket *socket = calloc(1, sizeof(*socket));
+
+    if (!socket)
+        return NULL;
+    socket->udp = udp;
+    socket->network = network;
+    socket->fd = fd;
+    socket->io = loop_io_new(udp->loop, fd, 0, socket_readable, socket);
+    if (!socket->io) {
+        free(socket);
+        return NULL;
+    }
+    return socket;
+}
+
+int dns_udp_fd(const struct dns_udp_socket *socket)
+{
+    return socket->fd;
+}
+
+void dns_udp_set_receiving(struct dns_udp_socket *socket, bool receiving)
+{
+    loop_io_set_events(socket->io, receiving ? LOOP_READ : 0u);
+}
+
+void dns_udp_close(struct dns_udp_socket *socket)
+{
+    if (!socket)
+        return;
+    if (socket->udp->current == socket)
+        socket->udp->current = NULL;
+    while (socket->clients) {
+        dns_forward_cancel(socket->udp->service->forward, &socket->clients->client.waiter);
+        client_free(socket->clients);
+    }
+    loop_io_free(socket->io);
+    close(socket->fd);
+    free(socket);
+}
