@@ -1,0 +1,510 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The one table of methods and fields. A new member of the API is a row here and a member of the
+ * struct. */
+#include "proto/proto.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+
+#define FIELD(type_, object_, member_, name_, ...)                              \
+    {                                                                           \
+        .name = (name_), .type = (type_), .offset = offsetof(object_, member_), \
+        .size = sizeof(((object_ *)0)->member_), __VA_ARGS__                    \
+    }
+#define OBJECT(name_, struct_, fields_, deinit_)                       \
+    {                                                                  \
+        .name = (name_), .size = sizeof(struct_), .fields = (fields_), \
+        .n_fields = ARRAY_SIZE(fields_), .deinit = (deinit_)           \
+    }
+
+/* --- results --- */
+
+#define N struct network
+static const struct proto_field network_fields[] = {
+    FIELD(PROTO_TEXT, N, uid, "id", .doc = "identifier, fixed for the network's life"),
+    FIELD(PROTO_NAME, N, name, "name", .doc = "name"),
+    FIELD(PROTO_IFNAME, N, bridge, "bridge", .doc = "the bridge's interface name on the host"),
+    FIELD(PROTO_CIDR4, N, subnet, "subnet", .flags = PROTO_NULL, .doc = "IPv4 subnet"),
+    FIELD(PROTO_IP4, N, gateway, "gateway", .flags = PROTO_NULL,
+          .doc = "IPv4 address of the bridge"),
+    FIELD(PROTO_CIDR4, N, ip_range, "ip_range", .flags = PROTO_NULL,
+          .doc = "where automatic addresses come from; null: the whole subnet"),
+    FIELD(PROTO_CIDR6, N, subnet6, "subnet6", .flags = PROTO_NULL, .doc = "IPv6 subnet"),
+    FIELD(PROTO_IP6, N, gateway6, "gateway6", .flags = PROTO_NULL,
+          .doc = "IPv6 address of the bridge"),
+    FIELD(PROTO_BOOL, N, internal, "internal", .doc = "nothing goes in or out"),
+    FIELD(PROTO_BOOL, N, isolated, "isolated", .doc = "guests do not reach one another"),
+    FIELD(PROTO_BOOL, N, host_access, "host_access", .doc = "guests reach the host's services"),
+    FIELD(PROTO_UINT32, N, mtu_now, "mtu", .doc = "MTU in bytes, as it is now"),
+    FIELD(PROTO_BOOL, N, dns, "dns", .doc = "the name service answers on the gateway"),
+    FIELD(PROTO_LABELS, N, labels, "labels", .doc = "labels"),
+    FIELD(PROTO_TIME_S, N, created_s, "created", .doc = "when it was made, RFC 3339 UTC"),
+    FIELD(PROTO_STRINGS, N, guests, "guests", .doc = "names of the guests on it"),
+};
+#undef N
+
+#define E struct endpoint
+static const struct proto_field endpoint_fields[] = {
+    FIELD(PROTO_NAME, E, network, "network", .doc = "network's name"),
+    FIELD(PROTO_IFNAME, E, interface, "interface", .flags = PROTO_NULL,
+          .doc = "interface inside the guest; null for a tap"),
+    FIELD(PROTO_IFNAME, E, host_interface, "host_interface", .doc = "interface on the host"),
+    FIELD(PROTO_IP4, E, ip, "ip", .flags = PROTO_NULL, .doc = "IPv4 address"),
+    FIELD(PROTO_PREFIX, E, prefix, "prefix", .flags = PROTO_NULL, .doc = "IPv4 prefix length"),
+    FIELD(PROTO_IP6, E, ip6, "ip6", .flags = PROTO_NULL, .doc = "IPv6 address"),
+    FIELD(PROTO_PREFIX, E, prefix6, "prefix6", .flags = PROTO_NULL, .doc = "IPv6 prefix length"),
+    FIELD(PROTO_IP, E, gateway, "gateway", .flags = PROTO_NULL,
+          .doc = "the network's gateway address"),
+    FIELD(PROTO_MAC, E, mac, "mac", .doc = "MAC address"),
+    FIELD(PROTO_STRINGS, E, aliases, "aliases", .doc = "further names on this network"),
+};
+#undef E
+
+#define P struct port
+static const struct proto_field port_fields[] = {
+    FIELD(PROTO_IP, P, host_ip, "host_ip", .flags = PROTO_NULL,
+          .doc = "host address; null: every one"),
+    FIELD(PROTO_UINT16, P, host_port, "host_port", .doc = "first port on the host"),
+    FIELD(PROTO_UINT16, P, guest_port, "guest_port", .doc = "first port of the guest"),
+    FIELD(PROTO_UINT16, P, count, "count", .doc = "length of the range"),
+    FIELD(PROTO_PROTOCOL, P, protocol, "protocol", .doc = "tcp or udp"),
+};
+#undef P
+
+static const struct proto_field policy_fields[] = {
+    FIELD(PROTO_STRINGS, struct policy, allow, "allow", .max = LIMIT_RULES, .doc = "RULEs"),
+    FIELD(PROTO_STRINGS, struct policy, deny, "deny", .max = LIMIT_RULES, .doc = "RULEs"),
+    FIELD(PROTO_BOOL, struct policy, log_denied, "log_denied", .doc = "events for what is denied"),
+};
+
+static void policy_free_fields(void *object)
+{
+    policy_deinit(object);
+}
+
+static void port_free_fields(void *object)
+{
+    (void)object; /* owns nothing */
+}
+
+static void endpoint_free_fields(void *object)
+{
+    endpoint_deinit(object);
+}
+
+static void network_free_fields(void *object)
+{
+    network_deinit(object);
+}
+
+static void guest_free_fields(void *object)
+{
+    guest_deinit(object);
+}
+
+const struct proto_object proto_network =
+    OBJECT("Network", struct network, network_fields, network_free_fields);
+const struct proto_object proto_endpoint =
+    OBJECT("Endpoint", struct endpoint, endpoint_fields, endpoint_free_fields);
+const struct proto_object proto_port = OBJECT("Port", struct port, port_fields, port_free_fields);
+const struct proto_object proto_policy =
+    OBJECT("Rules", struct policy, policy_fields, policy_free_fields);
+
+#define G struct guest
+static const struct proto_field guest_fields[] = {
+    FIELD(PROTO_TEXT, G, uid, "id", .doc = "identifier, fixed for the guest's life"),
+    FIELD(PROTO_NAME, G, name, "name", .doc = "name"),
+    FIELD(PROTO_KIND, G, kind, "kind", .doc = "netns or tap"),
+    FIELD(PROTO_MODE, G, mode, "mode", .doc = "disabled, loopback, outbound or full"),
+    FIELD(PROTO_STATE, G, kind, "state", .doc = "running: a guest that ended is gone"),
+    FIELD(PROTO_STRING, G, netns, "netns", .flags = PROTO_NULL, .doc = "path of its namespace"),
+    FIELD(PROTO_PID, G, pid, "pid", .flags = PROTO_NULL, .doc = "its process, as the host sees it"),
+    {.name = "endpoints",
+     .type = PROTO_OBJECTS,
+     .offset = offsetof(G, endpoints),
+     .count_offset = offsetof(G, n_endpoints),
+     .size = sizeof(struct endpoint),
+     .object = &proto_endpoint,
+     .max = LIMIT_ENDPOINTS,
+     .doc = "its interfaces, in order"},
+    {.name = "ports",
+     .type = PROTO_OBJECTS,
+     .offset = offsetof(G, ports),
+     .count_offset = offsetof(G, n_ports),
+     .size = sizeof(struct port),
+     .object = &proto_port,
+     .max = LIMIT_PORTS_PER_GUEST,
+     .doc = "its published ports; a range is one entry"},
+    FIELD(PROTO_OBJECT, G, policy, "policy", .object = &proto_policy, .doc = "its rules"),
+    FIELD(PROTO_LABELS, G, labels, "labels", .doc = "labels"),
+    FIELD(PROTO_TIME_S, G, created_s, "created", .doc = "when it was attached, RFC 3339 UTC"),
+};
+#undef G
+const struct proto_object proto_guest =
+    OBJECT("Guest", struct guest, guest_fields, guest_free_fields);
+
+static const struct proto_field policy_result_fields[] = {
+    FIELD(PROTO_MODE, struct policy_result, mode, "mode", .doc = "the guest's mode"),
+    FIELD(PROTO_STRINGS, struct policy_result, policy.allow, "allow", .max = LIMIT_RULES,
+          .doc = "RULEs; any makes everything else denied"),
+    FIELD(PROTO_STRINGS, struct policy_result, policy.deny, "deny", .max = LIMIT_RULES,
+          .doc = "RULEs; deny wins"),
+    FIELD(PROTO_BOOL, struct policy_result, policy.log_denied, "log_denied",
+          .doc = "events for what is denied"),
+};
+static void policy_result_free_fields(void *object)
+{
+    policy_deinit(&((struct policy_result *)object)->policy);
+}
+const struct proto_object proto_policy_result =
+    OBJECT("Policy", struct policy_result, policy_result_fields, policy_result_free_fields);
+
+static const struct proto_field record_fields[] = {
+    FIELD(PROTO_TEXT, struct record_result, name, "name", .doc = "name, without the domain"),
+    FIELD(PROTO_TEXT, struct record_result, network, "network", .flags = PROTO_NULL,
+          .doc = "network; null: every one"),
+    FIELD(PROTO_IP, struct record_result, ip, "ip", .doc = "address"),
+    FIELD(PROTO_TEXT, struct record_result, guest, "guest", .flags = PROTO_NULL,
+          .doc = "whose name it is; null: added by `dns.add`"),
+};
+const struct proto_object proto_record =
+    OBJECT("Record", struct record_result, record_fields, port_free_fields);
+
+#define S struct status_result
+static const struct proto_field status_fields[] = {
+    FIELD(PROTO_TEXT, S, version, "version", .doc = "moatd's version"),
+    FIELD(PROTO_UINT64, S, uptime_seconds, "uptime_seconds", .doc = "since moatd started"),
+    FIELD(PROTO_UINT64, S, networks, "networks", .doc = "number of networks"),
+    FIELD(PROTO_UINT64, S, guests, "guests", .doc = "number of guests"),
+    FIELD(PROTO_UINT64, S, ports, "ports", .doc = "number of published entries"),
+    FIELD(PROTO_UINT32, S, pid, "pid", .doc = "moatd's process"),
+    FIELD(PROTO_BOOL, S, table_owned, "table_owned",
+          .doc = "the nftables table is owned: a foreign `flush ruleset` passes it by"),
+    FIELD(PROTO_TEXT, S, domain, "domain", .doc = "domain of the name service"),
+    FIELD(PROTO_IPS, S, upstreams, "upstreams", .doc = "where other names are asked"),
+    FIELD(PROTO_UINT32, S, dns_pid, "dns_pid", .doc = "the name service's worker"),
+    FIELD(PROTO_UINT32, S, relay_pid, "relay_pid", .doc = "the relay worker"),
+};
+#undef S
+static void status_free_fields(void *object)
+{
+    ips_deinit(&((struct status_result *)object)->upstreams);
+}
+const struct proto_object proto_status =
+    OBJECT("Status", struct status_result, status_fields, status_free_fields);
+
+static const struct proto_field check_fields[] = {
+    FIELD(PROTO_TEXT, struct check_result, name, "name", .doc = "what was looked at"),
+    FIELD(PROTO_BOOL, struct check_result, ok, "ok", .doc = "whether it is as it should be"),
+    FIELD(PROTO_TEXT, struct check_result, detail, "detail", .doc = "what was found"),
+    FIELD(PROTO_TEXT, struct check_result, remedy, "remedy", .flags = PROTO_NULL,
+          .doc = "what to do; null when ok"),
+};
+const struct proto_object proto_check =
+    OBJECT("Check", struct check_result, check_fields, port_free_fields);
+
+static const struct proto_field event_fields[] = {
+    FIELD(PROTO_TIME_MS, struct event, time_ms, "time", .doc = "RFC 3339 UTC, with milliseconds"),
+    FIELD(PROTO_TEXT, struct event, type, "type", .doc = "what happened"),
+    FIELD(PROTO_TEXT, struct event, network, "network", .flags = PROTO_NULL, .doc = "network"),
+    FIELD(PROTO_TEXT, struct event, guest, "guest", .flags = PROTO_NULL, .doc = "guest"),
+    FIELD(PROTO_TEXT, struct event, detail, "detail", .flags = PROTO_NULL,
+          .doc = "more, for people"),
+};
+const struct proto_object proto_event =
+    OBJECT("Event", struct event, event_fields, port_free_fields);
+
+/* --- params --- */
+
+#define C struct network_create_params
+static const struct proto_field network_create_fields[] = {
+    FIELD(PROTO_NAME, C, name, "name", .flags = PROTO_REQUIRED, .doc = "name"),
+    FIELD(PROTO_CIDR4, C, subnet, "subnet", .doc = "IPv4 subnet, /8 to /30; chosen when absent"),
+    FIELD(PROTO_IP4, C, gateway, "gateway", .doc = "the bridge's address; the first of the subnet"),
+    FIELD(PROTO_CIDR4, C, ip_range, "ip_range",
+          .doc = "part of the subnet for automatic addresses"),
+    FIELD(PROTO_BOOL, C, ipv6, "ipv6", .doc = "IPv6 as well"),
+    FIELD(PROTO_CIDR6, C, subnet6, "subnet6", .doc = "IPv6 subnet"),
+    FIELD(PROTO_IP6, C, gateway6, "gateway6", .doc = "the bridge's IPv6 address"),
+    FIELD(PROTO_BOOL, C, internal, "internal", .doc = "nothing goes in or out"),
+    FIELD(PROTO_BOOL, C, isolated, "isolated", .doc = "guests do not reach one another"),
+    FIELD(PROTO_BOOL, C, host_access, "host_access", .doc = "guests reach the host's services"),
+    FIELD(PROTO_UINT32, C, mtu, "mtu", .min = 576, .max = 65535,
+          .doc = "MTU; follows the host's default route when absent"),
+    FIELD(PROTO_IFNAME, C, bridge, "bridge", .doc = "interface name of the bridge"),
+    FIELD(PROTO_BOOL, C, dns, "dns", .fallback = true, .doc = "false: no name service"),
+    FIELD(PROTO_IPS, C, dns_servers, "dns_servers", .max = LIMIT_DNS_SERVERS,
+          .doc = "upstream servers instead of the host's"),
+    FIELD(PROTO_LABELS, C, labels, "labels", .max = LIMIT_LABELS, .doc = "labels"),
+    FIELD(PROTO_BOOL, C, ignore, "ignore", .doc = "content if it exists with these settings"),
+};
+#undef C
+
+static const struct proto_field name_fields[] = {
+    FIELD(PROTO_NAME, struct name_params, name, "name", .flags = PROTO_REQUIRED, .doc = "name"),
+};
+static const struct proto_field network_remove_fields[] = {
+    FIELD(PROTO_NAME, struct network_remove_params, name, "name", .flags = PROTO_REQUIRED,
+          .doc = "name"),
+    FIELD(PROTO_BOOL, struct network_remove_params, force, "force", .doc = "detach its guests too"),
+};
+
+static const struct proto_field attach_network_fields[] = {
+    FIELD(PROTO_NAME, struct attach_network, name, "name", .flags = PROTO_REQUIRED,
+          .doc = "network's name"),
+    FIELD(PROTO_IP4, struct attach_network, ip, "ip", .doc = "IPv4 address; chosen when absent"),
+    FIELD(PROTO_IP6, struct attach_network, ip6, "ip6", .doc = "IPv6 address"),
+    FIELD(PROTO_MAC, struct attach_network, mac, "mac", .doc = "MAC address"),
+    FIELD(PROTO_STRINGS, struct attach_network, aliases, "aliases", .max = LIMIT_ALIASES,
+          .doc = "further names on this network"),
+};
+static void attach_network_free_fields(void *object)
+{
+    strings_deinit(&((struct attach_network *)object)->aliases);
+}
+static const struct proto_object proto_attach_network = OBJECT(
+    "AttachNetwork", struct attach_network, attach_network_fields, attach_network_free_fields);
+
+static const struct proto_field attach_tap_fields[] = {
+    FIELD(PROTO_IFNAME, struct attach_tap, name, "name",
+          .doc = "interface name; mt<N> when absent"),
+    FIELD(PROTO_ID, struct attach_tap, owner, "owner", .doc = "uid that may open it"),
+    FIELD(PROTO_ID, struct attach_tap, group, "group", .doc = "gid that may open it"),
+    FIELD(PROTO_BOOL, struct attach_tap, multi_queue, "multi_queue", .doc = "several queues"),
+    FIELD(PROTO_BOOL, struct attach_tap, vnet_hdr, "vnet_hdr", .doc = "virtio-net header"),
+    FIELD(PROTO_BOOL, struct attach_tap, fd, "fd", .doc = "send the open tap back by SCM_RIGHTS"),
+};
+static const struct proto_object proto_attach_tap =
+    OBJECT("Tap", struct attach_tap, attach_tap_fields, port_free_fields);
+
+#define A struct guest_attach_params
+static const struct proto_field guest_attach_fields[] = {
+    FIELD(PROTO_NAME, A, name, "name", .flags = PROTO_REQUIRED, .doc = "the guest's name"),
+    {.name = "networks",
+     .type = PROTO_OBJECTS,
+     .offset = offsetof(A, networks),
+     .count_offset = offsetof(A, n_networks),
+     .size = sizeof(struct attach_network),
+     .object = &proto_attach_network,
+     .max = LIMIT_ENDPOINTS,
+     .doc = "its networks, in order; `default` when absent"},
+    FIELD(PROTO_KIND, A, kind, "kind", .flags = PROTO_HAS, .has_offset = offsetof(A, has_kind),
+          .doc = "netns or tap; absent: one more network for a guest that is there"),
+    FIELD(PROTO_STRING, A, netns, "netns", .max = 4095, .doc = "path of its network namespace"),
+    FIELD(PROTO_UINT32, A, pid, "pid", .min = 1, .max = 4194304,
+          .doc = "a process in the namespace"),
+    FIELD(PROTO_BOOL, A, netns_fd, "netns_fd", .doc = "the namespace comes by SCM_RIGHTS"),
+    FIELD(PROTO_OBJECT, A, tap, "tap", .object = &proto_attach_tap, .flags = PROTO_HAS,
+          .has_offset = offsetof(A, tap.given), .doc = "settings of a tap"),
+    FIELD(PROTO_MODE, A, mode, "mode", .flags = PROTO_HAS, .has_offset = offsetof(A, has_mode),
+          .doc = "disabled, loopback, outbound or full (default)"),
+    FIELD(PROTO_STRINGS, A, ports, "ports", .max = LIMIT_PORTS_PER_GUEST,
+          .doc = "PORTs to publish"),
+    FIELD(PROTO_OBJECT, A, policy, "policy", .object = &proto_policy, .doc = "its rules"),
+    FIELD(PROTO_STRINGS, A, hosts, "hosts", .max = LIMIT_HOSTS,
+          .doc = "NAME:IP, for its hosts file"),
+    FIELD(PROTO_IPS, A, dns, "dns", .max = LIMIT_DNS_SERVERS,
+          .doc = "upstream servers for this guest"),
+    FIELD(PROTO_STRINGS, A, dns_search, "dns_search", .max = LIMIT_DNS_SEARCH,
+          .doc = "search domains"),
+    FIELD(PROTO_LABELS, A, labels, "labels", .max = LIMIT_LABELS, .doc = "labels"),
+    FIELD(PROTO_BOOL, A, ephemeral, "ephemeral", .doc = "gone when this connection closes"),
+};
+#undef A
+
+static const struct proto_field guest_detach_fields[] = {
+    FIELD(PROTO_NAME, struct guest_detach_params, name, "name", .flags = PROTO_REQUIRED,
+          .doc = "the guest's name"),
+    FIELD(PROTO_NAME, struct guest_detach_params, network, "network",
+          .doc = "only from this network"),
+};
+static const struct proto_field port_params_fields[] = {
+    FIELD(PROTO_NAME, struct port_params, guest, "guest", .flags = PROTO_REQUIRED,
+          .doc = "the guest's name"),
+    FIELD(PROTO_STRINGS, struct port_params, ports, "ports", .flags = PROTO_REQUIRED, .min = 1,
+          .max = LIMIT_PORTS_PER_GUEST, .doc = "PORTs"),
+};
+static const struct proto_field guest_optional_fields[] = {
+    FIELD(PROTO_NAME, struct guest_params, guest, "guest", .doc = "only this guest's"),
+};
+static const struct proto_field guest_required_fields[] = {
+    FIELD(PROTO_NAME, struct guest_params, guest, "guest", .flags = PROTO_REQUIRED,
+          .doc = "the guest's name"),
+};
+static const struct proto_field policy_set_fields[] = {
+    FIELD(PROTO_NAME, struct policy_set_params, guest, "guest", .flags = PROTO_REQUIRED,
+          .doc = "the guest's name"),
+    FIELD(PROTO_MODE, struct policy_set_params, mode, "mode", .flags = PROTO_HAS,
+          .has_offset = offsetof(struct policy_set_params, has_mode),
+          .doc = "new mode; as it is when absent"),
+    FIELD(PROTO_STRINGS, struct policy_set_params, policy.allow, "allow", .max = LIMIT_RULES,
+          .doc = "RULEs, replacing those there are"),
+    FIELD(PROTO_STRINGS, struct policy_set_params, policy.deny, "deny", .max = LIMIT_RULES,
+          .doc = "RULEs, replacing those there are"),
+    FIELD(PROTO_BOOL, struct policy_set_params, policy.log_denied, "log_denied",
+          .doc = "events for what is denied"),
+};
+static const struct proto_field localhost_fields[] = {
+    FIELD(PROTO_NAME, struct localhost_params, guest, "guest", .flags = PROTO_REQUIRED,
+          .doc = "the guest's name"),
+    FIELD(PROTO_BOOL, struct localhost_params, enabled, "enabled", .flags = PROTO_REQUIRED,
+          .doc = "on or off"),
+};
+static const struct proto_field dns_list_fields[] = {
+    FIELD(PROTO_NAME, struct dns_params, network, "network", .doc = "only this network's"),
+};
+static const struct proto_field dns_add_fields[] = {
+    FIELD(PROTO_NAME, struct dns_params, network, "network", .doc = "only on this network"),
+    FIELD(PROTO_DNSNAME, struct dns_params, name, "name", .flags = PROTO_REQUIRED,
+          .doc = "name, below the domain"),
+    FIELD(PROTO_IP, struct dns_params, ip, "ip", .flags = PROTO_REQUIRED, .doc = "address"),
+};
+static const struct proto_field dns_remove_fields[] = {
+    FIELD(PROTO_NAME, struct dns_params, network, "network", .doc = "only on this network"),
+    FIELD(PROTO_DNSNAME, struct dns_params, name, "name", .flags = PROTO_REQUIRED, .doc = "name"),
+    FIELD(PROTO_IP, struct dns_params, ip, "ip", .doc = "only this address"),
+};
+
+static void network_create_free_fields(void *object)
+{
+    struct network_create_params *params = object;
+
+    ips_deinit(&params->dns_servers);
+    labels_deinit(&params->labels);
+}
+
+static void guest_attach_free_fields(void *object)
+{
+    struct guest_attach_params *params = object;
+
+    for (size_t i = 0; i < params->n_networks; i++)
+        attach_network_free_fields(&params->networks[i]);
+    free(params->networks);
+    free(params->netns);
+    strings_deinit(&params->ports);
+    policy_deinit(&params->policy);
+    strings_deinit(&params->hosts);
+    ips_deinit(&params->dns);
+    strings_deinit(&params->dns_search);
+    labels_deinit(&params->labels);
+}
+
+static void port_params_free_fields(void *object)
+{
+    strings_deinit(&((struct port_params *)object)->ports);
+}
+
+static void policy_set_free_fields(void *object)
+{
+    policy_deinit(&((struct policy_set_params *)object)->policy);
+}
+
+static const struct proto_object no_params = {.name = "", .size = sizeof(struct empty_params)};
+static const struct proto_object network_create_params =
+    OBJECT("", struct network_create_params, network_create_fields, network_create_free_fields);
+static const struct proto_object name_params = OBJECT("", struct name_params, name_fields, NULL);
+static const struct proto_object network_remove_params =
+    OBJECT("", struct network_remove_params, network_remove_fields, NULL);
+static const struct proto_object guest_attach_params =
+    OBJECT("", struct guest_attach_params, guest_attach_fields, guest_attach_free_fields);
+static const struct proto_object guest_detach_params =
+    OBJECT("", struct guest_detach_params, guest_detach_fields, NULL);
+static const struct proto_object port_params =
+    OBJECT("", struct port_params, port_params_fields, port_params_free_fields);
+static const struct proto_object guest_optional_params =
+    OBJECT("", struct guest_params, guest_optional_fields, NULL);
+static const struct proto_object guest_required_params =
+    OBJECT("", struct guest_params, guest_required_fields, NULL);
+static const struct proto_object policy_set_params =
+    OBJECT("", struct policy_set_params, policy_set_fields, policy_set_free_fields);
+static const struct proto_object localhost_params =
+    OBJECT("", struct localhost_params, localhost_fields, NULL);
+static const struct proto_object dns_list_params =
+    OBJECT("", struct dns_params, dns_list_fields, NULL);
+static const struct proto_object dns_add_params =
+    OBJECT("", struct dns_params, dns_add_fields, NULL);
+static const struct proto_object dns_remove_params =
+    OBJECT("", struct dns_params, dns_remove_fields, NULL);
+
+#define METHOD(id_, name_, params_, kind_, result_, doc_) \
+    [id_] = {.id = (id_),                                 \
+             .name = (name_),                             \
+             .params = (params_),                         \
+             .result_kind = (kind_),                      \
+             .result = (result_),                         \
+             .doc = (doc_)}
+
+static const struct proto_method methods[] = {
+    METHOD(METHOD_NETWORK_CREATE, "network.create", &network_create_params, RESULT_OBJECT,
+           &proto_network, "Makes a network: bridge, addresses, NAT and name service."),
+    METHOD(METHOD_NETWORK_LIST, "network.list", &no_params, RESULT_LIST, &proto_network,
+           "All networks."),
+    METHOD(METHOD_NETWORK_GET, "network.get", &name_params, RESULT_OBJECT, &proto_network,
+           "One network."),
+    METHOD(METHOD_NETWORK_REMOVE, "network.remove", &network_remove_params, RESULT_EMPTY, NULL,
+           "Removes a network; refused (in_use) while guests are on it, unless forced."),
+    METHOD(METHOD_NETWORK_PRUNE, "network.prune", &no_params, RESULT_STRINGS, NULL,
+           "Removes every network without guests but the default one."),
+    METHOD(METHOD_GUEST_ATTACH, "guest.attach", &guest_attach_params, RESULT_OBJECT, &proto_guest,
+           "Attaches a guest, or one more network to a guest that is there."),
+    METHOD(METHOD_GUEST_DETACH, "guest.detach", &guest_detach_params, RESULT_EMPTY, NULL,
+           "Detaches a guest from one network, or from all."),
+    METHOD(METHOD_GUEST_LIST, "guest.list", &no_params, RESULT_LIST, &proto_guest, "All guests."),
+    METHOD(METHOD_GUEST_GET, "guest.get", &name_params, RESULT_OBJECT, &proto_guest, "One guest."),
+    METHOD(METHOD_PORT_ADD, "port.add", &port_params, RESULT_LIST, &proto_port,
+           "Publishes ports of a guest; answers with the entries that were added."),
+    METHOD(METHOD_PORT_REMOVE, "port.remove", &port_params, RESULT_EMPTY, NULL,
+           "Takes published ports back."),
+    METHOD(METHOD_PORT_LIST, "port.list", &guest_optional_params, RESULT_LIST, &proto_port,
+           "Published ports, of one guest or of all."),
+    METHOD(METHOD_POLICY_GET, "policy.get", &guest_required_params, RESULT_OBJECT,
+           &proto_policy_result, "A guest's mode and rules."),
+    METHOD(METHOD_POLICY_SET, "policy.set", &policy_set_params, RESULT_OBJECT, &proto_policy_result,
+           "Replaces a guest's rules, and its mode when given."),
+    METHOD(METHOD_LOCALHOST_SET, "localhost.set", &localhost_params, RESULT_EMPTY, NULL,
+           "127.0.0.1 inside the guest reaches its gateway where nothing local listens."),
+    METHOD(METHOD_DNS_LIST, "dns.list", &dns_list_params, RESULT_LIST, &proto_record,
+           "The names that the name service answers."),
+    METHOD(METHOD_DNS_ADD, "dns.add", &dns_add_params, RESULT_EMPTY, NULL, "Adds a static name."),
+    METHOD(METHOD_DNS_REMOVE, "dns.remove", &dns_remove_params, RESULT_EMPTY, NULL,
+           "Removes a static name."),
+    METHOD(METHOD_EVENTS_SUBSCRIBE, "events.subscribe", &no_params, RESULT_EMPTY, NULL,
+           "From now on `event` notifications arrive on this connection."),
+    METHOD(METHOD_SYSTEM_STATUS, "system.status", &no_params, RESULT_OBJECT, &proto_status,
+           "What the daemon is and has."),
+    METHOD(METHOD_SYSTEM_DOCTOR, "system.doctor", &no_params, RESULT_LIST, &proto_check,
+           "Checks of the host, each with its remedy."),
+    METHOD(METHOD_SYSTEM_TEARDOWN, "system.teardown", &no_params, RESULT_EMPTY, NULL,
+           "Removes everything that moat ever made on this host; the daemon ends."),
+};
+
+static_assert(ARRAY_SIZE(methods) == METHOD_COUNT_, "each method has a row");
+
+const struct proto_method *proto_method_get(enum method_id id)
+{
+    return &methods[id];
+}
+
+const struct proto_method *proto_method_find(const char *name)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(methods); i++) {
+        if (strcmp(methods[i].name, name) == 0)
+            return &methods[i];
+    }
+    return NULL;
+}
+
+void proto_params_init(const struct proto_method *method, union params *ret_params)
+{
+    memset(ret_params, 0, sizeof(*ret_params));
+    proto_object_init(method->params, ret_params);
+}
+
+void proto_params_deinit(const struct proto_method *method, union params *params)
+{
+    if (method && method->params->deinit)
+        method->params->deinit(params);
+    memset(params, 0, sizeof(*params));
+}
