@@ -1,0 +1,699 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* guest.attach: what is asked is checked whole before anything is taken; then ports are bound, the
+ * intent is written, and the kernel follows. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/fault.h"
+#include "base/log.h"
+#include "service/private.h"
+
+struct attach {
+    struct service *service;
+    const struct peer *peer;
+    struct guest_attach_params *params;
+    const int *fds;
+    size_t n_fds;
+    struct guest guest;
+    struct guest_plan plan;
+    int tap_fd;
+};
+
+/* --- what the caller gave --- */
+
+static bool needs_networks(const struct attach *attach)
+{
+    return attach->guest.mode == MODE_OUTBOUND || attach->guest.mode == MODE_FULL;
+}
+
+static int check_mode(struct attach *attach, struct error *error)
+{
+    const struct guest_attach_params *params = attach->params;
+    const char *mode = guest_mode_name(attach->guest.mode);
+
+    if (params->ports.count && attach->guest.mode != MODE_FULL)
+        return error_set_reason(
+            error, REASON_MODE_FORBIDS,
+            "mode %s takes no published ports: nobody may open a connection to such a guest", mode);
+    if (needs_networks(attach))
+        return 0;
+    if (params->n_networks)
+        return error_set_reason(error, REASON_MODE_FORBIDS,
+                                "mode %s takes no network; leave the networks out", mode);
+    if (attach->guest.kind == KIND_TAP)
+        return error_set_reason(error, REASON_MODE_FORBIDS,
+                                "mode %s is for namespaces, not for a tap", mode);
+    return 0;
+}
+
+static int check_kind(struct attach *attach, struct error *error)
+{
+    const struct guest_attach_params *params = attach->params;
+    unsigned sources = (params->netns != NULL) + (params->pid != 0) + params->netns_fd;
+
+    if (attach->guest.kind == KIND_TAP && sources)
+        return error_set_field(error,
+                               params->netns ? "netns"
+                               : params->pid ? "pid"
+                                             : "netns_fd",
+                               "a tap guest has no namespace; leave netns, pid and netns_fd out");
+    if (attach->guest.kind == KIND_TAP)
+        return 0;
+    if (params->tap.given)
+        return error_set_field(error, "tap", "tap: goes with kind \"tap\"");
+    if (sources != 1)
+        return error_set_field(error, "netns",
+                               "a namespace is given by exactly one of netns, pid and netns_fd");
+    if (params->netns_fd && attach->n_fds == 0)
+        return error_set_field(error, "netns_fd", "netns_fd: no descriptor came with the request");
+    return 0;
+}
+
+static int check_hosts(const struct strings *hosts, struct error *error)
+{
+    for (size_t i = 0; i < hosts->count; i++) {
+        const char *colon = strchr(hosts->items[i], ':');
+        char field[48];
+        char name[256];
+        struct ip ip;
+
+        snprintf(field, sizeof(field), "hosts[%zu]", i);
+        if (!colon || (size_t)(colon - hosts->items[i]) >= sizeof(name))
+            return error_set_field(error, field, "%s: \"%.80s\" is not NAME:IP", field,
+                                   hosts->items[i]);
+        snprintf(name, sizeof(name), "%.*s", (int)(colon - hosts->items[i]), hosts->items[i]);
+        if (!name_is_dns(name) || ip_parse(colon + 1, &ip) < 0)
+            return error_set_field(error, field, "%s: \"%.80s\" is not NAME:IP", field,
+                                   hosts->items[i]);
+    }
+    return 0;
+}
+
+static int check_search(const struct strings *search, struct error *error)
+{
+    for (size_t i = 0; i < search->count; i++) {
+        char field[48];
+
+        snprintf(field, sizeof(field), "dns_search[%zu]", i);
+        if (!name_is_dns(search->items[i]))
+            return error_set_field(error, field, "%s: \"%.80s\" is not a DNS name", field,
+                                   search->items[i]);
+    }
+    return 0;
+}
+
+static int check_dns(const struct ips *dns, struct error *error)
+{
+    for (size_t i = 0; i < dns->count; i++) {
+        char field[48];
+
+        snprintf(field, sizeof(field), "dns[%zu]", i);
+        if (ip_is_unspecified(&dns->items[i]) || ip_is_multicast(&dns->items[i]))
+            return error_set_field(error, field, "%s: is no server's address", field);
+    }
+    return 0;
+}
+
+static int check_quota(struct attach *attach, struct error *error)
+{
+    uint64_t guests = 0;
+    uint64_t ports = 0;
+    int r = store_guest_count(attach->service->store, &guests, &ports, error);
+
+    if (r >= 0 && guests >= LIMIT_GUESTS)
+        return error_set_reason(error, REASON_QUOTA,
+                                "there are %llu guests, which is the limit; detach one",
+                                (unsigned long long)guests);
+    return r;
+}
+
+static int copy_settings(struct attach *attach, struct error *error)
+{
+    struct guest_attach_params *params = attach->params;
+    struct guest *guest = &attach->guest;
+
+    snprintf(guest->name, sizeof(guest->name), "%s", params->name);
+    id_generate(guest->uid);
+    guest->kind = params->kind;
+    guest->mode = params->has_mode ? params->mode : MODE_FULL;
+    guest->ephemeral = params->ephemeral;
+    guest->owner_pid = attach->peer->pid;
+    guest->owner_start = attach->peer->pid_start;
+    guest->owner_uid = attach->peer->uid;
+    guest->created_s = (int64_t)time(NULL);
+    guest->tap_owner = params->tap.owner;
+    guest->tap_group = params->tap.group;
+    guest->tap_multi_queue = params->tap.multi_queue;
+    guest->tap_vnet_hdr = params->tap.vnet_hdr;
+    if (params->netns && !(guest->netns = strdup(params->netns)))
+        return error_set(error, ENOMEM, "guest");
+    if (strings_copy(&params->hosts, &guest->hosts) < 0 ||
+        ips_copy(&params->dns, &guest->dns) < 0 ||
+        strings_copy(&params->dns_search, &guest->dns_search) < 0 ||
+        labels_copy(&params->labels, &guest->labels) < 0)
+        return error_set(error, ENOMEM, "guest");
+    return policy_accept(&params->policy, &guest->policy, error);
+}
+
+static int check_settings(struct attach *attach, struct error *error)
+{
+    const struct guest_attach_params *params = attach->params;
+    bool found = false;
+    struct guest other = {0};
+    int r = check_kind(attach, error);
+
+    if (r >= 0)
+        r = check_mode(attach, error);
+    if (r >= 0)
+        r = check_hosts(&params->hosts, error);
+    if (r >= 0)
+        r = check_search(&params->dns_search, error);
+    if (r >= 0)
+        r = check_dns(&params->dns, error);
+    if (r >= 0)
+        r = check_quota(attach, error);
+    if (r >= 0)
+        r = store_guest_find(attach->service->store, params->name, &other, &found, error);
+    guest_deinit(&other);
+    if (r >= 0 && found)
+        return error_set_reason(error, REASON_EXISTS,
+                                "a guest \"%s\" exists; give another name or detach it first",
+                                params->name);
+    return r;
+}
+
+/* --- the namespace --- */
+
+/* Another user than root may attach only namespaces of user namespaces that are its own. */
+static int check_permission(const struct attach *attach, int netns_fd, struct error *error)
+{
+    uint32_t owner = 0;
+    int r;
+
+    if (attach->peer->uid == 0 || attach->peer->uid == geteuid())
+        return 0;
+    r = netns_owner(netns_fd, &owner, error);
+    if (r < 0)
+        return r;
+    if (owner == attach->peer->uid)
+        return 0;
+    return error_set_reason(
+        error, REASON_PERMISSION_DENIED,
+        "the namespace belongs to user %u, not to you (%u); ask as its owner or as root", owner,
+        attach->peer->uid);
+}
+
+/* A namespace is one guest's, and never the host's own. */
+static int check_identity(struct attach *attach, struct error *error)
+{
+    _cleanup_close_ int own = -1;
+    uint64_t dev = 0;
+    uint64_t ino = 0;
+    int r = netns_open_path("/proc/self/ns/net", &own, error);
+
+    if (r >= 0)
+        r = netns_identify(own, &dev, &ino, error);
+    if (r < 0)
+        return r;
+    if (dev == attach->guest.netns_dev && ino == attach->guest.netns_ino)
+        return error_set_reason(error, REASON_IN_USE,
+                                "that is the host's own network namespace; give the guest's");
+    return netns_check_free(attach->service, &attach->guest, error);
+}
+
+static int open_namespace(struct attach *attach, struct error *error)
+{
+    const struct guest_attach_params *params = attach->params;
+    struct guest *guest = &attach->guest;
+    int fd = -1;
+    int r;
+
+    if (guest->kind == KIND_TAP)
+        return 0;
+    if (params->netns_fd) {
+        fd = dup(attach->fds[0]);
+        r = fd < 0 ? error_set(error, errno, "dup") : netns_check(fd, error);
+    } else if (params->pid) {
+        guest->pid = (int32_t)params->pid;
+        r = netns_open_pid(guest->pid, &fd, &guest->pid_start, error);
+    } else {
+        r = netns_open_path(params->netns, &fd, error);
+    }
+    attach->plan.netns_fd = fd;
+    if (r >= 0)
+        r = netns_identify(fd, &guest->netns_dev, &guest->netns_ino, error);
+    if (r >= 0)
+        r = check_permission(attach, fd, error);
+    if (r >= 0)
+        r = check_identity(attach, error);
+    return r;
+}
+
+/* --- networks and endpoints --- */
+
+static int check_mac(struct attach *attach, const struct network *network, const struct mac *mac,
+                     const char *field, struct error *error)
+{
+    char holder[NAME_MAX_LENGTH + 1];
+    char text[MAC_TEXT_MAX];
+    bool found = false;
+    int r;
+
+    if (!mac_is_set(mac))
+        return 0;
+    if (mac->bytes[0] & 1)
+        return error_set_field(error, field, "%s: %s is a multicast address", field,
+                               mac_format(mac, text));
+    if (mac_equal(mac, &network->mac))
+        return error_set_reason(error, REASON_ADDRESS_IN_USE,
+                                "MAC %s is the bridge's own on network \"%s\"",
+                                mac_format(mac, text), network->name);
+    r = store_mac_find(attach->service->store, network->id, mac, holder, &found, error);
+    if (r >= 0 && found)
+        return error_set_reason(error, REASON_ADDRESS_IN_USE,
+                                "MAC %s is guest \"%s\"'s on network \"%s\"", mac_format(mac, text),
+                                holder, network->name);
+    return r;
+}
+
+static int check_aliases(const struct strings *aliases, size_t index, struct error *error)
+{
+    for (size_t i = 0; i < aliases->count; i++) {
+        char field[48];
+
+        snprintf(field, sizeof(field), "networks[%zu].aliases[%zu]", index, i);
+        if (!name_is_dns(aliases->items[i]) || strlen(aliases->items[i]) > NAME_MAX_LENGTH)
+            return error_set_field(error, field,
+                                   "%s: \"%.80s\" is not a name of up to 63 characters", field,
+                                   aliases->items[i]);
+    }
+    return 0;
+}
+
+static int check_network(struct attach *attach, const struct attach_network *wanted,
+                         const struct network *network, size_t index, struct error *error)
+{
+    char field[48];
+    int r;
+
+    for (size_t i = 0; i < index; i++) {
+        if (strcmp(attach->guest.endpoints[i].network, wanted->name) == 0) {
+            snprintf(field, sizeof(field), "networks[%zu].name",
+                     index - attach->plan.first_endpoint);
+            if (i < attach->plan.first_endpoint)
+                return error_set_reason(error, REASON_EXISTS,
+                                        "guest \"%s\" is on network \"%s\" already",
+                                        attach->guest.name, wanted->name);
+            return error_set_field(error, field, "%s: network \"%s\" is given twice", field,
+                                   wanted->name);
+        }
+    }
+    snprintf(field, sizeof(field), "networks[%zu].ip6", index);
+    if (ip_is_set(&wanted->ip6) && !cidr_is_set(&network->subnet6))
+        return error_set_reason(error, REASON_ADDRESS_OUTSIDE, "network \"%s\" has no IPv6",
+                                network->name);
+    if (ip_is_set(&wanted->ip) && !cidr_is_set(&network->subnet))
+        return error_set_reason(error, REASON_ADDRESS_OUTSIDE, "network \"%s\" has no IPv4",
+                                network->name);
+    snprintf(field, sizeof(field), "networks[%zu].mac", index);
+    r = check_mac(attach, network, &wanted->mac, field, error);
+    return r < 0 ? r : check_aliases(&wanted->aliases, index, error);
+}
+
+/* More ports than a bridge carries well: the rest is routed (DESIGN.md). */
+static int wants_routed(struct attach *attach, const struct network *network, bool *ret_routed,
+                        struct error *error)
+{
+    uint64_t bridged = 0;
+    int r;
+
+    *ret_routed = network->isolated || attach->guest.mode == MODE_OUTBOUND;
+    if (*ret_routed)
+        return 0;
+    r = store_endpoint_count(attach->service->store, network->id, false, &bridged, error);
+    *ret_routed = bridged >= attach->service->config->bridge_ports;
+    return r;
+}
+
+static int add_endpoint(struct attach *attach, const struct attach_network *wanted,
+                        struct error *error)
+{
+    size_t index = attach->guest.n_endpoints;
+    struct endpoint *endpoint = &attach->guest.endpoints[index];
+    struct network *network = &attach->plan.networks[index];
+    int r = network_find(attach->service, wanted->name, network, error);
+
+    if (r < 0)
+        return r;
+    attach->guest.n_endpoints++; /* from here on deinit knows it */
+    *endpoint = (struct endpoint){
+        .network_id = network->id,
+        .position = index ? endpoint[-1].position + 1 : 0,
+        .ip = wanted->ip,
+        .prefix = network->subnet.prefix,
+        .ip6 = wanted->ip6,
+        .prefix6 = network->subnet6.prefix,
+        .gateway = ip_is_set(&network->gateway) ? network->gateway : network->gateway6,
+        .mac = wanted->mac,
+    };
+    snprintf(endpoint->network, sizeof(endpoint->network), "%s", network->name);
+    if (attach->guest.kind == KIND_NETNS)
+        snprintf(endpoint->interface, sizeof(endpoint->interface), "eth%u",
+                 endpoint->position % 1000);
+    else if (index == 0 && attach->params->tap.name[0])
+        snprintf(endpoint->host_interface, sizeof(endpoint->host_interface), "%s",
+                 attach->params->tap.name);
+    if (strings_copy(&wanted->aliases, &endpoint->aliases) < 0)
+        return error_set(error, ENOMEM, "guest");
+    r = check_network(attach, wanted, network, index, error);
+    return r < 0 ? r : wants_routed(attach, network, &endpoint->routed, error);
+}
+
+static int add_endpoints(struct attach *attach, struct error *error)
+{
+    static const struct attach_network fallback = {.name = DEFAULT_NETWORK};
+    const struct guest_attach_params *params = attach->params;
+    size_t count = params->n_networks;
+    size_t have = attach->guest.n_endpoints;
+    struct endpoint *endpoints;
+    struct network *networks;
+
+    if (count == 0 && needs_networks(attach) && have == 0)
+        count = 1;
+    if (have + count > LIMIT_ENDPOINTS)
+        return error_set_reason(error, REASON_QUOTA, "a guest has at most %d networks",
+                                LIMIT_ENDPOINTS);
+    endpoints = reallocarray(attach->guest.endpoints, have + count + 1, sizeof(*endpoints));
+    if (!endpoints)
+        return error_set(error, ENOMEM, "guest");
+    attach->guest.endpoints = endpoints;
+    networks = reallocarray(attach->plan.networks, have + count + 1, sizeof(*networks));
+    if (!networks)
+        return error_set(error, ENOMEM, "guest");
+    attach->plan.networks = networks;
+    for (size_t i = 0; i < count; i++) {
+        int r;
+
+        networks[have + i] = (struct network){0};
+        endpoints[have + i] = (struct endpoint){0};
+        r = add_endpoint(attach, params->n_networks ? &params->networks[i] : &fallback, error);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+static int check_tap_name(struct attach *attach, struct error *error)
+{
+    const char *name = attach->params->tap.name;
+
+    if (!name[0] || !link_exists(attach->service->link, name))
+        return 0;
+    return error_set_reason(error, REASON_IN_USE,
+                            "the host has an interface \"%s\" already; give another name", name);
+}
+
+/* --- the intent --- */
+
+/* The address makes the MAC: whoever gets the address next has the same one, so no neighbour's
+ * cache is wrong. RFC 7042 section 2.1: locally administered. */
+static int choose_mac(struct service *service, struct endpoint *endpoint, struct error *error)
+{
+    const uint8_t *ip = ip_is_set(&endpoint->ip) ? endpoint->ip.bytes : endpoint->ip6.bytes + 12;
+    struct mac mac = {{0x02, 0x6d, ip[0], ip[1], ip[2], ip[3]}};
+    char holder[NAME_MAX_LENGTH + 1];
+    bool found = true;
+
+    for (unsigned attempt = 0; attempt < 16 && found; attempt++) {
+        int r = store_mac_find(service->store, endpoint->network_id, &mac, holder, &found, error);
+
+        if (r < 0)
+            return r;
+        if (!found)
+            endpoint->mac = mac;
+        else if (getrandom(mac.bytes + 1, sizeof(mac.bytes) - 1, 0) < 0)
+            return error_set(error, errno, "getrandom");
+    }
+    return found ? error_set(error, 0, "no free MAC address was found") : 0;
+}
+
+static int take_addresses(struct attach *attach, size_t index, struct error *error)
+{
+    struct endpoint *endpoint = &attach->guest.endpoints[index];
+    const struct network *network = &attach->plan.networks[index];
+    struct store *store = attach->service->store;
+    int r = 0;
+
+    if (cidr_is_set(&network->subnet))
+        r = store_address_take(store, network, AF_INET,
+                               ip_is_set(&endpoint->ip) ? &endpoint->ip : NULL, attach->guest.name,
+                               &endpoint->ip, error);
+    if (r >= 0 && cidr_is_set(&network->subnet6))
+        r = store_address_take(store, network, AF_INET6,
+                               ip_is_set(&endpoint->ip6) ? &endpoint->ip6 : NULL,
+                               attach->guest.name, &endpoint->ip6, error);
+    if (r >= 0 && !mac_is_set(&endpoint->mac))
+        r = choose_mac(attach->service, endpoint, error);
+    return r;
+}
+
+static int write_guest(struct attach *attach, struct error *error)
+{
+    struct service *service = attach->service;
+    struct guest *guest = &attach->guest;
+    int r = store_begin(service->store, error);
+
+    for (size_t i = 0; r >= 0 && i < guest->n_endpoints; i++)
+        r = take_addresses(attach, i, error);
+    if (r >= 0)
+        r = store_guest_insert(service->store, guest, error);
+    if (r >= 0)
+        r = fault_point("store.commit", error);
+    if (r >= 0)
+        r = store_commit(service->store, error);
+    if (r < 0)
+        store_rollback(service->store);
+    return r;
+}
+
+static void forget_guest(struct service *service, const struct guest *guest)
+{
+    struct error error = ERROR_INIT;
+    int r = store_begin(service->store, &error);
+
+    if (r >= 0)
+        r = store_guest_release(service->store, guest, &error);
+    if (r >= 0)
+        r = store_commit(service->store, &error);
+    if (r < 0) {
+        store_rollback(service->store);
+        log_error("guest %s stays in the store: %s", guest->name, error.text);
+    }
+}
+
+static int reserve_ports(struct attach *attach, struct error *error)
+{
+    struct guest *guest = &attach->guest;
+    int r;
+
+    if (attach->params->ports.count == 0)
+        return 0;
+    r = ports_check_guest(&attach->plan, error);
+    if (r >= 0)
+        r = ports_reserve(attach->service, &attach->params->ports, "ports", guest, &guest->ports,
+                          &guest->n_ports, error);
+    return r;
+}
+
+/* Reservations were made under temporary ids; the store has given the real ones. */
+static void rename_reservations(struct service *service, const struct guest *guest,
+                                const int64_t *temporary)
+{
+    for (size_t i = 0; i < guest->n_ports; i++)
+        reserve_rename(service->reservations, temporary[i], guest->ports[i].id);
+}
+
+static int commit_guest(struct attach *attach, struct error *error)
+{
+    struct service *service = attach->service;
+    struct guest *guest = &attach->guest;
+    int64_t temporary[LIMIT_PORTS_PER_GUEST];
+    int r;
+
+    for (size_t i = 0; i < guest->n_ports; i++)
+        temporary[i] = guest->ports[i].id;
+    r = write_guest(attach, error);
+    if (r < 0) {
+        for (size_t i = 0; i < guest->n_ports; i++)
+            reserve_release(service->reservations, temporary[i]);
+        return r;
+    }
+    rename_reservations(service, guest, temporary);
+    r = guest_plan_apply(service, &attach->plan, error);
+    if (r >= 0 && guest->ephemeral) {
+        r = owner_add(service, guest, attach->peer->connection, error);
+        if (r < 0)
+            guest_plan_undo(service, &attach->plan);
+    }
+    if (r < 0) {
+        ports_release(service, guest->ports, guest->n_ports);
+        forget_guest(service, guest);
+    }
+    return r;
+}
+
+static int attach_new(struct attach *attach, struct error *error)
+{
+    int r = copy_settings(attach, error);
+
+    if (r >= 0)
+        r = check_settings(attach, error);
+    if (r >= 0)
+        r = check_tap_name(attach, error);
+    if (r >= 0)
+        r = add_endpoints(attach, error);
+    if (r >= 0)
+        r = open_namespace(attach, error);
+    if (r >= 0)
+        r = reserve_ports(attach, error);
+    if (r >= 0)
+        r = commit_guest(attach, error);
+    return r;
+}
+
+/* --- one more network for a guest that is there --- */
+
+static int check_join(const struct guest_attach_params *params, struct error *error)
+{
+    const char *field = params->netns                                             ? "netns"
+                        : params->pid                                             ? "pid"
+                        : params->netns_fd                                        ? "netns_fd"
+                        : params->tap.given                                       ? "tap"
+                        : params->has_mode                                        ? "mode"
+                        : params->ports.count                                     ? "ports"
+                        : params->hosts.count                                     ? "hosts"
+                        : params->dns.count                                       ? "dns"
+                        : params->dns_search.count                                ? "dns_search"
+                        : params->labels.count                                    ? "labels"
+                        : params->policy.allow.count || params->policy.deny.count ? "policy"
+                        : params->ephemeral                                       ? "ephemeral"
+                                                                                  : NULL;
+
+    if (field)
+        return error_set_field(
+            error, field, "%s: is given with the guest's kind, when it is attached first", field);
+    if (params->n_networks == 0)
+        return error_set_field(error, "networks",
+                               "networks: name the network to join, or give kind for a new guest");
+    return 0;
+}
+
+static void forget_endpoints(struct attach *attach)
+{
+    struct service *service = attach->service;
+    struct error error = ERROR_INIT;
+    int r = store_begin(service->store, &error);
+
+    for (size_t i = attach->plan.first_endpoint; r >= 0 && i < attach->guest.n_endpoints; i++)
+        r = endpoint_forget(service, &attach->guest, i, &attach->plan.networks[i], &error);
+    if (r >= 0)
+        r = store_commit(service->store, &error);
+    if (r < 0) {
+        store_rollback(service->store);
+        log_error("guest %s: %s", attach->guest.name, error.text);
+    }
+}
+
+static int write_endpoints(struct attach *attach, struct error *error)
+{
+    struct service *service = attach->service;
+    int r = store_begin(service->store, error);
+
+    for (size_t i = attach->plan.first_endpoint; r >= 0 && i < attach->guest.n_endpoints; i++) {
+        attach->guest.endpoints[i].guest_id = attach->guest.id;
+        r = take_addresses(attach, i, error);
+        if (r >= 0)
+            r = store_endpoint_insert(service->store, &attach->guest.endpoints[i], error);
+    }
+    if (r >= 0)
+        r = store_commit(service->store, error);
+    if (r < 0)
+        store_rollback(service->store);
+    return r;
+}
+
+static int attach_join(struct attach *attach, struct error *error)
+{
+    int r = check_join(attach->params, error);
+
+    if (r >= 0)
+        r = guest_find(attach->service, attach->params->name, &attach->guest, error);
+    if (r < 0)
+        return r;
+    if (!needs_networks(attach))
+        return error_set_reason(error, REASON_MODE_FORBIDS,
+                                "guest \"%s\" is in mode %s, which takes no network",
+                                attach->guest.name, guest_mode_name(attach->guest.mode));
+    r = guest_plan_load(attach->service, &attach->guest, &attach->plan, error);
+    if (r < 0)
+        return r;
+    attach->plan.first_endpoint = attach->guest.n_endpoints;
+    attach->plan.with_ports = false;
+    r = add_endpoints(attach, error);
+    if (r < 0)
+        return r;
+    guest_netns_open(&attach->guest, &attach->plan.netns_fd);
+    if (attach->guest.kind == KIND_NETNS && attach->plan.netns_fd < 0)
+        return error_set_reason(error, REASON_NOT_FOUND,
+                                "the namespace of guest \"%s\" can't be reached any more",
+                                attach->guest.name);
+    r = write_endpoints(attach, error);
+    if (r < 0)
+        return r;
+    r = guest_plan_apply(attach->service, &attach->plan, error);
+    if (r < 0)
+        forget_endpoints(attach);
+    return r;
+}
+
+int service_guest_attach(struct service *service, const struct peer *peer,
+                         struct guest_attach_params *params, const int *fds, size_t n_fds,
+                         struct guest *ret_guest, int *ret_fd, struct error *error)
+{
+    struct attach attach = {
+        .service = service,
+        .peer = peer,
+        .params = params,
+        .fds = fds,
+        .n_fds = n_fds,
+        .tap_fd = -1,
+    };
+    int r;
+
+    attach.plan = (struct guest_plan){.guest = &attach.guest, .with_ports = true, .netns_fd = -1};
+    if (params->tap.fd)
+        attach.plan.ret_tap_fd = &attach.tap_fd;
+    r = params->has_kind ? attach_new(&attach, error) : attach_join(&attach, error);
+    guest_plan_deinit_networks(&attach.plan);
+    cleanup_close(&attach.plan.netns_fd);
+    if (r < 0) {
+        cleanup_close(&attach.tap_fd);
+        guest_deinit(&attach.guest);
+        return r;
+    }
+    for (size_t i = attach.plan.first_endpoint; i < attach.guest.n_endpoints; i++)
+        event_emit(service, "guest.attached", attach.guest.endpoints[i].network, attach.guest.name,
+                   "%s", attach.guest.endpoints[i].host_interface);
+    if (attach.guest.n_endpoints == 0)
+        event_emit(service, "guest.attached", NULL, attach.guest.name, "mode %s",
+                   guest_mode_name(attach.guest.mode));
+    *ret_guest = attach.guest;
+    *ret_fd = attach.tap_fd;
+    return 0;
+}

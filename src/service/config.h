@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* moat.conf: an INI file, every key optional (moat.conf(5)). One table in config.c binds keys to
+ * members. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/error.h"
+#include "base/list.h"
+
+struct config {
+    char *state_dir; /* from the command line, not the file */
+    char *run_dir;
+    /* [daemon] */
+    char *socket_group; /* group that may use the socket; "" for root only */
+    uint32_t socket_mode;
+    char *worker_user; /* what the workers run as */
+    uint32_t max_clients;
+    bool debug; /* log_level = debug */
+    /* [network] */
+    struct strings pools;      /* prefixes that automatic subnets come from */
+    uint32_t subnet_size;      /* their prefix length */
+    char *default_subnet;      /* of the network `default` */
+    struct ip publish_address; /* of PORTs without HOST_IP; absent: every host address */
+    uint32_t bridge_ports;     /* from here on, a network's further guests get routed ports */
+    /* [dns] */
+    char *domain;
+    char *resolv_conf;
+    struct ips upstreams;
+    uint32_t ttl_s;
+};
+
+void config_init(struct config *ret_config); /* the defaults */
+/* Reads the file over what is there. required: a missing file is an error. Errors name file, line,
+ * key and what the key takes; unknown sections and keys are errors. */
+int config_read(struct config *config, const char *path, bool required, struct error *error);
+void config_deinit(struct config *config);
+/* Uid and gid of worker_user; "nobody" when that user does not exist. */
+int config_worker_ids(const struct config *config, uid_t *ret_uid, gid_t *ret_gid,
+                      struct error *error);

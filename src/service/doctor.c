@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* system.doctor: what commonly breaks container networking on a host, each with its remedy. Looks
+ * only, changes nothing. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "service/private.h"
+
+struct checks {
+    struct check_result *items;
+    size_t count;
+    bool failed; /* out of memory */
+};
+
+static void add(struct checks *checks, const char *name, bool ok, const char *detail,
+                const char *remedy)
+{
+    struct check_result *items = reallocarray(checks->items, checks->count + 1, sizeof(*items));
+    struct check_result *item;
+
+    if (!items) {
+        checks->failed = true;
+        return;
+    }
+    checks->items = items;
+    item = &items[checks->count++];
+    *item = (struct check_result){.ok = ok};
+    snprintf(item->name, sizeof(item->name), "%s", name);
+    snprintf(item->detail, sizeof(item->detail), "%s", detail);
+    snprintf(item->remedy, sizeof(item->remedy), "%s", ok ? "" : remedy);
+}
+
+static void check_forwarding(struct service *service, struct checks *checks)
+{
+    struct error error = ERROR_INIT;
+    char value[SYSCTL_VALUE_MAX];
+    bool on = sysctl_get("net.ipv4.ip_forward", value, &error) == 0 && strcmp(value, "1") == 0;
+
+    (void)service;
+    add(checks, "ip_forward", on,
+        on ? "net.ipv4.ip_forward is 1"
+           : "net.ipv4.ip_forward is not 1: guests reach nothing outside",
+        "set net.ipv4.ip_forward = 1, and look in /etc/sysctl.d for who turns it off");
+}
+
+static void check_table(struct service *service, struct checks *checks)
+{
+    bool owned = nat_is_owned(service->nat);
+
+    add(checks, "nftables", true,
+        owned
+            ? "the table inet moat is owned: a foreign flush passes it by"
+            : "this kernel has no owned persistent tables: a foreign flush is noticed and repaired",
+        "");
+}
+
+static void check_foreign_drop(struct service *service, struct checks *checks)
+{
+    struct error error = ERROR_INIT;
+    char chain[256] = "";
+    bool found = false;
+    char detail[512];
+
+    if (nat_foreign_drop_find(service->nat, chain, sizeof(chain), &found, &error) < 0) {
+        add(checks, "forward", false, error.text, "run moatd as root");
+        return;
+    }
+    snprintf(detail, sizeof(detail),
+             found ? "%s drops forwarded packets by default: an accept of moat's can't undo that"
+                   : "no other firewall drops forwarded packets by default%s",
+             chain);
+    add(checks, "forward", !found, detail,
+        "accept traffic from and to moat's bridges there (with Docker: in the chain DOCKER-USER; "
+        "with firewalld: put the "
+        "bridges into the zone trusted; with ufw: `ufw route allow in on moat0` and `out on "
+        "moat0`)");
+}
+
+static void check_overlaps(struct service *service, struct checks *checks)
+{
+    struct network *networks = NULL;
+    struct link_prefix *prefixes = NULL;
+    struct error error = ERROR_INIT;
+    size_t n_networks = 0;
+    size_t n_prefixes = 0;
+    char detail[512] = "no subnet of a network is used elsewhere on this host";
+    bool ok = true;
+
+    if (store_network_list(service->store, &networks, &n_networks, &error) < 0 ||
+        link_prefix_list(service->link, &prefixes, &n_prefixes, &error) < 0) {
+        snprintf(detail, sizeof(detail), "%.500s", error.text);
+        ok = false;
+    }
+    for (size_t i = 0; i < n_networks; i++) {
+        for (size_t j = 0; ok && j < n_prefixes; j++) {
+            char subnet[CIDR_TEXT_MAX];
+            char other[CIDR_TEXT_MAX];
+
+            if (prefixes[j].ours || !prefix_collides(&prefixes[j], &networks[i]))
+                continue;
+            ok = false;
+            snprintf(detail, sizeof(detail), "network %s (%s) overlaps %s on %s", networks[i].name,
+                     cidr_format(prefixes[j].cidr.ip.family == AF_INET ? &networks[i].subnet
+                                                                       : &networks[i].subnet6,
+                                 subnet),
+                     cidr_format(&prefixes[j].cidr, other),
+                     prefixes[j].interface[0] ? prefixes[j].interface : "a route");
+        }
+        network_deinit(&networks[i]);
+    }
+    free(networks);
+    free(prefixes);
+    add(checks, "subnets", ok, detail, "remove the network and create it with another --subnet");
+}
+
+static void check_resolvers(struct service *service, struct checks *checks)
+{
+    const struct ips *upstreams = names_upstreams(service->names);
+    char detail[512];
+
+    snprintf(detail, sizeof(detail),
+             upstreams->count ? "%zu in %s"
+                              : "%zu nameservers are in %s: guests resolve no outside names",
+             upstreams->count, service->config->resolv_conf);
+    add(checks, "resolvers", upstreams->count > 0, detail,
+        "put a `nameserver` line there, or set [dns] upstreams in moat.conf");
+}
+
+static void check_workers(struct service *service, struct checks *checks)
+{
+    struct names_status names;
+    pid_t relay = reservations_pid(service->reservations);
+    char detail[512];
+
+    names_status_get(service->names, &names);
+    snprintf(detail, sizeof(detail), "name service: pid %d, relay: pid %d", names.pid, relay);
+    add(checks, "workers", names.pid > 0 && relay > 0, detail,
+        "look into moatd's log: a worker ends again and again");
+}
+
+static void check_bridges(struct service *service, struct checks *checks)
+{
+    struct network *networks = NULL;
+    struct error error = ERROR_INIT;
+    size_t count = 0;
+    char detail[512] = "every network has its bridge";
+    bool ok = store_network_list(service->store, &networks, &count, &error) >= 0;
+
+    if (!ok)
+        snprintf(detail, sizeof(detail), "%.500s", error.text);
+    for (size_t i = 0; i < count; i++) {
+        if (ok && !link_exists(service->link, networks[i].bridge)) {
+            ok = false;
+            snprintf(detail, sizeof(detail), "network %s has lost its bridge %s", networks[i].name,
+                     networks[i].bridge);
+        }
+        network_deinit(&networks[i]);
+    }
+    free(networks);
+    add(checks, "bridges", ok, detail, "look into moatd's log: the repair of a link was refused");
+}
+
+int service_doctor(struct service *service, struct check_result **ret_checks, size_t *ret_count,
+                   struct error *error)
+{
+    static void (*const all[])(struct service * service, struct checks * checks) = {
+        check_forwarding, check_table,     check_foreign_drop, check_overlaps,
+        check_bridges,    check_resolvers, check_workers,
+    };
+    struct checks checks = {0};
+
+    for (size_t i = 0; i < ARRAY_SIZE(all); i++)
+        all[i](service, &checks);
+    if (checks.failed) {
+        free(checks.items);
+        return error_set(error, ENOMEM, "doctor");
+    }
+    *ret_checks = checks.items;
+    *ret_count = checks.count;
+    return 0;
+}

@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Guests that are there: list, get, detach, and the end of those whose namespace or owner is gone.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "service/private.h"
+
+int guest_find(struct service *service, const char *name, struct guest *ret_guest,
+               struct error *error)
+{
+    bool found = false;
+    int r = store_guest_find(service->store, name, ret_guest, &found, error);
+
+    if (r >= 0 && !found)
+        return error_set_reason(error, REASON_NOT_FOUND, "there is no guest \"%s\"; see `moat ps`",
+                                name);
+    return r;
+}
+
+/* People and scripts want a path where there is one. */
+static void show_netns(struct guest *guest)
+{
+    if (!guest->netns && guest->pid && asprintf(&guest->netns, "/proc/%d/ns/net", guest->pid) < 0)
+        guest->netns = NULL;
+}
+
+int service_guest_get(struct service *service, const char *name, struct guest *ret_guest,
+                      struct error *error)
+{
+    int r = guest_find(service, name, ret_guest, error);
+
+    if (r >= 0)
+        show_netns(ret_guest);
+    return r;
+}
+
+int service_guest_list(struct service *service, struct guest **ret_guests, size_t *ret_count,
+                       struct error *error)
+{
+    int r = store_guest_list(service->store, ret_guests, ret_count, error);
+
+    for (size_t i = 0; r >= 0 && i < *ret_count; i++)
+        show_netns(&(*ret_guests)[i]);
+    return r;
+}
+
+void guest_netns_open(const struct guest *guest, int *ret_fd)
+{
+    struct error error = ERROR_INIT; /* absence is an answer here */
+    uint64_t dev = 0;
+    uint64_t ino = 0;
+    uint64_t start = 0;
+    int fd = -1;
+    int r = -ENOENT;
+
+    *ret_fd = -1;
+    if (guest->netns)
+        r = netns_open_path(guest->netns, &fd, &error);
+    else if (guest->pid)
+        r = netns_open_pid(guest->pid, &fd, &start, &error);
+    if (r < 0)
+        return;
+    r = netns_identify(fd, &dev, &ino, &error);
+    if (r < 0 || dev != guest->netns_dev || ino != guest->netns_ino) {
+        close(fd);
+        return;
+    }
+    *ret_fd = fd;
+}
+
+int netns_check_free(struct service *service, const struct guest *guest, struct error *error)
+{
+    struct guest other = {0};
+    bool found = false;
+    int r = store_guest_find_by_netns(service->store, guest->netns_dev, guest->netns_ino, &other,
+                                      &found, error);
+
+    if (r >= 0 && found)
+        r = error_set_reason(
+            error, REASON_IN_USE,
+            "that namespace is guest \"%s\"'s; `moat attach %s --network NET` adds a network to it",
+            other.name, other.name);
+    guest_deinit(&other);
+    return r;
+}
+
+static int release(struct service *service, const struct guest *guest, struct error *error)
+{
+    int r = store_begin(service->store, error);
+
+    if (r >= 0)
+        r = store_guest_release(service->store, guest, error);
+    if (r >= 0)
+        r = store_commit(service->store, error);
+    if (r < 0)
+        store_rollback(service->store);
+    return r;
+}
+
+int guest_remove(struct service *service, struct guest *guest, const char *why, struct error *error)
+{
+    struct guest_plan plan;
+    int r = guest_plan_load(service, guest, &plan, error);
+
+    if (r < 0)
+        return r;
+    r = release(service, guest, error);
+    if (r >= 0) {
+        owner_remove(service, guest->id);
+        guest_plan_undo(service, &plan);
+        event_emit(service, "guest.detached", NULL, guest->name, "%s", why);
+    }
+    guest_plan_deinit_networks(&plan);
+    return r;
+}
+
+void guest_remove_by_id(struct service *service, int64_t guest_id, const char *why)
+{
+    struct error error = ERROR_INIT;
+    struct guest guest = {0};
+    int r = store_guest_get(service->store, guest_id, &guest, &error);
+
+    if (r >= 0)
+        r = guest_remove(service, &guest, why, &error);
+    if (r < 0)
+        log_error("removing a guest (%s): %s", why, error.text);
+    guest_deinit(&guest);
+}
+
+int endpoint_forget(struct service *service, const struct guest *guest, size_t index,
+                    const struct network *network, struct error *error)
+{
+    const struct endpoint *endpoint = &guest->endpoints[index];
+    int r = 0;
+
+    if (ip_is_set(&endpoint->ip))
+        r = store_address_release(service->store, network, &endpoint->ip, guest->name, error);
+    if (r >= 0 && ip_is_set(&endpoint->ip6))
+        r = store_address_release(service->store, network, &endpoint->ip6, guest->name, error);
+    return r < 0 ? r : store_endpoint_delete(service->store, endpoint->id, error);
+}
+
+/* --- leaving one network --- */
+
+static size_t find_endpoint(const struct guest *guest, const char *network)
+{
+    size_t i = 0;
+
+    while (i < guest->n_endpoints && strcmp(guest->endpoints[i].network, network) != 0)
+        i++;
+    return i;
+}
+
+/* Moves one endpoint (and its network) to the end, where a plan with first_endpoint takes it alone.
+ */
+static void move_last(struct guest_plan *plan, size_t index)
+{
+    struct guest *guest = plan->guest;
+    size_t last = guest->n_endpoints - 1;
+    struct endpoint endpoint = guest->endpoints[index];
+    struct network network = plan->networks[index];
+
+    memmove(&guest->endpoints[index], &guest->endpoints[index + 1],
+            (last - index) * sizeof(endpoint));
+    memmove(&plan->networks[index], &plan->networks[index + 1], (last - index) * sizeof(network));
+    guest->endpoints[last] = endpoint;
+    plan->networks[last] = network;
+}
+
+static int leave(struct service *service, struct guest_plan *plan, size_t index,
+                 struct error *error)
+{
+    struct guest *guest = plan->guest;
+    int r = store_begin(service->store, error);
+
+    if (r >= 0)
+        r = endpoint_forget(service, guest, index, &plan->networks[index], error);
+    if (r >= 0)
+        r = store_commit(service->store, error);
+    if (r < 0) {
+        store_rollback(service->store);
+        return r;
+    }
+    move_last(plan, index);
+    plan->first_endpoint = guest->n_endpoints - 1;
+    plan->with_ports = false;
+    guest_plan_undo(service, plan);
+    event_emit(service, "guest.detached", guest->endpoints[guest->n_endpoints - 1].network,
+               guest->name, "left");
+    return 0;
+}
+
+static int detach_network(struct service *service, struct guest *guest, const char *network,
+                          struct error *error)
+{
+    size_t index = find_endpoint(guest, network);
+    struct guest_plan plan;
+    int r;
+
+    if (index == guest->n_endpoints)
+        return error_set_reason(error, REASON_NOT_FOUND, "guest \"%s\" is not on network \"%s\"",
+                                guest->name, network);
+    if (guest->n_endpoints == 1)
+        return guest_remove(service, guest, "detached", error);
+    r = guest_plan_load(service, guest, &plan, error);
+    if (r < 0)
+        return r;
+    if (guest->n_ports && index == plan_default_endpoint(&plan))
+        r = error_set_reason(
+            error, REASON_IN_USE,
+            "guest \"%s\" has ports published on network \"%s\"; `moat port rm` them first",
+            guest->name, network);
+    else
+        r = leave(service, &plan, index, error);
+    guest_plan_deinit_networks(&plan);
+    return r;
+}
+
+int service_guest_detach(struct service *service, const struct guest_detach_params *params,
+                         struct error *error)
+{
+    struct guest guest = {0};
+    int r = guest_find(service, params->name, &guest, error);
+
+    if (r >= 0 && params->network[0])
+        r = detach_network(service, &guest, params->network, error);
+    else if (r >= 0)
+        r = guest_remove(service, &guest, "detached", error);
+    guest_deinit(&guest);
+    return r;
+}

@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Settings of the host that moat needs, with a memory. Before the first change the former values
+ * are written to the store, one setting a sysctl ("sysctl/KEY"); they are given back with the last
+ * network that needs them. Writing net.ipv4.ip_forward also rewrites every device's forwarding and
+ * accept_redirects (inet_forward_change in the kernel), so those are recorded as well. */
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "service/private.h"
+
+#define PREFIX "sysctl/"
+#define KEY_MAX 96
+
+struct family {
+    uint8_t family;
+    const char
+        *main_key; /* written last when giving back would undo the others, first when setting */
+    const char *directory;
+    const char *conf;           /* what each device's keys begin with */
+    const char *device_keys[3]; /* NULL-terminated */
+};
+
+static const struct family families[] = {
+    {AF_INET,
+     "net.ipv4.ip_forward",
+     "/proc/sys/net/ipv4/conf",
+     "net.ipv4.conf",
+     {"forwarding", "accept_redirects", NULL}},
+    {AF_INET6,
+     "net.ipv6.conf.all.forwarding",
+     "/proc/sys/net/ipv6/conf",
+     "net.ipv6.conf",
+     {"forwarding", NULL}},
+};
+
+static const struct family *family_of(uint8_t family)
+{
+    return &families[family == AF_INET6];
+}
+
+static int record(struct service *service, const char *key, struct error *error)
+{
+    char setting[KEY_MAX + sizeof(PREFIX)];
+    char value[SYSCTL_VALUE_MAX];
+    int r = sysctl_get(key, value, error);
+
+    if (r < 0)
+        return r;
+    snprintf(setting, sizeof(setting), PREFIX "%s", key);
+    return store_setting_set(service->store, setting, value, error);
+}
+
+/* Device names may hold dots: sysctl keys use '/' for them. */
+static void device_key(const struct family *family, const char *device, const char *name,
+                       char key[KEY_MAX])
+{
+    char escaped[IFNAMSIZ];
+
+    snprintf(escaped, sizeof(escaped), "%s", device);
+    for (char *p = escaped; *p; p++) {
+        if (*p == '.')
+            *p = '/';
+    }
+    snprintf(key, KEY_MAX, "%s.%s.%s", family->conf, escaped, name);
+}
+
+static int record_devices(struct service *service, const struct family *family, struct error *error)
+{
+    DIR *directory = opendir(family->directory);
+    struct dirent *entry;
+    int r = 0;
+
+    if (!directory)
+        return error_set_reason(error, REASON_NOT_SUPPORTED, "this host has no %s: %s",
+                                family->family == AF_INET6 ? "IPv6" : "IPv4", family->directory);
+    while (r >= 0 && (entry = readdir(directory))) {
+        if (entry->d_name[0] == '.')
+            continue;
+        for (size_t i = 0; r >= 0 && family->device_keys[i]; i++) {
+            char key[KEY_MAX];
+            struct error gone = ERROR_INIT;
+
+            device_key(family, entry->d_name, family->device_keys[i], key);
+            r = record(service, key, &gone);
+            if (r == -ENOENT)
+                r = 0; /* the device went meanwhile */
+            else if (r < 0)
+                *error = gone;
+        }
+    }
+    closedir(directory);
+    return r;
+}
+
+static int is_recorded(struct service *service, const struct family *family, bool *ret_recorded,
+                       struct error *error)
+{
+    _cleanup_free_ char *former = NULL;
+    char setting[KEY_MAX];
+    int r;
+
+    snprintf(setting, sizeof(setting), PREFIX "%s", family->main_key);
+    r = store_setting_get(service->store, setting, &former, error);
+    if (r >= 0)
+        *ret_recorded = former != NULL;
+    return r;
+}
+
+int hostset_forwarding_ensure(struct service *service, uint8_t which, struct error *error)
+{
+    const struct family *family = family_of(which);
+    char value[SYSCTL_VALUE_MAX];
+    bool recorded = false;
+    int r = sysctl_get(family->main_key, value, error);
+
+    if (r < 0)
+        return r;
+    if (strcmp(value, "1") == 0)
+        return 0; /* nothing to change: nothing to give back */
+    r = is_recorded(service, family, &recorded, error);
+    if (r < 0)
+        return r;
+    if (!recorded) {
+        r = store_begin(service->store, error);
+        if (r >= 0)
+            r = record_devices(service, family, error);
+        if (r >= 0)
+            r = record(service, family->main_key, error);
+        if (r >= 0)
+            r = store_commit(service->store, error);
+        if (r < 0) {
+            store_rollback(service->store);
+            return r;
+        }
+    }
+    return sysctl_set(family->main_key, "1", error);
+}
+
+static int count_users(struct service *service, uint8_t family, size_t *ret_count,
+                       struct error *error)
+{
+    struct network *networks = NULL;
+    size_t count = 0;
+    size_t users = 0;
+    int r = store_network_list(service->store, &networks, &count, error);
+
+    if (r < 0)
+        return r;
+    for (size_t i = 0; i < count; i++) {
+        users += !networks[i].internal &&
+                 cidr_is_set(family == AF_INET ? &networks[i].subnet : &networks[i].subnet6);
+        network_deinit(&networks[i]);
+    }
+    free(networks);
+    *ret_count = users;
+    return 0;
+}
+
+static void give_back(void *userdata, const char *setting, const char *value)
+{
+    const char *key = setting + strlen(PREFIX);
+    struct error error = ERROR_INIT;
+    char now[SYSCTL_VALUE_MAX];
+
+    (void)userdata;
+    if (sysctl_get(key, now, &error) < 0 || strcmp(now, value) == 0)
+        return; /* a device that is gone, or nothing to do */
+    if (sysctl_set(key, value, &error) < 0)
+        log_warning("%s", error.text);
+}
+
+static void forget(void *userdata, const char *setting, const char *value)
+{
+    (void)value;
+    (void)strings_add(userdata, setting);
+}
+
+static int release(struct service *service, const struct family *family, struct error *error)
+{
+    _cleanup_(strings_deinit) struct strings settings = {0};
+    char main_setting[KEY_MAX];
+    char prefix[KEY_MAX];
+    _cleanup_free_ char *main_value = NULL;
+    int r;
+
+    snprintf(main_setting, sizeof(main_setting), PREFIX "%s", family->main_key);
+    snprintf(prefix, sizeof(prefix), PREFIX "%s.", family->conf);
+    r = store_setting_get(service->store, main_setting, &main_value, error);
+    if (r < 0 || !main_value)
+        return r;
+    give_back(NULL, main_setting, main_value); /* first: it rewrites all devices */
+    r = store_setting_each(service->store, prefix, give_back, NULL, error);
+    if (r >= 0)
+        r = store_setting_each(service->store, prefix, forget, &settings, error);
+    if (r >= 0)
+        r = store_begin(service->store, error);
+    for (size_t i = 0; r >= 0 && i < settings.count; i++)
+        r = store_setting_set(service->store, settings.items[i], NULL, error);
+    if (r >= 0)
+        r = store_setting_set(service->store, main_setting, NULL, error);
+    if (r >= 0)
+        r = store_commit(service->store, error);
+    if (r < 0)
+        store_rollback(service->store);
+    return r;
+}
+
+void hostset_forwarding_release(struct service *service, uint8_t which)
+{
+    struct error error = ERROR_INIT;
+    size_t users = 0;
+    int r = count_users(service, which, &users, &error);
+
+    if (r >= 0 && users == 0)
+        r = release(service, family_of(which), &error);
+    if (r < 0)
+        log_warning("giving the host's settings back: %s", error.text);
+}

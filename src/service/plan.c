@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* From the model to what each layer is told. Pure functions, used by attach, detach, start-up and
+ * repair alike, so that all of them mean the same. */
+#include <stdio.h>
+#include <string.h>
+
+#include "service/private.h"
+
+void plan_bridge(const struct network *network, struct link_bridge *ret_bridge)
+{
+    struct link_bridge bridge = {
+        .group = LINK_GROUP_OF(network->id),
+        .mac = network->mac,
+        .mtu = network->mtu_now,
+    };
+
+    snprintf(bridge.name, sizeof(bridge.name), "%s", network->bridge);
+    snprintf(bridge.alias, sizeof(bridge.alias), LINK_ALIAS_PREFIX "%s", network->uid);
+    if (cidr_is_set(&network->subnet))
+        bridge.address = (struct cidr){network->gateway, network->subnet.prefix};
+    if (cidr_is_set(&network->subnet6))
+        bridge.address6 = (struct cidr){network->gateway6, network->subnet6.prefix};
+    *ret_bridge = bridge;
+}
+
+size_t plan_default_endpoint(const struct guest_plan *plan)
+{
+    for (size_t i = 0; i < plan->guest->n_endpoints; i++) {
+        if (!plan->networks[i].internal)
+            return i;
+    }
+    return plan->guest->n_endpoints;
+}
+
+void plan_link(const struct guest_plan *plan, size_t index, struct link_endpoint *ret_endpoint)
+{
+    const struct endpoint *endpoint = &plan->guest->endpoints[index];
+    const struct network *network = &plan->networks[index];
+    struct link_endpoint link = {
+        .group = LINK_GROUP_OF(network->id),
+        .routed = endpoint->routed,
+        .bridge_mac = network->mac,
+        .bridge_ip = network->gateway,
+        .mtu = network->mtu_now,
+        .mac = endpoint->mac,
+        .ip = endpoint->ip,
+        .ip6 = endpoint->ip6,
+        .prefix = endpoint->prefix,
+        .prefix6 = endpoint->prefix6,
+        .netns_fd = plan->netns_fd,
+        .owner = plan->guest->tap_owner,
+        .tap_group = plan->guest->tap_group,
+        .multi_queue = plan->guest->tap_multi_queue,
+        .vnet_hdr = plan->guest->tap_vnet_hdr,
+    };
+
+    snprintf(link.host_name, sizeof(link.host_name), "%s", endpoint->host_interface);
+    snprintf(link.alias, sizeof(link.alias), LINK_ALIAS_PREFIX "%s", plan->guest->uid);
+    snprintf(link.bridge, sizeof(link.bridge), "%s", network->bridge);
+    snprintf(link.peer_name, sizeof(link.peer_name), "%s", endpoint->interface);
+    if (index == plan_default_endpoint(plan)) {
+        link.gateway = network->gateway;
+        link.gateway6 = network->gateway6;
+    }
+    *ret_endpoint = link;
+}
+
+void plan_nat_network(const struct network *network, struct nat_network *ret_network)
+{
+    *ret_network = (struct nat_network){
+        .group = LINK_GROUP_OF(network->id),
+        .subnet = network->subnet,
+        .subnet6 = network->subnet6,
+        .gateway = network->gateway,
+        .gateway6 = network->gateway6,
+        .internal = network->internal,
+        .isolated = network->isolated,
+        .host_access = network->host_access,
+        .dns = network->dns,
+    };
+}
+
+size_t plan_localhost_endpoint(const struct guest_plan *plan)
+{
+    size_t index = plan_default_endpoint(plan);
+
+    return index < plan->guest->n_endpoints ? index : 0;
+}
+
+void plan_nat_endpoint(const struct guest_plan *plan, size_t index,
+                       struct nat_endpoint *ret_endpoint)
+{
+    const struct endpoint *endpoint = &plan->guest->endpoints[index];
+    struct nat_endpoint nat = {
+        .group = LINK_GROUP_OF(endpoint->network_id),
+        .ip = endpoint->ip,
+        .ip6 = endpoint->ip6,
+        .closed = plan->guest->mode == MODE_OUTBOUND,
+        .mac = endpoint->mac,
+        .routed = endpoint->routed,
+        .localhost = plan->guest->localhost && index == plan_localhost_endpoint(plan),
+    };
+
+    snprintf(nat.host_interface, sizeof(nat.host_interface), "%s", endpoint->host_interface);
+    *ret_endpoint = nat;
+}
+
+void plan_nat_port(const struct guest_plan *plan, const struct port *port,
+                   struct nat_port *ret_port)
+{
+    size_t target = plan_default_endpoint(plan);
+    struct nat_port nat = {
+        .host_ip = port->host_ip,
+        .host_port = port->host_port,
+        .guest_port = port->guest_port,
+        .count = port->count,
+        .protocol = port->protocol,
+    };
+
+    if (target < plan->guest->n_endpoints) {
+        nat.guest_ip = plan->guest->endpoints[target].ip;
+        nat.guest_ip6 = plan->guest->endpoints[target].ip6;
+    }
+    *ret_port = nat;
+}

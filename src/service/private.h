@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What the files of service share. */
+#pragma once
+
+#include "link/link.h"
+#include "names/names.h"
+#include "nat/nat.h"
+#include "nat/reserve.h"
+#include "service/service.h"
+#include "store/store.h"
+
+struct owner;
+
+struct service {
+    const struct config *config;
+    struct loop *loop;
+    service_event_fn on_event;
+    void *on_event_userdata;
+    struct store *store;
+    struct link *link;
+    struct nat *nat;
+    struct conntrack *conntrack;
+    struct names *names;
+    struct reservations *reservations;
+    int lock_fds[2]; /* state directory, run directory; -1 when not held */
+    uint64_t started_ms;
+    bool torn_down;
+    bool made_state_dir; /* by this moatd or a former one: teardown takes it back */
+    bool made_run_dir;
+    struct owner *owners; /* who keeps ephemeral guests alive (owner.c) */
+    struct loop_timer *repair_timer;
+    struct loop_timer *checkpoint_timer; /* moves the store's log into its file in idle moments */
+    struct loop_timer *host_timer;       /* the host changed: look at MTU and subnets */
+    uint32_t host_mtu;                   /* of the way out; 0: look it up */
+    struct strings collisions; /* networks whose subnet the host uses too: said once each */
+    int64_t last_temporary; /* ids of reservations made before the store gave theirs: -1, -2, … */
+};
+
+/* --- steps (step.c): apply in order, undo in reverse --- */
+
+/* A guest on its way in or out: the guest and, at the same index as each endpoint, its network. */
+struct guest_plan {
+    struct guest *guest;
+    struct network *networks;
+    size_t first_endpoint; /* endpoints before it are in place already (one more network for a
+                              guest) */
+    bool with_ports;       /* ports are part of the plan */
+    int netns_fd;          /* -1 when it can't be opened (any more) or for a tap */
+    int *ret_tap_fd;       /* where the open tap goes; NULL when nobody asked */
+};
+
+int guest_plan_apply(struct service *service, struct guest_plan *plan, struct error *error);
+/* Never fails: what the kernel refuses is logged and repaired by a reconcile. */
+void guest_plan_undo(struct service *service, struct guest_plan *plan);
+/* Replaces the rules of a guest's endpoints by those of the guest as it will be (`changed`: a
+ * shallow copy with other settings), in one transaction. */
+int guest_rules_replace(struct service *service, const struct guest_plan *plan,
+                        struct guest *changed, struct error *error);
+void guest_plan_deinit_networks(struct guest_plan *plan);
+/* Loads the network of each endpoint. */
+int guest_plan_load(struct service *service, struct guest *guest, struct guest_plan *ret_plan,
+                    struct error *error);
+
+int network_apply(struct service *service, const struct network *network, struct error *error);
+void network_undo(struct service *service, const struct network *network);
+
+/* --- networks (network.c) --- */
+/* From the store, with mtu_now filled. */
+int network_load(struct service *service, int64_t id, struct network *ret_network,
+                 struct error *error);
+int network_find(struct service *service, const char *name, struct network *ret_network,
+                 struct error *error);
+void network_follow_mtu(struct service *service, struct network *network);
+
+/* --- what the layers are told (plan.c): pure functions of the model --- */
+void plan_bridge(const struct network *network, struct link_bridge *ret_bridge);
+void plan_link(const struct guest_plan *plan, size_t index, struct link_endpoint *ret_endpoint);
+void plan_nat_network(const struct network *network, struct nat_network *ret_network);
+void plan_nat_endpoint(const struct guest_plan *plan, size_t index,
+                       struct nat_endpoint *ret_endpoint);
+void plan_nat_port(const struct guest_plan *plan, const struct port *port,
+                   struct nat_port *ret_port);
+/* Index of the endpoint that carries the default route and the published ports: the first on a
+ * network that is not internal; n_endpoints when there is none. */
+size_t plan_default_endpoint(const struct guest_plan *plan);
+/* The endpoint whose gateway 127.0.0.1 leads to with `moat localhost`: the same, or the first. */
+size_t plan_localhost_endpoint(const struct guest_plan *plan);
+
+/* --- subnets (subnet.c) --- */
+/* What the host and the other networks use; to be freed. */
+struct used_prefixes {
+    struct used_prefix {
+        struct cidr cidr;
+        char text[160]; /* "network web", "route 10.0.0.0/8 dev eth0 table 254", … */
+    } * items;
+    size_t count;
+};
+int used_prefixes_collect(struct service *service, struct used_prefixes *ret_used,
+                          struct error *error);
+void used_prefixes_deinit(struct used_prefixes *used);
+const struct used_prefix *used_prefixes_find(const struct used_prefixes *used,
+                                             const struct cidr *cidr);
+int subnet_choose(struct service *service, const char *preferred, unsigned prefix,
+                  const struct used_prefixes *used, struct cidr *ret_subnet, struct error *error);
+/* RFC 4193: a /64 that stays the same for this host and network name. */
+int subnet6_choose(struct service *service, const char *network, const struct used_prefixes *used,
+                   struct cidr *ret_subnet, struct error *error);
+
+/* --- host settings with a memory (hostset.c) --- */
+/* Turns forwarding on (of the family) and records what was there before, once. */
+int hostset_forwarding_ensure(struct service *service, uint8_t family, struct error *error);
+/* Gives everything back when no network that forwards (of that family) is left. */
+void hostset_forwarding_release(struct service *service, uint8_t family);
+
+/* --- guests (guest.c) --- */
+/* Removes the guest from store and kernel; why: for the event. */
+int guest_remove(struct service *service, struct guest *guest, const char *why,
+                 struct error *error);
+void guest_remove_by_id(struct service *service, int64_t guest_id, const char *why);
+/* Opens the guest's namespace and checks that it is the one that was attached. *ret_fd is -1 when
+ * it is gone. */
+void guest_netns_open(const struct guest *guest, int *ret_fd);
+int guest_find(struct service *service, const char *name, struct guest *ret_guest,
+               struct error *error);
+/* Refuses a namespace that is another guest's. */
+int netns_check_free(struct service *service, const struct guest *guest, struct error *error);
+/* Gives an endpoint's addresses back and deletes its row; inside a transaction. */
+int endpoint_forget(struct service *service, const struct guest *guest, size_t index,
+                    const struct network *network, struct error *error);
+
+/* --- policy (policy.c) --- */
+/* Checks the rules and copies them. */
+int policy_accept(const struct policy *policy, struct policy *ret_policy, struct error *error);
+
+/* --- ports (port.c) --- */
+/* Parses, checks and binds; entries get temporary ids. On failure nothing stays bound. */
+int ports_reserve(struct service *service, const struct strings *texts, const char *field,
+                  const struct guest *guest, struct port **ret_ports, size_t *ret_count,
+                  struct error *error);
+void ports_release(struct service *service, const struct port *ports, size_t count);
+int ports_check_guest(const struct guest_plan *plan, struct error *error);
+
+/* --- owners (owner.c) --- */
+int owner_add(struct service *service, const struct guest *guest, const void *connection,
+              struct error *error);
+void owner_remove(struct service *service, int64_t guest_id);
+bool owner_is_alive(const struct guest *guest);
+void owner_free_all(struct service *service);
+
+/* --- start and repair (reconcile.c) --- */
+int reconcile_start(struct service *service, struct error *error);
+void reconcile_schedule(struct service *service);
+/* Does what the host has overlap the network's subnet of that family? */
+bool prefix_collides(const struct link_prefix *prefix, const struct network *network);
+/* Something was written to the store. */
+void service_changed(struct service *service);
+int watch_start(struct service *service, struct error *error);
+void watch_stop(struct service *service);
+
+int default_network_ensure(struct service *service, struct error *error);
+
+/* --- the daemon (service.c) --- */
+uint64_t service_uptime_s(const struct service *service);
+void service_close_layers(struct service *service, bool keep_running);
+/* Removes the directories that moatd itself made, if they are empty. */
+void service_remove_directories(struct service *service);
+
+/* --- events (event.c) --- */
+void event_emit(struct service *service, const char *type, const char *network, const char *guest,
+                const char *format, ...) __attribute__((format(printf, 5, 6)));

@@ -1,0 +1,542 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* "Make the kernel match", over everything: at start (after a stop, a crash, a reboot) and whenever
+ * somebody else changed what is ours. Guests whose namespace or owner ended meanwhile leave first;
+ * links that the store does not know go; rules are replaced in one transaction; what is missing is
+ * made by the same calls as at attach. One object that can't be put right is logged and does not
+ * keep the others from it. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "service/private.h"
+
+#define REPAIR_DELAY_MS 20 /* what is changed in one go is repaired in one go */
+#define CHECKPOINT_DELAY_MS 2000
+
+struct state {
+    struct service *service;
+    struct network *networks;
+    size_t n_networks;
+    struct guest *guests;
+    struct guest_plan *plans; /* one per guest */
+    size_t n_guests;
+    bool start;
+};
+
+static void state_deinit(struct state *state)
+{
+    for (size_t i = 0; i < state->n_guests; i++) {
+        if (state->plans) {
+            guest_plan_deinit_networks(&state->plans[i]);
+            cleanup_close(&state->plans[i].netns_fd);
+        }
+        guest_deinit(&state->guests[i]);
+    }
+    for (size_t i = 0; i < state->n_networks; i++)
+        network_deinit(&state->networks[i]);
+    free(state->networks);
+    free(state->guests);
+    free(state->plans);
+}
+
+static const struct network *find_network(const struct state *state, int64_t id)
+{
+    for (size_t i = 0; i < state->n_networks; i++) {
+        if (state->networks[i].id == id)
+            return &state->networks[i];
+    }
+    return NULL;
+}
+
+/* The networks of a plan are copies without their lists: enough for every plan_*, and free of cost.
+ */
+static int plan_guest(struct state *state, size_t index, struct error *error)
+{
+    struct guest *guest = &state->guests[index];
+    struct guest_plan *plan = &state->plans[index];
+
+    *plan = (struct guest_plan){.guest = guest, .with_ports = true, .netns_fd = -1};
+    plan->networks = calloc(guest->n_endpoints + 1, sizeof(*plan->networks));
+    if (!plan->networks)
+        return error_set(error, ENOMEM, "reconcile");
+    for (size_t i = 0; i < guest->n_endpoints; i++) {
+        const struct network *network = find_network(state, guest->endpoints[i].network_id);
+
+        if (!network)
+            return error_set(error, 0, "guest %s: its network is missing in the store",
+                             guest->name);
+        plan->networks[i] = *network;
+        plan->networks[i].dns_servers = (struct ips){0};
+        plan->networks[i].labels = (struct labels){0};
+        plan->networks[i].guests = (struct strings){0};
+    }
+    return 0;
+}
+
+static int state_load(struct state *state, struct error *error)
+{
+    int r = store_network_list(state->service->store, &state->networks, &state->n_networks, error);
+
+    for (size_t i = 0; r >= 0 && i < state->n_networks; i++)
+        network_follow_mtu(state->service, &state->networks[i]);
+    if (r >= 0)
+        r = store_guest_list(state->service->store, &state->guests, &state->n_guests, error);
+    if (r < 0)
+        return r;
+    state->plans = calloc(state->n_guests + 1, sizeof(*state->plans));
+    if (!state->plans)
+        return error_set(error, ENOMEM, "reconcile");
+    for (size_t i = 0; r >= 0 && i < state->n_guests; i++)
+        r = plan_guest(state, i, error);
+    return r;
+}
+
+/* --- who is still there --- */
+
+static bool links_exist(struct service *service, const struct guest *guest)
+{
+    for (size_t i = 0; i < guest->n_endpoints; i++) {
+        if (!link_exists(service->link, guest->endpoints[i].host_interface))
+            return false;
+    }
+    return guest->n_endpoints > 0;
+}
+
+bool prefix_collides(const struct link_prefix *prefix, const struct network *network)
+{
+    const struct cidr *subnet =
+        prefix->cidr.ip.family == AF_INET ? &network->subnet : &network->subnet6;
+
+    return cidr_is_set(subnet) && cidr_overlaps(&prefix->cidr, subnet);
+}
+
+static bool guest_is_alive(struct service *service, const struct guest *guest)
+{
+    int fd = -1;
+
+    if (guest->ephemeral && !owner_is_alive(guest))
+        return false;
+    if (guest->kind == KIND_TAP)
+        return true;
+    guest_netns_open(guest, &fd);
+    if (fd >= 0) {
+        close(fd);
+        return true;
+    }
+    /* neither path nor process lead there: the links do, as long as the namespace lives */
+    return links_exist(service, guest);
+}
+
+static int drop_dead_guests(struct service *service, struct error *error)
+{
+    struct guest *guests = NULL;
+    size_t count = 0;
+    int r = store_guest_list(service->store, &guests, &count, error);
+
+    for (size_t i = 0; r >= 0 && i < count; i++) {
+        int removed;
+
+        if (guest_is_alive(service, &guests[i]))
+            continue;
+        removed = store_begin(service->store, error);
+        if (removed >= 0)
+            removed = store_guest_release(service->store, &guests[i], error);
+        if (removed >= 0)
+            removed = store_commit(service->store, error);
+        if (removed < 0) {
+            store_rollback(service->store);
+            r = removed;
+            break;
+        }
+        for (size_t j = 0; j < guests[i].n_endpoints; j++) {
+            conntrack_flush_guest(service->conntrack, &guests[i].endpoints[j].ip);
+        }
+        log_info("guest %s ended while moatd was away", guests[i].name);
+    }
+    for (size_t i = 0; i < count; i++)
+        guest_deinit(&guests[i]);
+    free(guests);
+    return r;
+}
+
+/* --- links that the store does not know --- */
+
+static bool is_known_link(const struct state *state, const char *name)
+{
+    for (size_t i = 0; i < state->n_networks; i++) {
+        if (strcmp(state->networks[i].bridge, name) == 0)
+            return true;
+    }
+    for (size_t i = 0; i < state->n_guests; i++) {
+        for (size_t j = 0; j < state->guests[i].n_endpoints; j++) {
+            if (strcmp(state->guests[i].endpoints[j].host_interface, name) == 0)
+                return true;
+        }
+    }
+    return false;
+}
+
+static int remove_strays(const struct state *state, struct error *error)
+{
+    struct link_info *links = NULL;
+    size_t count = 0;
+    int r = link_list(state->service->link, &links, &count, error);
+
+    for (size_t i = 0; r >= 0 && i < count; i++) {
+        struct error refused = ERROR_INIT;
+
+        if (is_known_link(state, links[i].name))
+            continue;
+        log_info("removing %s, which nothing in the store has", links[i].name);
+        if (strcmp(links[i].kind, "bridge") == 0)
+            (void)link_bridge_remove(state->service->link, links[i].name, &refused);
+        else
+            (void)link_remove_by_name(state->service->link, links[i].name, &refused);
+        if (refused.kind != ERROR_NONE)
+            log_warning("%s", refused.text);
+    }
+    free(links);
+    return r;
+}
+
+/* --- rules --- */
+
+static struct nat_batch *batch_everything(const struct state *state)
+{
+    struct nat_batch *batch = nat_batch_new(state->service->nat);
+
+    if (!batch)
+        return NULL;
+    for (size_t i = 0; i < state->n_networks; i++) {
+        struct nat_network network;
+
+        plan_nat_network(&state->networks[i], &network);
+        nat_batch_network(batch, &network, true);
+    }
+    for (size_t i = 0; i < state->n_guests; i++) {
+        const struct guest_plan *plan = &state->plans[i];
+
+        for (size_t j = 0; j < plan->guest->n_endpoints; j++) {
+            struct nat_endpoint endpoint;
+
+            plan_nat_endpoint(plan, j, &endpoint);
+            nat_batch_endpoint(batch, &endpoint, true);
+        }
+        for (size_t j = 0; j < plan->guest->n_ports; j++) {
+            struct nat_port port;
+
+            plan_nat_port(plan, &plan->guest->ports[j], &port);
+            nat_batch_port(batch, &port, true);
+        }
+    }
+    return batch;
+}
+
+static int apply_rules(const struct state *state, struct error *error)
+{
+    struct nat_batch *batch = batch_everything(state);
+    bool same = false;
+    int r;
+
+    if (!batch)
+        return error_set(error, ENOMEM, "reconcile");
+    r = nat_verify(state->service->nat, batch, &same, error);
+    if (r < 0 || !same) {
+        *error = ERROR_INIT;
+        r = nat_rebuild(state->service->nat, batch, error);
+        if (r >= 0 && !state->start)
+            event_emit(state->service, "repaired", NULL, NULL, "the nftables table");
+    }
+    nat_batch_free(batch);
+    return r;
+}
+
+/* --- networks and guests --- */
+
+static void ensure_network(const struct state *state, const struct network *network)
+{
+    struct error error = ERROR_INIT;
+    struct link_bridge bridge;
+    int r = 0;
+
+    plan_bridge(network, &bridge);
+    if (!network->internal && cidr_is_set(&network->subnet))
+        r = hostset_forwarding_ensure(state->service, AF_INET, &error);
+    if (r >= 0 && !network->internal && cidr_is_set(&network->subnet6))
+        r = hostset_forwarding_ensure(state->service, AF_INET6, &error);
+    if (r >= 0)
+        r = link_bridge_ensure(state->service->link, &bridge, &error);
+    if (r >= 0 && state->start)
+        r = names_network_add(state->service->names, network, &error);
+    if (r < 0)
+        log_error("network %s: %s", network->name, error.text);
+}
+
+static int create_link(struct service *service, struct guest_plan *plan,
+                       const struct link_endpoint *endpoint, struct error *error)
+{
+    if (plan->guest->kind == KIND_TAP)
+        return link_tap_create(service->link, endpoint, NULL, error);
+    return link_veth_create(service->link, endpoint, error);
+}
+
+static int ensure_endpoint(const struct state *state, struct guest_plan *plan, size_t index,
+                           struct error *error)
+{
+    struct service *service = state->service;
+    struct link_endpoint endpoint;
+    bool found = false;
+    int r;
+
+    plan_link(plan, index, &endpoint);
+    endpoint.netns_fd = -1;
+    r = link_endpoint_ensure(service->link, &endpoint, &found, error);
+    if (r < 0 || found)
+        return r;
+    if (plan->guest->kind == KIND_NETNS && plan->netns_fd < 0)
+        guest_netns_open(plan->guest, &plan->netns_fd);
+    if (plan->guest->kind == KIND_NETNS && plan->netns_fd < 0)
+        return error_set(error, 0, "its link is gone and its namespace can't be reached");
+    endpoint.netns_fd = plan->netns_fd;
+    event_emit(service, "repaired", plan->networks[index].name, plan->guest->name, "%s",
+               endpoint.host_name);
+    return create_link(service, plan, &endpoint, error);
+}
+
+static int start_names_and_ports(const struct state *state, struct guest_plan *plan,
+                                 struct error *error)
+{
+    struct service *service = state->service;
+    int r = 0;
+
+    for (size_t i = 0; r >= 0 && i < plan->guest->n_endpoints; i++)
+        r = names_endpoint_add(service->names, plan->guest, &plan->guest->endpoints[i], error);
+    for (size_t i = 0; r >= 0 && i < plan->guest->n_ports; i++) {
+        struct nat_port port;
+
+        plan_nat_port(plan, &plan->guest->ports[i], &port);
+        r = reserve_port(service->reservations, &plan->guest->ports[i], true, error);
+        if (r >= 0 && ip_is_set(&port.guest_ip))
+            r = reserve_relay_to(service->reservations, plan->guest->ports[i].id, &port.guest_ip,
+                                 error);
+    }
+    if (r >= 0 && plan->guest->ephemeral)
+        r = owner_add(service, plan->guest, NULL, error);
+    return r;
+}
+
+static void ensure_guest(const struct state *state, struct guest_plan *plan)
+{
+    struct error error = ERROR_INIT;
+    int r = 0;
+
+    for (size_t i = 0; r >= 0 && i < plan->guest->n_endpoints; i++)
+        r = ensure_endpoint(state, plan, i, &error);
+    if (r >= 0 && state->start)
+        r = start_names_and_ports(state, plan, &error);
+    if (r < 0)
+        log_error("guest %s: %s", plan->guest->name, error.text);
+}
+
+static int start_records(struct service *service, struct error *error)
+{
+    struct dns_record *records = NULL;
+    size_t count = 0;
+    int r = store_record_list(service->store, &records, &count, error);
+
+    for (size_t i = 0; r >= 0 && i < count; i++)
+        r = names_record_add(service->names, &records[i], error);
+    free(records);
+    return r;
+}
+
+static int reconcile(struct service *service, bool start, struct error *error)
+{
+    struct state state = {.service = service, .start = start};
+    int r = state_load(&state, error);
+
+    if (r >= 0)
+        r = remove_strays(&state, error);
+    if (r >= 0)
+        r = apply_rules(&state, error);
+    for (size_t i = 0; r >= 0 && i < state.n_networks; i++)
+        ensure_network(&state, &state.networks[i]);
+    for (size_t i = 0; r >= 0 && i < state.n_guests; i++)
+        ensure_guest(&state, &state.plans[i]);
+    if (r >= 0 && start)
+        r = start_records(service, error);
+    state_deinit(&state);
+    return r;
+}
+
+int reconcile_start(struct service *service, struct error *error)
+{
+    int r = drop_dead_guests(service, error);
+
+    if (r >= 0)
+        r = reconcile(service, true, error);
+    if (r < 0)
+        return r;
+    names_settled(service->names);
+    reservations_settled(service->reservations);
+    return 0;
+}
+
+/* --- repair --- */
+
+static void on_repair(void *userdata)
+{
+    struct service *service = userdata;
+    struct error error = ERROR_INIT;
+
+    if (reconcile(service, false, &error) < 0) {
+        log_error("repair: %s", error.text);
+        loop_timer_start(service->repair_timer, 1000);
+    }
+}
+
+void reconcile_schedule(struct service *service)
+{
+    if (!loop_timer_is_active(service->repair_timer))
+        loop_timer_start(service->repair_timer, REPAIR_DELAY_MS);
+}
+
+static void on_link_gone(void *userdata, const char *name, uint32_t index)
+{
+    struct service *service = userdata;
+    struct error error = ERROR_INIT;
+    struct guest guest = {0};
+    bool found = false;
+    int r = store_guest_find_by_host_interface(service->store, name, &guest, &found, &error);
+    int fd = -1;
+
+    (void)index;
+    if (r >= 0 && found)
+        guest_netns_open(&guest, &fd);
+    if (r >= 0 && found && guest.kind == KIND_NETNS && fd < 0)
+        r = guest_remove(service, &guest, "its namespace is gone", &error);
+    else
+        reconcile_schedule(service); /* a bridge, a tap, or a link somebody deleted */
+    cleanup_close(&fd);
+    guest_deinit(&guest);
+    if (r < 0)
+        log_error("link %s is gone: %s", name, error.text);
+}
+
+static void on_drift(void *userdata)
+{
+    reconcile_schedule(userdata);
+}
+
+/* --- the host around us --- */
+
+/* A LAN or VPN that came later with a subnet of ours shadows it, or is shadowed: said once, and by
+ * doctor for as long as it lasts. */
+static void tell_collision(struct service *service, const struct network *network,
+                           const struct link_prefix *prefix, struct strings *now)
+{
+    char text[CIDR_TEXT_MAX];
+
+    if (strings_contains(now, network->name) || strings_add(now, network->name) < 0 ||
+        strings_contains(&service->collisions, network->name))
+        return;
+    event_emit(service, "subnet.collision", network->name, NULL, "%s is on the host too%s%s",
+               cidr_format(&prefix->cidr, text), prefix->interface[0] ? ": " : "",
+               prefix->interface);
+    log_warning("network %s: the host uses %s now, which overlaps it", network->name, text);
+}
+
+static void look_for_collisions(struct service *service)
+{
+    struct network *networks = NULL;
+    struct link_prefix *prefixes = NULL;
+    struct strings now = {0};
+    struct error error = ERROR_INIT;
+    size_t n_networks = 0;
+    size_t n_prefixes = 0;
+
+    if (store_network_list(service->store, &networks, &n_networks, &error) < 0 ||
+        link_prefix_list(service->link, &prefixes, &n_prefixes, &error) < 0)
+        log_warning("looking for colliding subnets: %s", error.text);
+    for (size_t i = 0; i < n_networks; i++) {
+        for (size_t j = 0; j < n_prefixes; j++) {
+            if (!prefixes[j].ours && prefix_collides(&prefixes[j], &networks[i]))
+                tell_collision(service, &networks[i], &prefixes[j], &now);
+        }
+        network_deinit(&networks[i]);
+    }
+    free(networks);
+    free(prefixes);
+    strings_deinit(&service->collisions);
+    service->collisions = now;
+}
+
+static void on_host_timer(void *userdata)
+{
+    struct service *service = userdata;
+    struct error error = ERROR_INIT;
+    uint32_t mtu = 0;
+
+    if (link_default_mtu(service->link, &mtu, &error) < 0)
+        log_warning("the host's MTU: %s", error.text);
+    else if (mtu != service->host_mtu) {
+        log_info("the host's MTU is %u now", mtu);
+        service->host_mtu = mtu;
+        reconcile_schedule(service);
+    }
+    look_for_collisions(service);
+}
+
+static void on_host_changed(void *userdata)
+{
+    struct service *service = userdata;
+
+    service->host_mtu = 0;
+    if (!loop_timer_is_active(service->host_timer))
+        loop_timer_start(service->host_timer, REPAIR_DELAY_MS);
+}
+
+static void on_checkpoint(void *userdata)
+{
+    struct service *service = userdata;
+
+    store_checkpoint(service->store);
+}
+
+void service_changed(struct service *service)
+{
+    if (service->checkpoint_timer && !loop_timer_is_active(service->checkpoint_timer))
+        loop_timer_start(service->checkpoint_timer, CHECKPOINT_DELAY_MS);
+}
+
+int watch_start(struct service *service, struct error *error)
+{
+    static const struct link_watch_ops ops = {on_link_gone, on_drift, on_host_changed};
+    int r;
+
+    service->repair_timer = loop_timer_new(service->loop, on_repair, service);
+    service->host_timer = loop_timer_new(service->loop, on_host_timer, service);
+    service->checkpoint_timer = loop_timer_new(service->loop, on_checkpoint, service);
+    if (!service->repair_timer || !service->host_timer || !service->checkpoint_timer)
+        return error_set(error, ENOMEM, "timers");
+    r = link_watch_start(service->link, service->loop, &ops, service, error);
+    if (r >= 0)
+        r = nat_watch_start(service->nat, service->loop, on_drift, service, error);
+    return r;
+}
+
+void watch_stop(struct service *service)
+{
+    if (service->link)
+        link_watch_stop(service->link);
+    if (service->nat)
+        nat_watch_stop(service->nat);
+    loop_timer_free(service->repair_timer);
+    loop_timer_free(service->host_timer);
+    loop_timer_free(service->checkpoint_timer);
+    service->repair_timer = service->host_timer = service->checkpoint_timer = NULL;
+    strings_deinit(&service->collisions);
+}

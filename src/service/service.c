@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Opening and closing: directories and their locks, the store, the kernel's sockets, the workers,
+ * the first reconcile. */
+#include "service/service.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "service/private.h"
+
+#define LOCK_NAME "moatd.lock"
+
+static uint64_t monotonic_ms(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+uint64_t service_uptime_s(const struct service *service)
+{
+    return (monotonic_ms() - service->started_ms) / 1000;
+}
+
+/* --- directories --- */
+
+static int make_directory(const char *path, mode_t mode, bool *ret_made, struct error *error)
+{
+    bool made = false;
+
+    char copy[4096];
+
+    if (snprintf(copy, sizeof(copy), "%s", path) >= (int)sizeof(copy))
+        return error_set(error, ENAMETOOLONG, "directory %s", path);
+    for (char *p = copy + 1;; p++) {
+        char end = *p;
+
+        if (end != '/' && end != '\0')
+            continue;
+        *p = '\0';
+        made = mkdir(copy, end ? 0755 : mode) == 0;
+        if (!made && errno != EEXIST)
+            return error_set(error, errno, "cannot make the directory %s", copy);
+        *p = end;
+        if (!end)
+            break;
+    }
+    *ret_made = made;
+    return 0;
+}
+
+static void read_holder(int fd, char *text, size_t size)
+{
+    ssize_t length = pread(fd, text, size - 1, 0);
+
+    text[length > 0 ? length : 0] = '\0';
+    text[strcspn(text, "\n")] = '\0';
+}
+
+static int lock_directory(const char *directory, int *ret_fd, struct error *error)
+{
+    _cleanup_close_ int fd = -1;
+    char path[4096];
+    char pid[32];
+    int length;
+
+    snprintf(path, sizeof(path), "%s/" LOCK_NAME, directory);
+    fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+        return error_set(error, errno, "cannot open %s", path);
+    if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+        if (errno != EWOULDBLOCK)
+            return error_set(error, errno, "cannot lock %s", path);
+        read_holder(fd, pid, sizeof(pid));
+        return error_set_reason(
+            error, REASON_IN_USE,
+            "another moatd (pid %s) uses %s; stop it, or give other directories", pid, directory);
+    }
+    length = snprintf(pid, sizeof(pid), "%d\n", getpid());
+    if (ftruncate(fd, 0) < 0 || pwrite(fd, pid, (size_t)length, 0) != length)
+        return error_set(error, errno, "cannot write %s", path);
+    *ret_fd = TAKE_FD(fd);
+    return 0;
+}
+
+static int open_directories(struct service *service, struct error *error)
+{
+    const struct config *config = service->config;
+    int r = make_directory(config->state_dir, 0700, &service->made_state_dir, error);
+
+    if (r >= 0)
+        r = make_directory(config->run_dir, 0755, &service->made_run_dir, error);
+    if (r >= 0)
+        r = lock_directory(config->state_dir, &service->lock_fds[0], error);
+    if (r >= 0 && strcmp(config->state_dir, config->run_dir) != 0)
+        r = lock_directory(config->run_dir, &service->lock_fds[1], error);
+    return r;
+}
+
+/* Who made a directory is remembered in the store, for a teardown by a later moatd. */
+static int remember_directory(struct service *service, const char *setting, bool *made,
+                              struct error *error)
+{
+    _cleanup_free_ char *before = NULL;
+    int r = store_setting_get(service->store, setting, &before, error);
+
+    if (r >= 0 && *made && !before)
+        r = store_setting_set(service->store, setting, "1", error);
+    *made = *made || before;
+    return r;
+}
+
+void service_remove_directories(struct service *service)
+{
+    if (service->made_run_dir && rmdir(service->config->run_dir) < 0)
+        log_info("%s stays: %s", service->config->run_dir, strerror(errno));
+    if (service->made_state_dir && rmdir(service->config->state_dir) < 0)
+        log_info("%s stays: %s", service->config->state_dir, strerror(errno));
+}
+
+/* --- layers --- */
+
+static int open_names(struct service *service, uid_t uid, gid_t gid, struct error *error)
+{
+    const struct config *config = service->config;
+    struct names_config names = {
+        .loop = service->loop,
+        .run_dir = config->run_dir,
+        .uid = uid,
+        .gid = gid,
+        .domain = config->domain,
+        .resolv_conf = config->resolv_conf,
+        .upstreams = config->upstreams,
+        .ttl_s = config->ttl_s,
+    };
+
+    return names_new(&names, &service->names, error);
+}
+
+static int open_reservations(struct service *service, uid_t uid, gid_t gid, struct error *error)
+{
+    struct reservations_config reservations = {
+        .loop = service->loop,
+        .run_dir = service->config->run_dir,
+        .uid = uid,
+        .gid = gid,
+    };
+
+    return reservations_new(&reservations, &service->reservations, error);
+}
+
+static int open_layers(struct service *service, struct error *error)
+{
+    uid_t uid = 0;
+    gid_t gid = 0;
+    int r = config_worker_ids(service->config, &uid, &gid, error);
+
+    if (r >= 0)
+        r = store_open(service->config->state_dir, &service->store, error);
+    if (r >= 0)
+        r = remember_directory(service, "made/state_dir", &service->made_state_dir, error);
+    if (r >= 0)
+        r = remember_directory(service, "made/run_dir", &service->made_run_dir, error);
+    if (r >= 0)
+        r = link_open(&service->link, error);
+    if (r >= 0)
+        r = nat_open(LINK_GROUP_BASE, LINK_GROUP_MASK, &service->nat, error);
+    if (r >= 0)
+        r = conntrack_open(&service->conntrack, error);
+    if (r >= 0)
+        r = open_names(service, uid, gid, error);
+    if (r >= 0)
+        r = open_reservations(service, uid, gid, error);
+    return r;
+}
+
+static int start(struct service *service, struct error *error)
+{
+    struct error no_default = ERROR_INIT;
+    int r = open_directories(service, error);
+
+    if (r >= 0)
+        r = open_layers(service, error);
+    if (r >= 0)
+        r = watch_start(service, error);
+    if (r >= 0)
+        r = reconcile_start(service, error);
+    if (r < 0)
+        return r;
+    if (default_network_ensure(service, &no_default) < 0)
+        log_error("the network \"" DEFAULT_NETWORK "\": %s", no_default.text);
+    return 0;
+}
+
+int service_new(const struct config *config, struct loop *loop, service_event_fn on_event,
+                void *userdata, struct service **ret_service, struct error *error)
+{
+    struct service *service = calloc(1, sizeof(*service));
+    int r;
+
+    if (!service)
+        return error_set(error, ENOMEM, "service");
+    *service = (struct service){
+        .config = config,
+        .loop = loop,
+        .on_event = on_event,
+        .on_event_userdata = userdata,
+        .lock_fds = {-1, -1},
+        .started_ms = monotonic_ms(),
+    };
+    r = start(service, error);
+    if (r < 0) {
+        service_free(service);
+        return r;
+    }
+    *ret_service = service;
+    return 0;
+}
+
+void service_close_layers(struct service *service, bool keep_running)
+{
+    watch_stop(service);
+    owner_free_all(service);
+    if (service->names)
+        names_free(service->names, keep_running);
+    if (service->reservations)
+        reservations_free(service->reservations, keep_running);
+    if (service->conntrack)
+        conntrack_close(service->conntrack);
+    if (service->nat)
+        nat_close(service->nat);
+    if (service->link)
+        link_close(service->link);
+    if (service->store)
+        store_close(service->store);
+    service->names = NULL;
+    service->reservations = NULL;
+    service->conntrack = NULL;
+    service->nat = NULL;
+    service->link = NULL;
+    service->store = NULL;
+}
+
+void service_free(struct service *service)
+{
+    if (!service)
+        return;
+    service_close_layers(service, true);
+    cleanup_close(&service->lock_fds[0]);
+    cleanup_close(&service->lock_fds[1]);
+    free(service);
+}
+
+bool service_is_torn_down(const struct service *service)
+{
+    return service->torn_down;
+}

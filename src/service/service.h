@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What moat does: one function per RPC method. Each validates against the store, writes the intent
+ * in one transaction, makes the kernel match, and answers; on failure it undoes in reverse and the
+ * store is as before. Start-up and repair are the same apply over everything (reconcile.c).
+ * Single-threaded; calls block for as long as the kernel takes (microseconds to a few
+ * milliseconds). Results are the caller's to deinit. */
+#pragma once
+
+#include "base/api.h"
+#include "base/error.h"
+#include "base/loop.h"
+#include "base/model.h"
+#include "service/config.h"
+
+struct service;
+
+/* Who is asking. */
+struct peer {
+    int32_t pid; /* as we see it; 0 when it is outside our pid namespace */
+    uint64_t pid_start;
+    uint32_t uid;
+    const void *connection; /* identity only: ephemeral guests end with it */
+};
+
+/* Fills pid_start, by which a pid that is reused is told; pid becomes 0 when the process has ended
+ * already. */
+void service_peer_identify(struct peer *peer);
+
+typedef void (*service_event_fn)(void *userdata, const struct event *event);
+
+/* Opens the store, the kernel's sockets and the workers, makes the kernel match the store, makes
+ * the network `default`, and starts watching. config must outlive it. Reason in_use when another
+ * moatd has the directories. */
+int service_new(const struct config *config, struct loop *loop, service_event_fn on_event,
+                void *userdata, struct service **ret_service, struct error *error);
+/* Leaves the data plane in place (SIGTERM), unless it was torn down. */
+void service_free(struct service *service);
+/* After system.teardown: nothing is left to serve, the daemon ends. */
+bool service_is_torn_down(const struct service *service);
+/* The connection is gone: its ephemeral guests end. */
+void service_connection_closed(struct service *service, const void *connection);
+
+int service_network_create(struct service *service, const struct network_create_params *params,
+                           struct network *ret_network, struct error *error);
+int service_network_list(struct service *service, struct network **ret_networks, size_t *ret_count,
+                         struct error *error);
+int service_network_get(struct service *service, const char *name, struct network *ret_network,
+                        struct error *error);
+int service_network_remove(struct service *service, const struct network_remove_params *params,
+                           struct error *error);
+int service_network_prune(struct service *service, struct strings *ret_names, struct error *error);
+
+/* fds: descriptors that came with the request (borrowed). ret_fd: a descriptor to send back, or -1;
+ * the caller closes it. */
+int service_guest_attach(struct service *service, const struct peer *peer,
+                         struct guest_attach_params *params, const int *fds, size_t n_fds,
+                         struct guest *ret_guest, int *ret_fd, struct error *error);
+int service_guest_detach(struct service *service, const struct guest_detach_params *params,
+                         struct error *error);
+int service_guest_list(struct service *service, struct guest **ret_guests, size_t *ret_count,
+                       struct error *error);
+int service_guest_get(struct service *service, const char *name, struct guest *ret_guest,
+                      struct error *error);
+
+int service_port_add(struct service *service, const struct port_params *params,
+                     struct port **ret_ports, size_t *ret_count, struct error *error);
+int service_port_remove(struct service *service, const struct port_params *params,
+                        struct error *error);
+int service_port_list(struct service *service, const struct guest_params *params,
+                      struct port **ret_ports, size_t *ret_count, struct error *error);
+
+int service_policy_get(struct service *service, const struct guest_params *params,
+                       struct policy_result *ret_policy, struct error *error);
+int service_policy_set(struct service *service, const struct policy_set_params *params,
+                       struct policy_result *ret_policy, struct error *error);
+int service_localhost_set(struct service *service, const struct localhost_params *params,
+                          struct error *error);
+
+int service_dns_list(struct service *service, const struct dns_params *params,
+                     struct record_result **ret_records, size_t *ret_count, struct error *error);
+int service_dns_add(struct service *service, const struct dns_params *params, struct error *error);
+int service_dns_remove(struct service *service, const struct dns_params *params,
+                       struct error *error);
+
+int service_status(struct service *service, struct status_result *ret_status, struct error *error);
+int service_doctor(struct service *service, struct check_result **ret_checks, size_t *ret_count,
+                   struct error *error);
+/* Removes everything that moat ever made, the database included. */
+int service_teardown(struct service *service, struct error *error);
+
+/* Names of the fault points of all layers, NULL-terminated (moatd --list-fault-points). */
+extern const char *const service_fault_points[];

@@ -1,0 +1,420 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Applying and undoing. A change is a table of steps, each with its undo; a step that fails undoes
+ * those before it in reverse. Detaching is the same table, undone as a whole. Rules come before
+ * links, so that a guest's link never carries a packet that its rules have not seen; names and
+ * relays come last. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/cleanup.h"
+#include "base/fault.h"
+#include "base/log.h"
+#include "service/private.h"
+
+struct step {
+    const char *name; /* also its fault point */
+    int (*apply)(struct service *service, void *subject, struct error *error);
+    void (*undo)(struct service *service, void *subject);
+};
+
+const char *const service_fault_points[] = {
+    "network.forwarding", "network.rules",
+    "network.bridge",     "network.names",
+    "guest.rules",        "guest.loopback",
+    "guest.links",        "guest.names",
+    "guest.relay",        "store.commit",
+    "link.bridge",        "link.veth",
+    "link.guest",         "link.route",
+    "link.tap",           "link.remove",
+    "nat.commit",         "nat.rebuild",
+    "names.network",      "names.endpoint",
+    "port.reserve",       NULL,
+};
+
+static int steps_apply(struct service *service, const struct step *steps, size_t count,
+                       void *subject, struct error *error)
+{
+    for (size_t i = 0; i < count; i++) {
+        int r = fault_point(steps[i].name, error);
+
+        if (r >= 0)
+            r = steps[i].apply(service, subject, error);
+        if (r >= 0)
+            continue;
+        log_debug("step %s failed: %s", steps[i].name, error->text);
+        while (i-- > 0)
+            steps[i].undo(service, subject);
+        return r;
+    }
+    return 0;
+}
+
+static void steps_undo(struct service *service, const struct step *steps, size_t count,
+                       void *subject)
+{
+    while (count-- > 0)
+        steps[count].undo(service, subject);
+}
+
+/* An undo that the kernel refuses leaves something that only a full reconcile can put right. */
+static void undo_failed(struct service *service, const char *what, const struct error *error)
+{
+    log_warning("undoing %s: %s; repairing", what, error->text);
+    reconcile_schedule(service);
+}
+
+/* --- guests --- */
+
+static int rules_commit(struct service *service, const struct guest_plan *plan, bool add,
+                        struct error *error)
+{
+    struct nat_batch *batch = nat_batch_new(service->nat);
+    int r;
+
+    if (!batch)
+        return error_set(error, ENOMEM, "rules");
+    for (size_t i = plan->first_endpoint; i < plan->guest->n_endpoints; i++) {
+        struct nat_endpoint endpoint;
+
+        plan_nat_endpoint(plan, i, &endpoint);
+        nat_batch_endpoint(batch, &endpoint, add);
+    }
+    for (size_t i = 0; plan->with_ports && i < plan->guest->n_ports; i++) {
+        struct nat_port port;
+
+        plan_nat_port(plan, &plan->guest->ports[i], &port);
+        nat_batch_port(batch, &port, add);
+    }
+    r = nat_batch_commit(batch, error);
+    nat_batch_free(batch);
+    return r;
+}
+
+int guest_rules_replace(struct service *service, const struct guest_plan *plan,
+                        struct guest *changed, struct error *error)
+{
+    struct nat_batch *batch = nat_batch_new(service->nat);
+    struct guest_plan after = *plan;
+    int r;
+
+    if (!batch)
+        return error_set(error, ENOMEM, "rules");
+    after.guest = changed;
+    for (size_t i = 0; i < plan->guest->n_endpoints; i++) {
+        struct nat_endpoint endpoint;
+
+        plan_nat_endpoint(plan, i, &endpoint);
+        nat_batch_endpoint(batch, &endpoint, false);
+        plan_nat_endpoint(&after, i, &endpoint);
+        nat_batch_endpoint(batch, &endpoint, true);
+    }
+    r = nat_batch_commit(batch, error);
+    nat_batch_free(batch);
+    return r;
+}
+
+/* Flows that went to the host itself before a port was published would go on doing so. */
+static void flush_ports(struct service *service, const struct guest_plan *plan)
+{
+    for (size_t i = 0; plan->with_ports && i < plan->guest->n_ports; i++) {
+        struct nat_port port;
+
+        plan_nat_port(plan, &plan->guest->ports[i], &port);
+        conntrack_flush_port(service->conntrack, &port);
+    }
+}
+
+static int guest_rules_apply(struct service *service, void *subject, struct error *error)
+{
+    int r = rules_commit(service, subject, true, error);
+
+    if (r >= 0)
+        flush_ports(service, subject);
+    return r;
+}
+
+static void guest_rules_undo(struct service *service, void *subject)
+{
+    const struct guest_plan *plan = subject;
+    struct error error = ERROR_INIT;
+
+    if (rules_commit(service, plan, false, &error) < 0)
+        undo_failed(service, "a guest's rules", &error);
+    flush_ports(service, plan);
+    for (size_t i = plan->first_endpoint; i < plan->guest->n_endpoints; i++) {
+        const struct endpoint *endpoint = &plan->guest->endpoints[i];
+
+        if (ip_is_set(&endpoint->ip))
+            conntrack_flush_guest(service->conntrack, &endpoint->ip);
+        if (ip_is_set(&endpoint->ip6))
+            conntrack_flush_guest(service->conntrack, &endpoint->ip6);
+    }
+}
+
+static int guest_loopback_apply(struct service *service, void *subject, struct error *error)
+{
+    const struct guest_plan *plan = subject;
+
+    (void)service;
+    if (plan->netns_fd < 0 || plan->guest->mode != MODE_LOOPBACK)
+        return 0; /* with endpoints lo comes up with the first of them */
+    return link_loopback_up(plan->netns_fd, error);
+}
+
+static void guest_loopback_undo(struct service *service, void *subject)
+{
+    (void)service; /* lo belongs to the guest: it is no trace of ours */
+    (void)subject;
+}
+
+static void link_remove(struct service *service, const struct guest_plan *plan, size_t index)
+{
+    struct link_endpoint endpoint;
+    struct error error = ERROR_INIT;
+
+    plan_link(plan, index, &endpoint);
+    if (link_endpoint_remove(service->link, &endpoint, &error) < 0)
+        undo_failed(service, endpoint.host_name, &error);
+}
+
+static int link_create(struct service *service, const struct guest_plan *plan, size_t index,
+                       struct error *error)
+{
+    struct link_endpoint endpoint;
+
+    plan_link(plan, index, &endpoint);
+    if (plan->guest->kind == KIND_TAP)
+        return link_tap_create(service->link, &endpoint, plan->ret_tap_fd, error);
+    return link_veth_create(service->link, &endpoint, error);
+}
+
+static int guest_links_apply(struct service *service, void *subject, struct error *error)
+{
+    const struct guest_plan *plan = subject;
+
+    for (size_t i = plan->first_endpoint; i < plan->guest->n_endpoints; i++) {
+        int r = link_create(service, plan, i, error);
+
+        if (r >= 0)
+            continue;
+        while (i-- > plan->first_endpoint)
+            link_remove(service, plan, i);
+        return r;
+    }
+    return 0;
+}
+
+static void guest_links_undo(struct service *service, void *subject)
+{
+    const struct guest_plan *plan = subject;
+
+    for (size_t i = plan->guest->n_endpoints; i-- > plan->first_endpoint;)
+        link_remove(service, plan, i);
+}
+
+static void names_remove(struct service *service, const struct guest_plan *plan, size_t end)
+{
+    for (size_t i = plan->first_endpoint; i < end; i++)
+        names_endpoint_remove(service->names, plan->guest->endpoints[i].id);
+}
+
+static int guest_names_apply(struct service *service, void *subject, struct error *error)
+{
+    const struct guest_plan *plan = subject;
+
+    for (size_t i = plan->first_endpoint; i < plan->guest->n_endpoints; i++) {
+        int r = names_endpoint_add(service->names, plan->guest, &plan->guest->endpoints[i], error);
+
+        if (r >= 0)
+            continue;
+        names_remove(service, plan, i);
+        return r;
+    }
+    return 0;
+}
+
+static void guest_names_undo(struct service *service, void *subject)
+{
+    const struct guest_plan *plan = subject;
+
+    names_remove(service, plan, plan->guest->n_endpoints);
+}
+
+static int guest_relay_apply(struct service *service, void *subject, struct error *error)
+{
+    const struct guest_plan *plan = subject;
+
+    for (size_t i = 0; plan->with_ports && i < plan->guest->n_ports; i++) {
+        struct nat_port port;
+        int r;
+
+        plan_nat_port(plan, &plan->guest->ports[i], &port);
+        if (!ip_is_set(&port.guest_ip))
+            continue;
+        r = reserve_relay_to(service->reservations, plan->guest->ports[i].id, &port.guest_ip,
+                             error);
+        if (r < 0)
+            return r; /* the reservation goes with the port: nothing to undo here */
+    }
+    return 0;
+}
+
+static void guest_relay_undo(struct service *service, void *subject)
+{
+    const struct guest_plan *plan = subject;
+
+    for (size_t i = 0; plan->with_ports && i < plan->guest->n_ports; i++)
+        reserve_release(service->reservations, plan->guest->ports[i].id);
+}
+
+static const struct step guest_steps[] = {
+    {"guest.rules", guest_rules_apply, guest_rules_undo},
+    {"guest.loopback", guest_loopback_apply, guest_loopback_undo},
+    {"guest.links", guest_links_apply, guest_links_undo},
+    {"guest.names", guest_names_apply, guest_names_undo},
+    {"guest.relay", guest_relay_apply, guest_relay_undo},
+};
+
+int guest_plan_apply(struct service *service, struct guest_plan *plan, struct error *error)
+{
+    return steps_apply(service, guest_steps, ARRAY_SIZE(guest_steps), plan, error);
+}
+
+void guest_plan_undo(struct service *service, struct guest_plan *plan)
+{
+    steps_undo(service, guest_steps, ARRAY_SIZE(guest_steps), plan);
+}
+
+int guest_plan_load(struct service *service, struct guest *guest, struct guest_plan *ret_plan,
+                    struct error *error)
+{
+    struct guest_plan plan = {.guest = guest, .netns_fd = -1, .with_ports = true};
+
+    plan.networks = calloc(guest->n_endpoints ? guest->n_endpoints : 1, sizeof(*plan.networks));
+    if (!plan.networks)
+        return error_set(error, ENOMEM, "guest");
+    for (size_t i = 0; i < guest->n_endpoints; i++) {
+        int r = network_load(service, guest->endpoints[i].network_id, &plan.networks[i], error);
+
+        if (r < 0) {
+            guest_plan_deinit_networks(&plan);
+            return r;
+        }
+    }
+    *ret_plan = plan;
+    return 0;
+}
+
+void guest_plan_deinit_networks(struct guest_plan *plan)
+{
+    for (size_t i = 0; plan->networks && i < plan->guest->n_endpoints; i++)
+        network_deinit(&plan->networks[i]);
+    free(plan->networks);
+    plan->networks = NULL;
+}
+
+/* --- networks --- */
+
+static bool forwards(const struct network *network, uint8_t family)
+{
+    return !network->internal &&
+           cidr_is_set(family == AF_INET ? &network->subnet : &network->subnet6);
+}
+
+static int network_forwarding_apply(struct service *service, void *subject, struct error *error)
+{
+    const struct network *network = subject;
+    int r = 0;
+
+    if (forwards(network, AF_INET))
+        r = hostset_forwarding_ensure(service, AF_INET, error);
+    if (r >= 0 && forwards(network, AF_INET6))
+        r = hostset_forwarding_ensure(service, AF_INET6, error);
+    return r;
+}
+
+static void network_forwarding_undo(struct service *service, void *subject)
+{
+    (void)subject;
+    hostset_forwarding_release(service, AF_INET);
+    hostset_forwarding_release(service, AF_INET6);
+}
+
+static int network_rules_commit(struct service *service, const struct network *network, bool add,
+                                struct error *error)
+{
+    struct nat_batch *batch = nat_batch_new(service->nat);
+    struct nat_network nat;
+    int r;
+
+    if (!batch)
+        return error_set(error, ENOMEM, "rules");
+    plan_nat_network(network, &nat);
+    nat_batch_network(batch, &nat, add);
+    r = nat_batch_commit(batch, error);
+    nat_batch_free(batch);
+    return r;
+}
+
+static int network_rules_apply(struct service *service, void *subject, struct error *error)
+{
+    return network_rules_commit(service, subject, true, error);
+}
+
+static void network_rules_undo(struct service *service, void *subject)
+{
+    struct error error = ERROR_INIT;
+
+    if (network_rules_commit(service, subject, false, &error) < 0)
+        undo_failed(service, "a network's rules", &error);
+}
+
+static int network_bridge_apply(struct service *service, void *subject, struct error *error)
+{
+    struct link_bridge bridge;
+
+    plan_bridge(subject, &bridge);
+    return link_bridge_ensure(service->link, &bridge, error);
+}
+
+static void network_bridge_undo(struct service *service, void *subject)
+{
+    const struct network *network = subject;
+    struct error error = ERROR_INIT;
+
+    if (link_bridge_remove(service->link, network->bridge, &error) < 0)
+        undo_failed(service, network->bridge, &error);
+}
+
+static int network_names_apply(struct service *service, void *subject, struct error *error)
+{
+    return names_network_add(service->names, subject, error);
+}
+
+static void network_names_undo(struct service *service, void *subject)
+{
+    const struct network *network = subject;
+
+    names_network_remove(service->names, network->id);
+}
+
+static const struct step network_steps[] = {
+    {"network.forwarding", network_forwarding_apply, network_forwarding_undo},
+    {"network.rules", network_rules_apply, network_rules_undo},
+    {"network.bridge", network_bridge_apply, network_bridge_undo},
+    {"network.names", network_names_apply, network_names_undo},
+};
+
+int network_apply(struct service *service, const struct network *network, struct error *error)
+{
+    struct network subject = *network; /* borrowed lists: steps only read */
+
+    return steps_apply(service, network_steps, ARRAY_SIZE(network_steps), &subject, error);
+}
+
+void network_undo(struct service *service, const struct network *network)
+{
+    struct network subject = *network;
+
+    steps_undo(service, network_steps, ARRAY_SIZE(network_steps), &subject);
+}

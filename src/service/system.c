@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The daemon as a whole: status, localhost, teardown. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "service/private.h"
+
+#ifndef MOAT_VERSION
+#error "MOAT_VERSION comes from the build"
+#endif
+
+int service_status(struct service *service, struct status_result *ret_status, struct error *error)
+{
+    struct status_result status = {
+        .version = MOAT_VERSION,
+        .uptime_seconds = service_uptime_s(service),
+        .pid = (uint32_t)getpid(),
+        .table_owned = nat_is_owned(service->nat),
+        .relay_pid = (uint32_t)reservations_pid(service->reservations),
+    };
+    struct names_status names;
+    int r = store_network_count(service->store, &status.networks, error);
+
+    if (r >= 0)
+        r = store_guest_count(service->store, &status.guests, &status.ports, error);
+    if (r < 0)
+        return r;
+    names_status_get(service->names, &names);
+    status.dns_pid = (uint32_t)names.pid;
+    snprintf(status.domain, sizeof(status.domain), "%s", service->config->domain);
+    if (ips_copy(names_upstreams(service->names), &status.upstreams) < 0)
+        return error_set(error, ENOMEM, "status");
+    *ret_status = status;
+    return 0;
+}
+
+/* --- localhost --- */
+
+/* Inside the namespace: what can be lost with it, and is replaced as a whole. */
+static int localhost_inside(const struct guest_plan *plan, bool on, struct error *error)
+{
+    size_t index = plan_localhost_endpoint(plan);
+    const struct endpoint *endpoint = &plan->guest->endpoints[index];
+    int r = link_set_route_localnet(plan->netns_fd, endpoint->interface, on, error);
+
+    if (r < 0)
+        return r;
+    return nat_localhost_set(plan->netns_fd, endpoint->interface, &endpoint->ip,
+                             &plan->networks[index].gateway, on, error);
+}
+
+static int localhost_write(struct service *service, const struct guest *guest, bool on,
+                           struct error *error)
+{
+    int r = store_begin(service->store, error);
+
+    if (r >= 0)
+        r = store_guest_set_localhost(service->store, guest->id, on, error);
+    if (r >= 0)
+        r = store_commit(service->store, error);
+    if (r < 0)
+        store_rollback(service->store);
+    return r;
+}
+
+static int localhost_change(struct service *service, struct guest_plan *plan, bool on,
+                            struct error *error)
+{
+    struct guest changed = *plan->guest; /* shallow */
+    struct error undo = ERROR_INIT;
+    int r = localhost_write(service, plan->guest, on, error);
+
+    if (r < 0)
+        return r;
+    changed.localhost = on;
+    r = guest_rules_replace(service, plan, &changed, error);
+    if (r >= 0)
+        r = localhost_inside(plan, on, error);
+    if (r >= 0) {
+        event_emit(service, "localhost.changed", NULL, plan->guest->name, on ? "on" : "off");
+        return 0;
+    }
+    if (localhost_write(service, plan->guest, plan->guest->localhost, &undo) < 0 ||
+        localhost_inside(plan, plan->guest->localhost, &undo) < 0)
+        log_error("localhost of guest %s: %s", plan->guest->name, undo.text);
+    reconcile_schedule(service);
+    return r;
+}
+
+static int localhost_check(const struct guest *guest, struct error *error)
+{
+    if (guest->kind != KIND_NETNS)
+        return error_set_reason(
+            error, REASON_NOT_SUPPORTED,
+            "guest \"%s\" is a VM: its loopback is in its own kernel, out of moat's reach",
+            guest->name);
+    if (guest->n_endpoints == 0)
+        return error_set_reason(error, REASON_MODE_FORBIDS,
+                                "guest \"%s\" is in mode %s, on no network", guest->name,
+                                guest_mode_name(guest->mode));
+    return 0;
+}
+
+int service_localhost_set(struct service *service, const struct localhost_params *params,
+                          struct error *error)
+{
+    struct guest guest = {0};
+    struct guest_plan plan = {.guest = &guest, .netns_fd = -1};
+    int r = guest_find(service, params->guest, &guest, error);
+
+    if (r >= 0)
+        r = localhost_check(&guest, error);
+    if (r >= 0)
+        r = guest_plan_load(service, &guest, &plan, error);
+    if (r >= 0) {
+        guest_netns_open(&guest, &plan.netns_fd);
+        if (plan.netns_fd < 0)
+            r = error_set_reason(error, REASON_NOT_FOUND,
+                                 "the namespace of guest \"%s\" can't be reached", guest.name);
+    }
+    if (r >= 0 && guest.localhost != params->enabled)
+        r = localhost_change(service, &plan, params->enabled, error);
+    cleanup_close(&plan.netns_fd);
+    guest_plan_deinit_networks(&plan);
+    guest_deinit(&guest);
+    return r;
+}
+
+/* --- teardown --- */
+
+static int remove_guests(struct service *service, struct error *error)
+{
+    struct guest *guests = NULL;
+    size_t count = 0;
+    int r = store_guest_list(service->store, &guests, &count, error);
+
+    for (size_t i = 0; i < count; i++) {
+        if (r >= 0)
+            r = guest_remove(service, &guests[i], "teardown", error);
+        guest_deinit(&guests[i]);
+    }
+    free(guests);
+    return r;
+}
+
+static int remove_network(struct service *service, const struct network *network,
+                          struct error *error)
+{
+    int r = store_begin(service->store, error);
+
+    if (r >= 0)
+        r = store_network_delete(service->store, network->id, error);
+    if (r >= 0)
+        r = store_commit(service->store, error);
+    if (r < 0) {
+        store_rollback(service->store);
+        return r;
+    }
+    network_undo(service, network);
+    return 0;
+}
+
+static int remove_networks(struct service *service, struct error *error)
+{
+    struct network *networks = NULL;
+    size_t count = 0;
+    int r = store_network_list(service->store, &networks, &count, error);
+
+    for (size_t i = 0; i < count; i++) {
+        if (r >= 0)
+            r = remove_network(service, &networks[i], error);
+        network_deinit(&networks[i]);
+    }
+    free(networks);
+    return r;
+}
+
+static void remove_file(const char *directory, const char *name)
+{
+    char path[4096];
+
+    snprintf(path, sizeof(path), "%s/%s", directory, name);
+    if (unlink(path) < 0 && errno != ENOENT)
+        log_warning("%s: %s", path, strerror(errno));
+}
+
+static void remove_files(struct service *service)
+{
+    static const char *const state_files[] = {"moat.db", "moat.db-wal", "moat.db-shm",
+                                              "moatd.lock"};
+    static const char *const run_files[] = {"moat.sock", "moatd.lock"};
+
+    for (size_t i = 0; i < ARRAY_SIZE(state_files); i++)
+        remove_file(service->config->state_dir, state_files[i]);
+    for (size_t i = 0; i < ARRAY_SIZE(run_files); i++)
+        remove_file(service->config->run_dir, run_files[i]);
+    service_remove_directories(service);
+}
+
+int service_teardown(struct service *service, struct error *error)
+{
+    int r = remove_guests(service, error);
+
+    if (r >= 0)
+        r = remove_networks(service, error);
+    if (r >= 0)
+        r = nat_remove_all(service->nat, error);
+    if (r < 0)
+        return r;
+    conntrack_wait(service->conntrack);
+    link_reaper_wait(service->link);
+    service_close_layers(service, false);
+    remove_files(service);
+    service->torn_down = true;
+    event_emit(service, "teardown", NULL, NULL, "everything is removed");
+    return 0;
+}
