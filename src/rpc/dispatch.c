@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "rpc/dispatch.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+
+/* What a handler gives back, in the shape that the method's row of the table says. */
+struct result {
+    union {
+        struct network network;
+        struct guest guest;
+        struct policy_result policy;
+        struct status_result status;
+        struct strings strings;
+    } value;
+    void *items; /* RESULT_LIST: malloc'ed */
+    size_t count;
+};
+
+typedef int (*handler)(struct call *call, struct result *result, struct error *error);
+
+#define PARAMS (&call->request->params)
+
+static int network_create(struct call *call, struct result *result, struct error *error)
+{
+    return service_network_create(call->service, &PARAMS->network_create, &result->value.network,
+                                  error);
+}
+
+static int network_list(struct call *call, struct result *result, struct error *error)
+{
+    return service_network_list(call->service, (struct network **)&result->items, &result->count,
+                                error);
+}
+
+static int network_get(struct call *call, struct result *result, struct error *error)
+{
+    return service_network_get(call->service, PARAMS->name.name, &result->value.network, error);
+}
+
+static int network_remove(struct call *call, struct result *result, struct error *error)
+{
+    (void)result;
+    return service_network_remove(call->service, &PARAMS->network_remove, error);
+}
+
+static int network_prune(struct call *call, struct result *result, struct error *error)
+{
+    return service_network_prune(call->service, &result->value.strings, error);
+}
+
+static int guest_attach(struct call *call, struct result *result, struct error *error)
+{
+    return service_guest_attach(call->service, call->peer, &PARAMS->guest_attach, call->fds,
+                                call->n_fds, &result->value.guest, &call->ret_fd, error);
+}
+
+static int guest_detach(struct call *call, struct result *result, struct error *error)
+{
+    (void)result;
+    return service_guest_detach(call->service, &PARAMS->guest_detach, error);
+}
+
+static int guest_list(struct call *call, struct result *result, struct error *error)
+{
+    return service_guest_list(call->service, (struct guest **)&result->items, &result->count,
+                              error);
+}
+
+static int guest_get(struct call *call, struct result *result, struct error *error)
+{
+    return service_guest_get(call->service, PARAMS->name.name, &result->value.guest, error);
+}
+
+static int port_add(struct call *call, struct result *result, struct error *error)
+{
+    return service_port_add(call->service, &PARAMS->port, (struct port **)&result->items,
+                            &result->count, error);
+}
+
+static int port_remove(struct call *call, struct result *result, struct error *error)
+{
+    (void)result;
+    return service_port_remove(call->service, &PARAMS->port, error);
+}
+
+static int port_list(struct call *call, struct result *result, struct error *error)
+{
+    return service_port_list(call->service, &PARAMS->guest, (struct port **)&result->items,
+                             &result->count, error);
+}
+
+static int policy_get(struct call *call, struct result *result, struct error *error)
+{
+    return service_policy_get(call->service, &PARAMS->guest, &result->value.policy, error);
+}
+
+static int policy_set(struct call *call, struct result *result, struct error *error)
+{
+    return service_policy_set(call->service, &PARAMS->policy_set, &result->value.policy, error);
+}
+
+static int localhost_set(struct call *call, struct result *result, struct error *error)
+{
+    (void)result;
+    return service_localhost_set(call->service, &PARAMS->localhost, error);
+}
+
+static int dns_list(struct call *call, struct result *result, struct error *error)
+{
+    return service_dns_list(call->service, &PARAMS->dns, (struct record_result **)&result->items,
+                            &result->count, error);
+}
+
+static int dns_add(struct call *call, struct result *result, struct error *error)
+{
+    (void)result;
+    return service_dns_add(call->service, &PARAMS->dns, error);
+}
+
+static int dns_remove(struct call *call, struct result *result, struct error *error)
+{
+    (void)result;
+    return service_dns_remove(call->service, &PARAMS->dns, error);
+}
+
+static int events_subscribe(struct call *call, struct result *result, struct error *error)
+{
+    (void)result;
+    (void)error;
+    call->subscribe = true;
+    return 0;
+}
+
+static int system_status(struct call *call, struct result *result, struct error *error)
+{
+    return service_status(call->service, &result->value.status, error);
+}
+
+static int system_doctor(struct call *call, struct result *result, struct error *error)
+{
+    return service_doctor(call->service, (struct check_result **)&result->items, &result->count,
+                          error);
+}
+
+static int system_teardown(struct call *call, struct result *result, struct error *error)
+{
+    (void)result;
+    return service_teardown(call->service, error);
+}
+
+static const handler handlers[] = {
+    [METHOD_NETWORK_CREATE] = network_create,
+    [METHOD_NETWORK_LIST] = network_list,
+    [METHOD_NETWORK_GET] = network_get,
+    [METHOD_NETWORK_REMOVE] = network_remove,
+    [METHOD_NETWORK_PRUNE] = network_prune,
+    [METHOD_GUEST_ATTACH] = guest_attach,
+    [METHOD_GUEST_DETACH] = guest_detach,
+    [METHOD_GUEST_LIST] = guest_list,
+    [METHOD_GUEST_GET] = guest_get,
+    [METHOD_PORT_ADD] = port_add,
+    [METHOD_PORT_REMOVE] = port_remove,
+    [METHOD_PORT_LIST] = port_list,
+    [METHOD_POLICY_GET] = policy_get,
+    [METHOD_POLICY_SET] = policy_set,
+    [METHOD_LOCALHOST_SET] = localhost_set,
+    [METHOD_DNS_LIST] = dns_list,
+    [METHOD_DNS_ADD] = dns_add,
+    [METHOD_DNS_REMOVE] = dns_remove,
+    [METHOD_EVENTS_SUBSCRIBE] = events_subscribe,
+    [METHOD_SYSTEM_STATUS] = system_status,
+    [METHOD_SYSTEM_DOCTOR] = system_doctor,
+    [METHOD_SYSTEM_TEARDOWN] = system_teardown,
+};
+
+static_assert(ARRAY_SIZE(handlers) == METHOD_COUNT_, "each method has a handler");
+
+static void result_deinit(const struct proto_method *method, struct result *result)
+{
+    const struct proto_object *object = method->result;
+
+    if (method->result_kind == RESULT_OBJECT)
+        object->deinit(&result->value);
+    else if (method->result_kind == RESULT_STRINGS)
+        strings_deinit(&result->value.strings);
+    for (size_t i = 0; i < result->count; i++)
+        object->deinit((char *)result->items + i * object->size);
+    free(result->items);
+}
+
+static void answer_error(struct call *call, int code, const struct error *error)
+{
+    if (call->request->id)
+        proto_error_encode(call->text, call->request->id, code, error);
+}
+
+void dispatch(struct call *call)
+{
+    const struct proto_method *method = call->request->method;
+    struct result result = {0};
+    struct error error = ERROR_INIT;
+
+    call->ret_fd = -1;
+    if (call->request->code) {
+        answer_error(call, call->request->code, &call->request->error);
+        return;
+    }
+    if (service_is_torn_down(call->service)) {
+        error_set_reason(&error, REASON_BUSY, "moatd was torn down and is ending; start it again");
+        answer_error(call, PROTO_REFUSED, &error);
+        return;
+    }
+    if (handlers[method->id](call, &result, &error) < 0) {
+        if (error.kind == ERROR_INTERNAL)
+            log_warning("%s: %s", method->name, error.text);
+        answer_error(call, proto_error_code(&error), &error);
+        return;
+    }
+    if (call->request->id)
+        proto_result_encode(call->text, call->request->id, method,
+                            method->result_kind == RESULT_LIST ? result.items
+                                                               : (void *)&result.value,
+                            result.count);
+    result_deinit(method, &result);
+}

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* From a parsed request to the service and back. */
+#pragma once
+
+#include "proto/proto.h"
+#include "service/service.h"
+
+struct call {
+    struct service *service;
+    const struct peer *peer;
+    struct proto_request *request;
+    const int *fds; /* that came with the line */
+    size_t n_fds;
+    struct text *text; /* where the answer goes; nothing for a notification */
+    int ret_fd;        /* a descriptor to send with the answer, or -1 */
+    bool subscribe;    /* events.subscribe was called */
+};
+
+/* Answers one request, refusals included. */
+void dispatch(struct call *call);

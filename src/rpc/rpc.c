@@ -1,0 +1,547 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Connections. A client's bytes gather in `input` until a newline; each turn of the loop one line
+ * per readable client is answered (`pending` keeps a client with more lines in turn). Answers
+ * gather in `output` and leave as the socket takes them. Descriptors that arrive belong to the next
+ * line that ends; those that no line used are closed with it. */
+#include "rpc/rpc.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "rpc/dispatch.h"
+
+#define READ_SIZE 65536
+#define LINES_PER_TURN 1
+
+struct output_fd {
+    size_t offset; /* leaves with the byte at this place of the output */
+    int fd;
+};
+
+struct client {
+    struct rpc *rpc;
+    struct client *next;
+    struct client **place; /* what points to this client */
+    int fd;
+    struct loop_io *io;
+    struct loop_timer *pending; /* more lines wait in the input */
+    struct peer peer;
+    struct text input;
+    size_t scanned; /* bytes of the input known to hold no newline */
+    int fds[PROTO_FDS_MAX];
+    size_t n_fds;
+    struct text output;
+    size_t sent;
+    struct output_fd output_fds[PROTO_FDS_MAX];
+    size_t n_output_fds;
+    bool subscribed;
+    bool end_of_input;
+    bool skipping; /* the rest of a line that was too long */
+};
+
+struct rpc {
+    const struct config *config;
+    struct loop *loop;
+    struct service *service;
+    int fd;
+    bool passed; /* by systemd: the socket file is systemd's */
+    struct loop_io *io;
+    struct client *clients;
+    size_t n_clients;
+};
+
+/* --- the end of a connection --- */
+
+static void close_fds(struct client *client)
+{
+    for (size_t i = 0; i < client->n_fds; i++)
+        close(client->fds[i]);
+    client->n_fds = 0;
+}
+
+static void client_free(struct client *client)
+{
+    struct rpc *rpc = client->rpc;
+
+    *client->place = client->next;
+    if (client->next)
+        client->next->place = client->place;
+    rpc->n_clients--;
+    loop_io_free(client->io);
+    loop_timer_free(client->pending);
+    close_fds(client);
+    for (size_t i = 0; i < client->n_output_fds; i++)
+        close(client->output_fds[i].fd);
+    text_deinit(&client->input);
+    text_deinit(&client->output);
+    close(client->fd);
+    free(client);
+}
+
+static void client_end(struct client *client)
+{
+    struct service *service = client->rpc->service;
+    const void *identity = client;
+
+    client_free(client);
+    if (service && !service_is_torn_down(service))
+        service_connection_closed(service, identity);
+}
+
+/* --- output --- */
+
+static size_t output_left(const struct client *client)
+{
+    return client->output.length - client->sent;
+}
+
+static void set_events(struct client *client)
+{
+    unsigned events = 0;
+
+    if (!client->end_of_input && output_left(client) < RPC_OUTPUT_PAUSE &&
+        !loop_timer_is_active(client->pending))
+        events |= LOOP_READ;
+    if (output_left(client))
+        events |= LOOP_WRITE;
+    loop_io_set_events(client->io, events);
+}
+
+/* Up to the next descriptor, which must leave with the first byte of its answer. */
+static ssize_t send_some(struct client *client)
+{
+    union {
+        struct cmsghdr header;
+        char space[CMSG_SPACE(sizeof(int))];
+    } control = {0};
+    struct iovec part = {client->output.data + client->sent, output_left(client)};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+    const struct output_fd *next = client->n_output_fds ? &client->output_fds[0] : NULL;
+    ssize_t length;
+
+    if (next && next->offset > client->sent)
+        part.iov_len = next->offset - client->sent;
+    if (next && next->offset == client->sent) {
+        if (client->n_output_fds > 1)
+            part.iov_len = client->output_fds[1].offset - client->sent;
+        message.msg_control = &control;
+        message.msg_controllen = sizeof(control);
+        control.header = (struct cmsghdr){
+            .cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
+        memcpy(CMSG_DATA(&control.header), &next->fd, sizeof(int));
+    }
+    length = sendmsg(client->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (length > 0 && message.msg_control) {
+        close(next->fd);
+        client->n_output_fds--;
+        memmove(client->output_fds, client->output_fds + 1,
+                client->n_output_fds * sizeof(*client->output_fds));
+    }
+    return length;
+}
+
+/* False when the connection is over. */
+static bool client_flush(struct client *client)
+{
+    while (output_left(client)) {
+        ssize_t length = send_some(client);
+
+        if (length < 0 && errno == EINTR)
+            continue;
+        if (length < 0 && errno == EAGAIN)
+            break;
+        if (length < 0)
+            return false;
+        client->sent += (size_t)length;
+    }
+    if (output_left(client) == 0 && client->output.length) {
+        client->sent = 0;
+        client->output.length = 0;
+        if (client->output.allocated > RPC_OUTPUT_PAUSE)
+            text_deinit(&client->output); /* a large answer once must not stay */
+    }
+    return output_left(client) <= RPC_OUTPUT_MAX;
+}
+
+/* --- lines --- */
+
+static void queue_fd(struct client *client, int fd)
+{
+    if (client->n_output_fds == PROTO_FDS_MAX) {
+        close(fd); /* so many unread answers: the client sees an answer without its descriptor */
+        return;
+    }
+    client->output_fds[client->n_output_fds++] = (struct output_fd){client->output.length, fd};
+}
+
+/* The answer is put together aside: events that happen meanwhile go out before it. */
+static bool answer(struct client *client, struct proto_requests *requests)
+{
+    struct text text = {0};
+    bool ok;
+
+    for (size_t i = 0; i < requests->count; i++) {
+        struct call call = {
+            .service = client->rpc->service,
+            .peer = &client->peer,
+            .request = &requests->items[i],
+            .fds = client->fds,
+            .n_fds = client->n_fds,
+            .text = &text,
+        };
+
+        if (requests->batch && requests->items[i].id)
+            text_append_n(&text, text.length ? "," : "[", 1);
+        dispatch(&call);
+        if (call.ret_fd >= 0)
+            queue_fd(client, call.ret_fd);
+        client->subscribed |= call.subscribe;
+    }
+    if (text.length && requests->batch)
+        text_append_n(&text, "]", 1);
+    if (text.length)
+        text_append_n(&text, "\n", 1);
+    if (text.length)
+        text_append_n(&client->output, text.data, text.length);
+    ok = !text.failed && !client->output.failed;
+    text_deinit(&text);
+    return ok;
+}
+
+static bool handle_line(struct client *client, const char *line, size_t length)
+{
+    struct proto_requests requests;
+    bool ok;
+
+    if (proto_requests_parse(line, length, &requests) < 0)
+        return false;
+    ok = answer(client, &requests);
+    proto_requests_deinit(&requests);
+    close_fds(client);
+    return ok;
+}
+
+static void refuse_long_line(struct client *client)
+{
+    struct error error = ERROR_INIT;
+
+    error_set(&error, 0, "a line has at most %u bytes", PROTO_LINE_MAX);
+    proto_error_encode(&client->output, "null", PROTO_INVALID_REQUEST, &error);
+    text_append_n(&client->output, "\n", 1);
+    client->skipping = true;
+}
+
+static void drop_input(struct client *client, size_t length)
+{
+    client->input.length -= length;
+    memmove(client->input.data, client->input.data + length, client->input.length);
+    client->scanned = 0;
+    if (client->input.length == 0 && client->input.allocated > 4 * READ_SIZE)
+        text_deinit(&client->input);
+}
+
+/* Takes one line from the input. *ret_more: there is another one. False when the connection is
+ * over. */
+static bool handle_input(struct client *client, bool *ret_more)
+{
+    char *newline;
+    size_t length;
+    bool ok = true;
+
+    *ret_more = false;
+    if (!client->input.length)
+        return true;
+    newline =
+        memchr(client->input.data + client->scanned, '\n', client->input.length - client->scanned);
+    if (!newline) {
+        client->scanned = client->input.length;
+        if (client->input.length > PROTO_LINE_MAX) {
+            if (!client->skipping)
+                refuse_long_line(client);
+            drop_input(client, client->input.length);
+        }
+        return true;
+    }
+    length = (size_t)(newline - client->input.data);
+    if (client->skipping)
+        client->skipping = false;
+    else if (length > PROTO_LINE_MAX)
+        refuse_long_line(client), client->skipping = false;
+    else if (length && !(length == 1 && client->input.data[0] == '\r'))
+        ok = handle_line(client, client->input.data, length);
+    drop_input(client, length + 1);
+    *ret_more = client->input.length && memchr(client->input.data, '\n', client->input.length);
+    return ok;
+}
+
+static void client_work(struct client *client)
+{
+    bool more = false;
+    bool ok = true;
+
+    for (unsigned i = 0; ok && i < LINES_PER_TURN; i++)
+        ok = handle_input(client, &more);
+    if (ok)
+        ok = client_flush(client);
+    if (!ok || (client->end_of_input && !more && output_left(client) == 0)) {
+        client_end(client);
+        return;
+    }
+    if (more && output_left(client) < RPC_OUTPUT_PAUSE)
+        loop_timer_start(client->pending, 0);
+    set_events(client);
+}
+
+/* --- input --- */
+
+static void take_fds(struct client *client, struct msghdr *message)
+{
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c; c = CMSG_NXTHDR(message, c)) {
+        size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+
+        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+            continue;
+        for (size_t i = 0; i < count; i++) {
+            int fd;
+
+            memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(int));
+            if (client->n_fds < PROTO_FDS_MAX)
+                client->fds[client->n_fds++] = fd;
+            else
+                close(fd);
+        }
+    }
+}
+
+static ssize_t receive(struct client *client)
+{
+    char buffer[READ_SIZE];
+    union {
+        struct cmsghdr header;
+        char space[CMSG_SPACE(PROTO_FDS_MAX * sizeof(int))];
+    } control;
+    struct iovec part = {buffer, sizeof(buffer)};
+    struct msghdr message = {.msg_iov = &part,
+                             .msg_iovlen = 1,
+                             .msg_control = &control,
+                             .msg_controllen = sizeof(control)};
+    ssize_t length = recvmsg(client->fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+
+    if (length < 0)
+        return length;
+    take_fds(client, &message);
+    text_append_n(&client->input, buffer, (size_t)length);
+    if (client->input.failed) {
+        errno = ENOMEM;
+        return -1;
+    }
+    return length;
+}
+
+static void on_pending(void *userdata)
+{
+    client_work(userdata);
+}
+
+static void on_client(void *userdata, unsigned events)
+{
+    struct client *client = userdata;
+
+    if (events & LOOP_READ) {
+        ssize_t length = receive(client);
+
+        if (length < 0 && errno != EAGAIN && errno != EINTR) {
+            client_end(client);
+            return;
+        }
+        if (length == 0)
+            client->end_of_input = true;
+    }
+    client_work(client);
+}
+
+/* --- accepting --- */
+
+static int read_peer(struct client *client)
+{
+    struct ucred credentials;
+    socklen_t length = sizeof(credentials);
+
+    if (getsockopt(client->fd, SOL_SOCKET, SO_PEERCRED, &credentials, &length) < 0)
+        return -errno;
+    client->peer.pid = credentials.pid;
+    client->peer.uid = credentials.uid;
+    client->peer.connection = client;
+    service_peer_identify(&client->peer);
+    return 0;
+}
+
+static struct client *client_new(struct rpc *rpc, int fd)
+{
+    struct client *client = calloc(1, sizeof(*client));
+
+    if (!client)
+        return NULL;
+    client->rpc = rpc;
+    client->fd = fd;
+    client->io = loop_io_new(rpc->loop, fd, LOOP_READ, on_client, client);
+    client->pending = loop_timer_new(rpc->loop, on_pending, client);
+    if (!client->io || !client->pending || read_peer(client) < 0) {
+        loop_io_free(client->io);
+        loop_timer_free(client->pending);
+        free(client);
+        return NULL;
+    }
+    client->next = rpc->clients;
+    client->place = &rpc->clients;
+    if (client->next)
+        client->next->place = &client->next;
+    rpc->clients = client;
+    rpc->n_clients++;
+    return client;
+}
+
+static void refuse_client(int fd, const char *text)
+{
+    struct text line = {0};
+    struct error error = ERROR_INIT;
+
+    error_set_reason(&error, REASON_BUSY, "%s", text);
+    proto_error_encode(&line, "null", PROTO_REFUSED, &error);
+    text_append_n(&line, "\n", 1);
+    if (!line.failed && send(fd, line.data, line.length, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+        log_debug("a refused client did not take its refusal");
+    text_deinit(&line);
+    close(fd);
+}
+
+static void on_accept(void *userdata, unsigned events)
+{
+    struct rpc *rpc = userdata;
+    int fd = accept4(rpc->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+    (void)events;
+    if (fd < 0) {
+        if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
+            log_warning("accept: %s", strerror(errno));
+        return;
+    }
+    if (rpc->n_clients >= rpc->config->max_clients)
+        refuse_client(fd, "as many connections as are taken; see max_clients in moat.conf(5)");
+    else if (!client_new(rpc, fd))
+        refuse_client(fd, "out of memory");
+}
+
+/* --- the socket --- */
+
+static int set_access(const struct config *config, const char *path, struct error *error)
+{
+    const struct group *group = config->socket_group[0] ? getgrnam(config->socket_group) : NULL;
+
+    if (group && chown(path, (uid_t)-1, group->gr_gid) < 0)
+        return error_set(error, errno, "cannot give %s to the group %s", path,
+                         config->socket_group);
+    if (chmod(path, (mode_t)config->socket_mode) < 0)
+        return error_set(error, errno, "cannot set the mode of %s", path);
+    return 0;
+}
+
+/* The lock on the directory says that nobody else serves there: a socket file that exists is a
+ * leftover. It appears under its name only when it listens. */
+static int make_socket(struct rpc *rpc, struct error *error)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    char temporary[sizeof(address.sun_path)];
+    char path[sizeof(address.sun_path)];
+    int r;
+
+    if (snprintf(path, sizeof(path), "%s/moat.sock", rpc->config->run_dir) >= (int)sizeof(path) - 8)
+        return error_set(error, ENAMETOOLONG, "the run directory %s", rpc->config->run_dir);
+    snprintf(temporary, sizeof(temporary), "%s/.moat.%u", rpc->config->run_dir,
+             (unsigned)getpid() % 1000000u);
+    memcpy(address.sun_path, temporary, sizeof(temporary));
+    rpc->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (rpc->fd < 0)
+        return error_set(error, errno, "socket");
+    if (unlink(temporary) < 0 && errno != ENOENT)
+        return error_set(error, errno, "cannot remove %s", temporary);
+    if (bind(rpc->fd, (struct sockaddr *)&address, sizeof(address)) < 0)
+        return error_set(error, errno, "cannot bind %s", temporary);
+    r = set_access(rpc->config, temporary, error);
+    if (r >= 0 && listen(rpc->fd, 1024) < 0)
+        r = error_set(error, errno, "cannot listen on %s", temporary);
+    if (r >= 0 && rename(temporary, path) < 0)
+        r = error_set(error, errno, "cannot rename %s", temporary);
+    if (r < 0)
+        unlink(temporary);
+    return r;
+}
+
+int rpc_new(const struct config *config, struct loop *loop, int listen_fd, struct rpc **ret_rpc,
+            struct error *error)
+{
+    struct rpc *rpc = calloc(1, sizeof(*rpc));
+    int r = 0;
+
+    if (!rpc)
+        return error_set(error, ENOMEM, "socket");
+    *rpc = (struct rpc){.config = config, .loop = loop, .fd = listen_fd, .passed = listen_fd >= 0};
+    if (!rpc->passed)
+        r = make_socket(rpc, error);
+    if (r < 0) {
+        rpc_free(rpc);
+        return r;
+    }
+    *ret_rpc = rpc;
+    return 0;
+}
+
+void rpc_start(struct rpc *rpc, struct service *service)
+{
+    rpc->service = service;
+    rpc->io = loop_io_new(rpc->loop, rpc->fd, LOOP_READ, on_accept, rpc);
+}
+
+void rpc_free(struct rpc *rpc)
+{
+    char path[108];
+
+    if (!rpc)
+        return;
+    rpc->service = NULL;
+    while (rpc->clients) {
+        (void)client_flush(rpc->clients);
+        client_free(rpc->clients);
+    }
+    loop_io_free(rpc->io);
+    if (rpc->fd >= 0)
+        close(rpc->fd);
+    snprintf(path, sizeof(path), "%s/moat.sock", rpc->config->run_dir);
+    if (!rpc->passed)
+        unlink(path);
+    free(rpc);
+}
+
+void rpc_event(struct rpc *rpc, const struct event *event)
+{
+    struct client *next;
+
+    for (struct client *client = rpc->clients; client; client = next) {
+        next = client->next;
+        if (!client->subscribed || output_left(client) > RPC_OUTPUT_MAX)
+            continue;
+        proto_event_encode(&client->output, event);
+        text_append_n(&client->output, "\n", 1);
+        set_events(
+            client); /* written from the loop: this may be called in the middle of an answer */
+    }
+}

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The socket: who is asking, which method, limits. One JSON document per line in both directions.
+ * Requests of one connection are answered in order; connections take turns, one line each, so that
+ * a busy one does not hold up the others. A client that does not read its answers is not read from
+ * either, and is dropped when its answers pile up beyond RPC_OUTPUT_MAX. */
+#pragma once
+
+#include "base/error.h"
+#include "base/loop.h"
+#include "service/service.h"
+
+#define RPC_OUTPUT_MAX (16u * 1024u * 1024u) /* bytes that wait for one slow client */
+#define RPC_OUTPUT_PAUSE (256u * 1024u)      /* from here on nothing more is read from it */
+
+struct rpc;
+
+/* Makes the socket RUN_DIR/moat.sock (mode and group by the configuration), or takes listen_fd
+ * (passed by systemd) when it is not -1. The directory must exist. */
+int rpc_new(const struct config *config, struct loop *loop, int listen_fd, struct rpc **ret_rpc,
+            struct error *error);
+/* From here on requests are served. */
+void rpc_start(struct rpc *rpc, struct service *service);
+/* Closes all connections and removes the socket file, unless systemd passed it. Ephemeral guests
+ * are left to their owners: this is the end of the daemon, not of the guests. */
+void rpc_free(struct rpc *rpc);
+/* To every subscribed connection. */
+void rpc_event(struct rpc *rpc, const struct event *event);
