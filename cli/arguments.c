@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "arguments.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "network_option.h"
+
+static int add(struct strings *strings, const char *value, struct error *error)
+{
+    int r = strings_add(strings, value);
+
+    return r < 0 ? error_set(error, r, "option") : 0;
+}
+
+int arguments_add_network(struct invocation *invocation, const char *value, struct error *error)
+{
+    return network_option_add(&invocation->params.guest_attach, value, error);
+}
+
+int arguments_add_port(struct invocation *invocation, const char *value, struct error *error)
+{
+    struct strings *ports = invocation->command->method == METHOD_GUEST_ATTACH
+                                ? &invocation->params.guest_attach.ports
+                                : &invocation->params.port.ports;
+    struct port port;
+    int r = port_parse(value, "", &port, error);
+
+    return r < 0 ? r : add(ports, value, error);
+}
+
+/* NAME:IP; an IPv6 address may stand in brackets. The API takes it without them. */
+int arguments_add_host(struct invocation *invocation, const char *value, struct error *error)
+{
+    size_t length = strcspn(value, ":");
+    _cleanup_free_ char *name = strndup(value, length);
+    _cleanup_free_ char *address = value[length] ? strdup(value + length + 1) : NULL;
+    size_t address_length = address ? strlen(address) : 0;
+    char entry[254 + 1 + IP_TEXT_MAX];
+    char text[IP_TEXT_MAX];
+    char *bare = address;
+    struct ip ip;
+
+    if (address_length > 2 && address[0] == '[' && address[address_length - 1] == ']') {
+        address[address_length - 1] = '\0';
+        bare++;
+    }
+    if (!name || !name_is_dns(name) || !bare || ip_parse(bare, &ip) < 0)
+        return option_refuse(error, "\"%.80s\" is not a NAME:IP such as db:192.0.2.7", value);
+    snprintf(entry, sizeof(entry), "%s:%s", name, ip_format(&ip, text));
+    return add(&invocation->params.guest_attach.hosts, entry, error);
+}
+
+int arguments_add_search(struct invocation *invocation, const char *value, struct error *error)
+{
+    if (!name_is_dns(value))
+        return option_refuse(error, "\"%.80s\" is not a domain", value);
+    return add(&invocation->params.guest_attach.dns_search, value, error);
+}
+
+int arguments_add_name(struct invocation *invocation, const char *value, struct error *error)
+{
+    if (!name_is_valid(value))
+        return option_refuse(
+            error,
+            "\"%.80s\" is not a name: 1 to 63 of a-z, 0-9 and '-', with no '-' at either end",
+            value);
+    return add(&invocation->words, value, error);
+}
+
+int arguments_set_quiet(struct invocation *invocation, const char *value, struct error *error)
+{
+    (void)value;
+    (void)error;
+    invocation->quiet = true;
+    return 0;
+}
+
+int arguments_set_yes(struct invocation *invocation, const char *value, struct error *error)
+{
+    (void)value;
+    (void)error;
+    invocation->yes = true;
+    return 0;
+}
+
+/* Who that is turns out where the process is made: with --rootfs the names are those inside. */
+int arguments_set_user(struct invocation *invocation, const char *value, struct error *error)
+{
+    if (value[0] == '\0' || value[0] == ':' || value[strlen(value) - 1] == ':')
+        return option_refuse(error, "\"%.80s\" is not UID[:GID]", value);
+    invocation->process.user = value;
+    return 0;
+}

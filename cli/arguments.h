@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Rows of option tables that several commands have, and what they do. */
+#pragma once
+
+#include "command.h"
+
+int arguments_add_network(struct invocation *invocation, const char *value, struct error *error);
+int arguments_add_port(struct invocation *invocation, const char *value, struct error *error);
+int arguments_add_host(struct invocation *invocation, const char *value, struct error *error);
+int arguments_add_search(struct invocation *invocation, const char *value, struct error *error);
+/* Positional: adds a name of a guest or network to words. */
+int arguments_add_name(struct invocation *invocation, const char *value, struct error *error);
+int arguments_set_quiet(struct invocation *invocation, const char *value, struct error *error);
+int arguments_set_yes(struct invocation *invocation, const char *value, struct error *error);
+int arguments_set_user(struct invocation *invocation, const char *value, struct error *error);
+
+#define MODE_WORDS "disabled loopback outbound full"
+
+/* Options of guest.attach that run and attach have in common. */
+#define ARGUMENTS_NETWORK                                                                 \
+    {                                                                                     \
+        .name = "network", .kind = OPTION_VALUE, .repeat = true, .field = "networks",     \
+        .value = "NET[,ip=A][,ip6=A][,mac=M][,alias=N]...", .set = arguments_add_network, \
+        .complete = COMPLETE_NETWORK,                                                     \
+        .doc = "network to be on, with the address, MAC and names there"                  \
+    }
+#define ARGUMENTS_MODE                                                               \
+    {                                                                                \
+        .name = "mode", .kind = OPTION_VALUE, .value = "MODE", .field = "mode",      \
+        .words = MODE_WORDS, .doc = "disabled, loopback, outbound or full (default)" \
+    }
+#define ARGUMENTS_PUBLISH                                                                        \
+    {                                                                                            \
+        .name = "publish", .letter = 'p', .kind = OPTION_VALUE, .repeat = true, .value = "PORT", \
+        .field = "ports", .set = arguments_add_port,                                             \
+        .doc = "publish a port: [HOST_IP:][HOST_PORT[-END]:]GUEST_PORT[-END][/tcp|/udp]"         \
+    }
+#define ARGUMENTS_ALLOW(field_)                                                                    \
+    {                                                                                              \
+        .name = "allow", .kind = OPTION_VALUE, .repeat = true, .value = "RULE", .field = (field_), \
+        .doc = "allow connections to DEST[:PORT[-END]][/tcp|/udp|/icmp], and to nothing else"      \
+    }
+#define ARGUMENTS_DENY(field_)                                                                    \
+    {                                                                                             \
+        .name = "deny", .kind = OPTION_VALUE, .repeat = true, .value = "RULE", .field = (field_), \
+        .doc = "deny connections to DEST[:PORT[-END]][/tcp|/udp|/icmp]; wins over --allow"        \
+    }
+#define ARGUMENTS_LOG_DENIED(field_)                                                              \
+    {                                                                                             \
+        .name = "log-denied", .field = (field_), .doc = "make an event of each denied connection" \
+    }
+#define ARGUMENTS_LABEL                                                                           \
+    {                                                                                             \
+        .name = "label", .kind = OPTION_VALUE, .repeat = true, .value = "K=V", .field = "labels", \
+        .doc = "attach a label"                                                                   \
+    }
+#define ARGUMENTS_QUIET                                                                       \
+    {                                                                                         \
+        .name = "quiet", .letter = 'q', .set = arguments_set_quiet, .doc = "print names only" \
+    }
+#define ARGUMENTS_USER                                                                     \
+    {                                                                                      \
+        .name = "user", .letter = 'u', .kind = OPTION_VALUE, .value = "UID[:GID]",         \
+        .set = arguments_set_user, .doc = "run COMMAND as this user (default: the caller)" \
+    }
+#define ARGUMENTS_GUEST(field_)                                        \
+    {                                                                  \
+        .name = "GUEST", .field = (field_), .complete = COMPLETE_GUEST \
+    }

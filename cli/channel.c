@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "channel.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "base/cleanup.h"
+
+int channel_open(int ret_fds[2])
+{
+    int fds[2];
+    int on = 1;
+
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) < 0)
+        return -errno;
+    if (setsockopt(fds[0], SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) < 0) {
+        int r = -errno;
+
+        close(fds[0]);
+        close(fds[1]);
+        return r;
+    }
+    ret_fds[0] = fds[0];
+    ret_fds[1] = fds[1];
+    return 0;
+}
+
+static int send_packet(int fd, const void *data, size_t size)
+{
+    ssize_t n;
+
+    do
+        n = send(fd, data, size, MSG_NOSIGNAL);
+    while (n < 0 && errno == EINTR);
+    return n < 0 ? -errno : 0;
+}
+
+int channel_send(int fd, enum message_type type, int value, const char *text)
+{
+    struct message message = {.type = type, .value = value};
+
+    snprintf(message.text, sizeof(message.text), "%s", text ? text : "");
+    return send_packet(fd, &message, sizeof(message));
+}
+
+static pid_t sender_of(struct msghdr *header)
+{
+    struct ucred credentials;
+
+    for (struct cmsghdr *item = CMSG_FIRSTHDR(header); item; item = CMSG_NXTHDR(header, item))
+        if (item->cmsg_level == SOL_SOCKET && item->cmsg_type == SCM_CREDENTIALS) {
+            memcpy(&credentials, CMSG_DATA(item), sizeof(credentials));
+            return credentials.pid;
+        }
+    return 0;
+}
+
+int channel_receive(int fd, struct message *ret_message, pid_t *ret_sender)
+{
+    union {
+        char bytes[CMSG_SPACE(sizeof(struct ucred))];
+        struct cmsghdr align;
+    } control;
+    struct message message;
+    struct iovec part = {.iov_base = &message, .iov_len = sizeof(message)};
+    struct msghdr header = {.msg_iov = &part,
+                            .msg_iovlen = 1,
+                            .msg_control = control.bytes,
+                            .msg_controllen = sizeof(control.bytes)};
+    ssize_t n;
+
+    do
+        n = recvmsg(fd, &header, MSG_CMSG_CLOEXEC);
+    while (n < 0 && errno == EINTR);
+    if (n < 0)
+        return -errno;
+    if (n == 0)
+        return -ECONNRESET;
+    if ((size_t)n != sizeof(message))
+        return -EPROTO;
+    message.text[sizeof(message.text) - 1] = '\0';
+    *ret_message = message;
+    *ret_sender = sender_of(&header);
+    return 0;
+}
+
+int channel_send_text(int fd, const char *text)
+{
+    size_t length = strlen(text);
+
+    /* The NUL goes along: an empty packet would look like the end. */
+    return length >= CHANNEL_TEXT_MAX ? -EMSGSIZE : send_packet(fd, text, length + 1);
+}
+
+int channel_receive_text(int fd, char **ret_text)
+{
+    _cleanup_free_ char *text = malloc(CHANNEL_TEXT_MAX);
+    ssize_t n;
+
+    if (!text)
+        return -ENOMEM;
+    do
+        n = recv(fd, text, CHANNEL_TEXT_MAX, 0);
+    while (n < 0 && errno == EINTR);
+    if (n < 0)
+        return -errno;
+    if (n == 0)
+        return -ECONNRESET;
+    text[n - 1] = '\0';
+    *ret_text = TAKE_PTR(text);
+    return 0;
+}

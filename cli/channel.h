@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Between `moat` outside and what it starts inside: a pair of SOCK_SEQPACKET sockets, one message a
+ * packet. */
+#pragma once
+
+#include <sys/types.h>
+
+enum message_type {
+    MESSAGE_STARTED =
+        1, /* COMMAND's process is there and about to execute; its sender is that process */
+    MESSAGE_FAILED,  /* COMMAND is not executed: value is the exit code, text says why */
+    MESSAGE_STOPPED, /* COMMAND was stopped: value is the signal */
+    MESSAGE_ENDED,   /* COMMAND ended: value is its wait(2) status */
+};
+
+struct message {
+    enum message_type type;
+    int value;
+    char text[800];
+};
+
+/* Returns 0 or a negative errno. Both ends are close-on-exec; ret_fds[0] (outside) is told who
+ * sends. */
+int channel_open(int ret_fds[2]);
+/* Returns 0 or a negative errno; text may be NULL. Blocks while the other side has a full queue. */
+int channel_send(int fd, enum message_type type, int value, const char *text);
+/* Receives one message; *ret_sender is the sender as we see it, 0 when it is not known. Returns 0,
+ * -ECONNRESET when the other side is gone, or another negative errno. Blocks. */
+int channel_receive(int fd, struct message *ret_message, pid_t *ret_sender);
+
+/* A text of any size up to CHANNEL_TEXT_MAX. */
+#define CHANNEL_TEXT_MAX ((size_t)128 * 1024)
+int channel_send_text(int fd, const char *text);
+/* *ret_text is malloc'ed. */
+int channel_receive_text(int fd, char **ret_text);

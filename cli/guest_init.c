@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Process 1 stays in the caller's session and process group, and so does COMMAND: the terminal, its
+ * signals and the caller's shell treat them like any other program. Signals that the terminal sends
+ * to the whole group do nothing to process 1, since the kernel drops those without a handler
+ * (pid_namespaces(7)). */
+#include "guest_init.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/sched.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "channel.h"
+#include "etc_files.h"
+#include "mounts.h"
+#include "process.h"
+#include "rootfs.h"
+
+pid_t guest_init_clone(const struct guest_init *init, int *ret_pidfd)
+{
+    struct clone_args arguments = {
+        .flags = CLONE_NEWNET | CLONE_NEWNS | CLONE_NEWPID | CLONE_PIDFD,
+        .pidfd = (uint64_t)(uintptr_t)ret_pidfd,
+        .exit_signal = SIGCHLD,
+    };
+
+    if (init->user_namespace)
+        arguments.flags |= CLONE_NEWUSER;
+    if (init->hostname)
+        arguments.flags |= CLONE_NEWUTS;
+    return (pid_t)syscall(SYS_clone3, &arguments, sizeof(arguments));
+}
+
+/* --- the user namespace --- */
+
+static int write_proc(const char *path, const char *text, struct error *error)
+{
+    _cleanup_close_ int fd = open(path, O_WRONLY | O_CLOEXEC);
+    size_t length = strlen(text);
+
+    if (fd < 0 || write(fd, text, length) != (ssize_t)length)
+        return error_set(error, errno, "can't write %s", path);
+    return 0;
+}
+
+/* The caller stays who he is. A gid map of one's own needs setgroups(2) denied
+ * (user_namespaces(7)). */
+static int map_ids(const struct guest_init *init, struct error *error)
+{
+    char text[64];
+    int r;
+
+    snprintf(text, sizeof(text), "%u %u 1\n", init->uid, init->uid);
+    r = write_proc("/proc/self/uid_map", text, error);
+    if (r < 0)
+        return r;
+    r = write_proc("/proc/self/setgroups", "deny", error);
+    if (r < 0)
+        return r;
+    snprintf(text, sizeof(text), "%u %u 1\n", init->gid, init->gid);
+    return write_proc("/proc/self/gid_map", text, error);
+}
+
+/* --- the place --- */
+
+static int make_place(const struct guest_init *init, struct error *error)
+{
+    int r = init->user_namespace ? map_ids(init, error) : 0;
+
+    if (r == 0)
+        r = mounts_separate(error);
+    if (r < 0)
+        return r;
+    if (init->hostname && sethostname(init->hostname, strlen(init->hostname)) < 0)
+        return error_set(error, errno, "can't set the hostname %s", init->hostname);
+    if (init->options->rootfs)
+        return rootfs_enter(init->options->rootfs, init->user_namespace, error);
+    r = mounts_proc(error);
+    return r < 0 ? r : mounts_sys(error);
+}
+
+/* Waits for the texts: the guest is attached when they come. */
+static int install_files(const struct guest_init *init, struct error *error)
+{
+    _cleanup_free_ char *resolv_conf = NULL;
+    _cleanup_free_ char *hosts = NULL;
+
+    if (channel_receive_text(init->channel, &resolv_conf) < 0 ||
+        channel_receive_text(init->channel, &hosts) < 0)
+        _exit(EXIT_MOAT_FAILED); /* nobody is there to be told */
+    return etc_files_install(resolv_conf, hosts, init->user_namespace, error);
+}
+
+/* --- COMMAND --- */
+
+static _Noreturn void execute(const struct guest_init *init)
+{
+    const struct process process = {
+        .argv = init->command_line,
+        .env = &init->options->env,
+        .user_text = init->user ? NULL : init->options->user,
+        .user = init->user,
+        .mask = init->mask,
+        .user_namespace = init->user_namespace,
+        .channel = init->channel,
+    };
+
+    process_execute(&process);
+}
+
+_Noreturn void guest_init_main(const struct guest_init *init)
+{
+    struct error error = ERROR_INIT;
+    int exit_code = EXIT_MOAT_FAILED;
+    pid_t command;
+
+    process_tie_to_parent(init->channel);
+    if (make_place(init, &error) < 0 || install_files(init, &error) < 0)
+        process_fail(init->channel, exit_code, &error);
+    if (init->options->workdir &&
+        process_change_directory(init->options->workdir, &exit_code, &error) < 0)
+        process_fail(init->channel, exit_code, &error);
+    command = fork();
+    if (command == 0)
+        execute(init);
+    if (command < 0) {
+        error_set(&error, errno, "can't start COMMAND's process");
+        process_fail(init->channel, exit_code, &error);
+    }
+    process_reap(init->channel, command);
+    _exit(0);
+}

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* moat policy */
+#include <stdio.h>
+
+#include "arguments.h"
+
+static int print_policy(struct invocation *invocation, const struct proto_response *response)
+{
+    struct policy_result result;
+    int code = invocation_decode(response, &proto_policy_result, &result);
+
+    (void)invocation;
+    if (code != EXIT_DONE)
+        return code;
+    printf("mode %s\n", guest_mode_name(result.mode));
+    for (size_t i = 0; i < result.policy.allow.count; i++)
+        printf("allow %s\n", result.policy.allow.items[i]);
+    for (size_t i = 0; i < result.policy.deny.count; i++)
+        printf("deny %s\n", result.policy.deny.items[i]);
+    if (result.policy.log_denied)
+        puts("log-denied");
+    policy_deinit(&result.policy);
+    return EXIT_DONE;
+}
+
+static int policy_show(struct invocation *invocation)
+{
+    return invocation_show(invocation, print_policy);
+}
+
+static int policy_set(struct invocation *invocation)
+{
+    return invocation_show(invocation, NULL);
+}
+
+static const struct option set_options[] = {
+    {.name = "mode",
+     .kind = OPTION_VALUE,
+     .value = "MODE",
+     .field = "mode",
+     .words = MODE_WORDS,
+     .doc = "disabled, loopback, outbound or full (default: as it is)"},
+    ARGUMENTS_ALLOW("allow"),
+    ARGUMENTS_DENY("deny"),
+    ARGUMENTS_LOG_DENIED("log_denied"),
+    {0},
+};
+
+static const struct positional positionals[] = {ARGUMENTS_GUEST("guest"), {0}};
+
+const struct command policy_commands[] = {
+    {.group = "policy",
+     .name = "show",
+     .summary = "show a guest's mode and rules",
+     .positionals = positionals,
+     .method = METHOD_POLICY_GET,
+     .run = policy_show},
+    {.group = "policy",
+     .name = "set",
+     .summary = "replace a guest's rules",
+     .options = set_options,
+     .positionals = positionals,
+     .method = METHOD_POLICY_SET,
+     .run = policy_set,
+     .text = "The rules that were there are gone; without --allow and --deny the guest has none."},
+    {0},
+};

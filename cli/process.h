@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* COMMAND's process, from the inside, for run and exec. */
+#pragma once
+
+#include <signal.h>
+#include <stdbool.h>
+
+#include "command.h"
+#include "user.h"
+
+/* What COMMAND's process gets. All of it is borrowed. */
+struct process {
+    char **argv;
+    const struct strings *env; /* --env: K=V, or K */
+    const char *user_text;     /* --user, looked up in the files inside; NULL: see user */
+    const struct user *user;   /* the user, looked up outside; NULL: the caller's */
+    const sigset_t *mask;      /* the caller's signal mask */
+    bool user_namespace;       /* there is one id in it: the caller's */
+    bool tied;                 /* ends with its parent */
+    int channel;
+};
+
+/* Becomes COMMAND. On failure tells the channel, with exit code 125, 126 (can't be executed) or 127
+ * (not found), and exits with it. Says MESSAGE_STARTED before it executes. */
+_Noreturn void process_execute(const struct process *process);
+/* Tells the channel and exits. */
+_Noreturn void process_fail(int channel, int exit_code, const struct error *error);
+/* The caller ends with its parent from here on, also when that ended before it could be asked for:
+ * then the other end of the channel is closed. */
+void process_tie_to_parent(int channel);
+/* Waits for the caller's children until `command` has ended; tells the channel how it fares. */
+void process_reap(int channel, pid_t command);
+/* chdir(2); on failure the exit code that the contract has for it is in *ret_exit_code. */
+int process_change_directory(const char *directory, int *ret_exit_code, struct error *error);

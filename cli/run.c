@@ -1,0 +1,399 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* moat run
+ *
+ * The child is made and prepares its mounts; meanwhile the daemon attaches the namespace, on a
+ * connection that stays open as long as the guest lives; then the child is told what resolv.conf
+ * and hosts say, and starts COMMAND. Until then signals have their usual effect: when this process
+ * ends, so do the child and the guest. */
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/utsname.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "arguments.h"
+#include "base/cleanup.h"
+#include "channel.h"
+#include "guest_init.h"
+#include "remote.h"
+#include "resolver_query.h"
+#include "supervise.h"
+
+struct run {
+    struct invocation *invocation;
+    struct remote *remote;
+    struct user user;
+    bool has_user;
+    struct guest_init init;
+    pid_t child;
+    int pidfd;
+    int channel; /* the outer end */
+    struct guest guest;
+    sigset_t mask;
+};
+
+/* --- options --- */
+
+static int set_name(struct invocation *invocation, const char *value, struct error *error)
+{
+    struct guest_attach_params *params = &invocation->params.guest_attach;
+
+    if (!name_is_valid(value))
+        return option_refuse(
+            error,
+            "\"%.80s\" is not a name: 1 to 63 of a-z, 0-9 and '-', with no '-' at either end",
+            value);
+    snprintf(params->name, sizeof(params->name), "%s", value);
+    return 0;
+}
+
+static int set_hostname(struct invocation *invocation, const char *value, struct error *error)
+{
+    if (!name_is_dns(value) || strlen(value) > HOST_NAME_MAX)
+        return option_refuse(error, "\"%.80s\" is not a hostname of at most %d characters", value,
+                             HOST_NAME_MAX);
+    invocation->process.hostname = value;
+    return 0;
+}
+
+static int set_rootfs(struct invocation *invocation, const char *value, struct error *error)
+{
+    if (value[0] == '\0')
+        return option_refuse(error, "the path is empty");
+    invocation->process.rootfs = value;
+    return 0;
+}
+
+static int set_workdir(struct invocation *invocation, const char *value, struct error *error)
+{
+    if (value[0] == '\0')
+        return option_refuse(error, "the path is empty");
+    invocation->process.workdir = value;
+    return 0;
+}
+
+static int add_env(struct invocation *invocation, const char *value, struct error *error)
+{
+    int r;
+
+    if (value[0] == '\0' || value[0] == '=')
+        return option_refuse(error, "\"%.80s\" is not K=V", value);
+    r = strings_add(&invocation->process.env, value);
+    return r < 0 ? error_set(error, r, "option") : 0;
+}
+
+static const struct option run_options[] = {
+    {.name = "name",
+     .letter = 'n',
+     .kind = OPTION_VALUE,
+     .value = "GUEST",
+     .field = "name",
+     .set = set_name,
+     .doc = "the guest's name (default: run-<6 hex digits>)"},
+    ARGUMENTS_NETWORK,
+    ARGUMENTS_MODE,
+    ARGUMENTS_PUBLISH,
+    ARGUMENTS_ALLOW("policy.allow"),
+    ARGUMENTS_DENY("policy.deny"),
+    ARGUMENTS_LOG_DENIED("policy.log_denied"),
+    {.name = "dns",
+     .kind = OPTION_VALUE,
+     .repeat = true,
+     .value = "IP",
+     .field = "dns",
+     .doc = "ask this server for names that are not moat's (default: the network's)"},
+    {.name = "dns-search",
+     .kind = OPTION_VALUE,
+     .repeat = true,
+     .value = "DOMAIN",
+     .field = "dns_search",
+     .set = arguments_add_search,
+     .doc = "search names in this domain too"},
+    {.name = "add-host",
+     .kind = OPTION_VALUE,
+     .repeat = true,
+     .value = "NAME:IP",
+     .field = "hosts",
+     .set = arguments_add_host,
+     .doc = "put a line into /etc/hosts"},
+    {.name = "hostname",
+     .kind = OPTION_VALUE,
+     .value = "NAME",
+     .set = set_hostname,
+     .doc = "the hostname inside (default: the host's; with --rootfs GUEST)"},
+    {.name = "rootfs",
+     .kind = OPTION_VALUE,
+     .value = "DIR",
+     .set = set_rootfs,
+     .complete = COMPLETE_DIRECTORY,
+     .doc = "run on a throw-away layer over DIR, which never changes"},
+    ARGUMENTS_USER,
+    {.name = "workdir",
+     .letter = 'w',
+     .kind = OPTION_VALUE,
+     .value = "DIR",
+     .set = set_workdir,
+     .complete = COMPLETE_DIRECTORY,
+     .doc = "start in this directory (default: the caller's; with --rootfs /)"},
+    {.name = "env",
+     .letter = 'e',
+     .kind = OPTION_VALUE,
+     .repeat = true,
+     .value = "K=V",
+     .set = add_env,
+     .doc = "set an environment variable; K alone: as it is here"},
+    ARGUMENTS_LABEL,
+    {0},
+};
+
+/* --- the child --- */
+
+static int resolve_user(struct run *run, struct error *error)
+{
+    const struct process_options *options = &run->invocation->process;
+    int r;
+
+    if (!options->user || options->rootfs)
+        return 0;
+    r = user_parse(options->user, USER_HOST, &run->user, error);
+    run->has_user = r == 0;
+    return r;
+}
+
+/* Root that may not make namespaces (in a container) does as any user does. */
+static pid_t clone_child(struct run *run)
+{
+    pid_t child;
+
+    run->init.user_namespace = geteuid() != 0;
+    child = guest_init_clone(&run->init, &run->pidfd);
+    if (child < 0 && errno == EPERM && !run->init.user_namespace) {
+        run->init.user_namespace = true;
+        child = guest_init_clone(&run->init, &run->pidfd);
+    }
+    return child;
+}
+
+static int start_child(struct run *run, struct error *error)
+{
+    int fds[2];
+    int r = channel_open(fds);
+
+    if (r < 0)
+        return error_set(error, r, "can't make a socket");
+    run->init.channel = fds[1];
+    run->child = clone_child(run);
+    if (run->child == 0) {
+        close(fds[0]);
+        remote_free(run->remote);
+        guest_init_main(&run->init);
+    }
+    r = errno;
+    close(fds[1]);
+    run->channel = fds[0];
+    if (run->child < 0)
+        return error_set(
+            error, r, "can't make the guest's namespaces%s",
+            r == EPERM || r == ENOSPC ? " (are user namespaces allowed here? run it as root)" : "");
+    return 0;
+}
+
+/* --- the guest --- */
+
+static void choose_name(struct guest_attach_params *params)
+{
+    char id[ID_TEXT_LENGTH + 1];
+
+    if (params->name[0])
+        return;
+    id_generate(id);
+    snprintf(params->name, sizeof(params->name), "run-%.6s", id);
+}
+
+static int attach(struct run *run, struct error *error)
+{
+    _cleanup_(proto_response_freep) struct proto_response *response = NULL;
+    union params *params = &run->invocation->params;
+    int r;
+
+    params->guest_attach.has_kind = true;
+    params->guest_attach.kind = KIND_NETNS;
+    params->guest_attach.pid = (uint32_t)run->child;
+    params->guest_attach.ephemeral = true;
+    r = remote_call(run->remote, METHOD_GUEST_ATTACH, params, &response, error);
+    if (r < 0)
+        return r;
+    return proto_response_object(response, &proto_guest, &run->guest, error);
+}
+
+static int send_files(struct run *run, struct error *error)
+{
+    const struct guest_attach_params *params = &run->invocation->params.guest_attach;
+    const struct resolver_wish wish = {
+        .dns = &params->dns,
+        .search = &params->dns_search,
+        .add_hosts = &params->hosts,
+        .hostname = run->init.hostname,
+    };
+    struct text conf = {0};
+    struct text hosts = {0};
+    int r = resolver_query(run->remote, &run->guest, &wish, &conf, &hosts, error);
+
+    if (r == 0)
+        r = channel_send_text(run->channel, conf.data);
+    if (r == 0)
+        r = channel_send_text(run->channel, hosts.data);
+    /* A child that is gone has said why: that is read from the channel. */
+    if (r == -EPIPE || r == -ECONNRESET)
+        r = 0;
+    else if (r < 0 && error->kind == ERROR_NONE)
+        error_set(error, r, "can't send the guest its files");
+    text_deinit(&conf);
+    text_deinit(&hosts);
+    return r;
+}
+
+/* Which port was chosen where none was given: people have to know. */
+static void tell_ports(const struct run *run)
+{
+    const struct strings *wanted = &run->invocation->params.guest_attach.ports;
+    struct error ignored = ERROR_INIT;
+    bool chosen = false;
+
+    for (size_t i = 0; i < wanted->count; i++) {
+        struct port port;
+
+        chosen |= port_parse(wanted->items[i], "", &port, &ignored) == 0 && port.host_port == 0;
+    }
+    for (size_t i = 0; chosen && i < run->guest.n_ports; i++) {
+        char text[PORT_TEXT_MAX];
+
+        fprintf(stderr, "moat: %s: published %s\n", run->guest.name,
+                port_format(&run->guest.ports[i], text));
+    }
+}
+
+/* Gone at once, not just soon: whoever waits for us may use the name and the ports again. What
+ * can't be done any more the daemon does by itself. */
+static void detach(struct run *run, struct remote *remote)
+{
+    _cleanup_(proto_response_freep) struct proto_response *response = NULL;
+    struct error ignored = ERROR_INIT;
+    union params params = {0};
+
+    if (!remote)
+        return;
+    snprintf(params.guest_detach.name, sizeof(params.guest_detach.name), "%s", run->guest.name);
+    (void)remote_call(remote, METHOD_GUEST_DETACH, &params, &response, &ignored);
+}
+
+/* --- the whole --- */
+
+static void run_init(struct run *ret_run, struct invocation *invocation)
+{
+    struct guest_attach_params *params = &invocation->params.guest_attach;
+    const struct process_options *options = &invocation->process;
+
+    choose_name(params);
+    *ret_run = (struct run){
+        .invocation = invocation,
+        .channel = -1,
+        .pidfd = -1,
+        .init = {.options = options,
+                 .command_line = invocation->command_line,
+                 .hostname = options->hostname ? options->hostname
+                             : options->rootfs ? params->name
+                                               : NULL,
+                 .uid = geteuid(),
+                 .gid = getegid()},
+    };
+}
+
+static void run_deinit(struct run *run)
+{
+    if (run->child > 0) {
+        kill(run->child, SIGKILL);
+        waitpid(run->child, NULL, 0);
+    }
+    if (run->channel >= 0)
+        close(run->channel);
+    if (run->pidfd >= 0)
+        close(run->pidfd);
+    remote_free(run->remote);
+    guest_deinit(&run->guest);
+    user_deinit(&run->user);
+}
+
+static int prepare(struct run *run, struct error *error)
+{
+    int r = resolve_user(run, error);
+
+    if (r < 0)
+        return r;
+    run->init.user = run->has_user ? &run->user : NULL;
+    sigprocmask(SIG_SETMASK, NULL, &run->mask);
+    run->init.mask = &run->mask;
+    r = remote_connect(run->invocation->socket, &run->remote, error);
+    if (r == 0)
+        r = start_child(run, error);
+    if (r == 0)
+        r = attach(run, error);
+    if (r < 0)
+        return r;
+    supervise_block_signals(&run->mask);
+    return send_files(run, error);
+}
+
+static int supervise_command(struct run *run, struct supervise *ret_supervise)
+{
+    int code;
+
+    *ret_supervise = (struct supervise){
+        .channel = TAKE_FD(run->channel), .child = run->child, .remote = run->remote};
+    run->child = 0;
+    tell_ports(run);
+    code = supervise_run(ret_supervise);
+    detach(run, ret_supervise->remote);
+    return code;
+}
+
+static int guest_run(struct invocation *invocation)
+{
+    struct supervise supervise = {0};
+    struct error error = ERROR_INIT;
+    struct run run;
+    int code;
+
+    if (close_range(STDERR_FILENO + 1, UINT_MAX, 0) < 0) {
+        error_set(&error, errno, "can't close inherited descriptors");
+        return invocation_fail(EXIT_MOAT_FAILED, &error);
+    }
+    run_init(&run, invocation);
+    if (prepare(&run, &error) < 0)
+        code = invocation_fail(EXIT_MOAT_FAILED, &error);
+    else
+        code = supervise_command(&run, &supervise);
+    run_deinit(&run);
+    supervise_pass_interrupt(&supervise);
+    return code;
+}
+
+const struct command run_commands[] = {
+    {.name = "run",
+     .summary = "run a command as a guest of networks",
+     .options = run_options,
+     .takes_command = true,
+     .method = METHOD_GUEST_ATTACH,
+     .run = guest_run,
+     .text = "COMMAND has a network, mount and process namespace of its own, and the caller's "
+             "user, directory,\n"
+             "environment and terminal. When it ends, everything that it started is ended, and the "
+             "guest is gone.\n"
+             "Exit status: COMMAND's own, 128+signal when it was killed; 125 when moat failed, 126 "
+             "when COMMAND\n"
+             "can't be executed, 127 when it isn't found."},
+    {0},
+};

@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* COMMAND is in our session and, unless it chose otherwise (a shell does), in our process group. So
+ * the terminal's signals reach it without us; what kill(1) sends to us is passed on. All signals
+ * come through a signalfd: they never interrupt anything, and ours is a plain loop.
+ *
+ * Stops: Ctrl-Z reaches COMMAND and us. We take no notice of it until COMMAND has really stopped
+ * (it may ignore the signal, as editors and shells do); then we stop too, and the caller's shell
+ * sees its job stopped. When the shell goes on with us, COMMAND goes on, and gets the terminal back
+ * if it had it.
+ *
+ * A shell inside makes itself the terminal's foreground group, and can't give it back when it ends,
+ * since our group has no number in its process namespace: we take the terminal back then. */
+#include "supervise.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/pidfd.h>
+#include <sys/signalfd.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "channel.h"
+#include "command.h"
+
+static const int handled[] = {
+    SIGHUP,  SIGINT,  SIGQUIT, SIGUSR1, SIGUSR2,  SIGALRM, SIGTERM,   SIGCONT, SIGTSTP,
+    SIGTTIN, SIGTTOU, SIGURG,  SIGXCPU, SIGWINCH, SIGPWR,  SIGVTALRM, SIGPROF, SIGCHLD,
+};
+
+static void handled_set(sigset_t *ret_set)
+{
+    sigemptyset(ret_set);
+    for (size_t i = 0; i < ARRAY_SIZE(handled); i++)
+        sigaddset(ret_set, handled[i]);
+    for (int signal_number = SIGRTMIN; signal_number <= SIGRTMAX; signal_number++)
+        sigaddset(ret_set, signal_number);
+}
+
+void supervise_block_signals(sigset_t *ret_mask)
+{
+    sigset_t set;
+
+    handled_set(&set);
+    sigprocmask(SIG_BLOCK, &set, ret_mask);
+}
+
+/* --- signals --- */
+
+static bool is_stop(int signal_number)
+{
+    return signal_number == SIGTSTP || signal_number == SIGTTIN || signal_number == SIGTTOU;
+}
+
+/* The kernel sends these to a whole process group, for the terminal. */
+static bool is_from_terminal(const struct signalfd_siginfo *info)
+{
+    return info->ssi_code == SI_KERNEL;
+}
+
+static bool command_is_in_our_group(const struct supervise *supervise)
+{
+    return getpgid(supervise->command) == getpgrp();
+}
+
+static void forward(struct supervise *supervise, const struct signalfd_siginfo *info)
+{
+    int signal_number = (int)info->ssi_signo;
+
+    if (is_from_terminal(info) && (command_is_in_our_group(supervise) || is_stop(signal_number)))
+        return;
+    /* kill(0, SIGTSTP) by COMMAND itself: an editor that suspends its job. */
+    if (is_stop(signal_number) && (pid_t)info->ssi_pid == supervise->command)
+        return;
+    (void)pidfd_send_signal(supervise->command_fd, signal_number, NULL, 0);
+}
+
+static bool ends_by_default(int signal_number)
+{
+    switch (signal_number) {
+    case SIGCONT:
+    case SIGTSTP:
+    case SIGTTIN:
+    case SIGTTOU:
+    case SIGURG:
+    case SIGWINCH:
+    case SIGCHLD:
+        return false;
+    default:
+        return true;
+    }
+}
+
+static void end_with(struct supervise *supervise, int code)
+{
+    supervise->code = code;
+    supervise->ended = true;
+}
+
+/* --- stops --- */
+
+static bool command_is_stopped(const struct supervise *supervise)
+{
+    char path[32];
+    char line[512];
+    const char *state;
+    _cleanup_fclose_ FILE *file = NULL;
+
+    snprintf(path, sizeof(path), "/proc/%d/stat", supervise->command);
+    file = fopen(path, "re");
+    if (!file || !fgets(line, sizeof(line), file))
+        return false;
+    state = strrchr(line, ')'); /* the name before it may hold anything */
+    return state && (state[2] == 'T' || state[2] == 't');
+}
+
+/* The default action of SIGTSTP, which is nothing where nobody could ever continue us. */
+static void stop_by_default(void)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGTSTP);
+    raise(SIGTSTP);
+    sigprocmask(SIG_UNBLOCK, &set, NULL);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+}
+
+/* Without a terminal there is no job control: whoever stops COMMAND also knows how to go on with
+ * it. */
+static void stop_with_command(struct supervise *supervise, int signal_number)
+{
+    pid_t group = getpgid(supervise->command);
+    pid_t foreground = supervise->tty >= 0 ? tcgetpgrp(supervise->tty) : -1;
+    bool had_terminal = group > 0 && group != getpgrp() && group == foreground;
+
+    if (foreground < 0 || !command_is_stopped(supervise))
+        return;
+    if (!is_stop(signal_number) && !had_terminal && foreground != getpgrp())
+        return;
+    if (is_stop(signal_number))
+        raise(SIGSTOP);
+    else
+        stop_by_default();
+    /* We go on. */
+    if (had_terminal && tcgetpgrp(supervise->tty) == getpgrp())
+        (void)tcsetpgrp(supervise->tty, group);
+    if (group > 0 && group != getpgrp())
+        (void)kill(-group, SIGCONT);
+    (void)pidfd_send_signal(supervise->command_fd, SIGCONT, NULL, 0);
+}
+
+/* A foreground group that has no member any more can only be COMMAND's. */
+static void take_terminal_back(const struct supervise *supervise)
+{
+    pid_t foreground = supervise->tty >= 0 ? tcgetpgrp(supervise->tty) : -1;
+
+    if (foreground > 0 && foreground != getpgrp() && kill(-foreground, 0) < 0 && errno == ESRCH)
+        (void)tcsetpgrp(supervise->tty, getpgrp());
+}
+
+/* --- what happens --- */
+
+static int status_code(int status)
+{
+    return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+/* The channel has ended, so the child has said all that it had to. */
+static void on_child(struct supervise *supervise)
+{
+    int status;
+
+    if (waitpid(supervise->child, &status, WNOHANG) <= 0)
+        return;
+    supervise->child = 0;
+    end_with(supervise, supervise->code < 0 ? status_code(status) : supervise->code);
+}
+
+static bool next_signal(struct supervise *supervise, struct signalfd_siginfo *ret_info)
+{
+    if (read(supervise->signals, ret_info, sizeof(*ret_info)) != sizeof(*ret_info))
+        return false;
+    if (ret_info->ssi_signo == SIGINT && is_from_terminal(ret_info))
+        supervise->interrupted = true;
+    return true;
+}
+
+static void on_signal(struct supervise *supervise)
+{
+    struct signalfd_siginfo info;
+
+    if (!next_signal(supervise, &info))
+        return;
+    if (info.ssi_signo == SIGCHLD)
+        return; /* the loop looks at the child by itself */
+    if (supervise->command > 0)
+        forward(supervise, &info);
+    else if (ends_by_default((int)info.ssi_signo))
+        end_with(supervise, 128 + (int)info.ssi_signo);
+}
+
+static void on_message(struct supervise *supervise)
+{
+    struct message message;
+    struct error error = ERROR_INIT;
+    pid_t sender;
+    int r = channel_receive(supervise->channel, &message, &sender);
+
+    if (r < 0) {
+        close(supervise->channel);
+        supervise->channel = -1;
+        return;
+    }
+    switch (message.type) {
+    case MESSAGE_STARTED:
+        supervise->command = sender;
+        supervise->command_fd = pidfd_open(sender, 0);
+        break;
+    case MESSAGE_FAILED:
+        error_set(&error, 0, "%s", message.text);
+        supervise->code = invocation_fail(message.value, &error);
+        break;
+    case MESSAGE_STOPPED:
+        stop_with_command(supervise, message.value);
+        break;
+    case MESSAGE_ENDED:
+        if (supervise->code < 0)
+            supervise->code = status_code(message.value);
+        break;
+    }
+}
+
+/* moatd says nothing that matters here, and may go away: a new one finds the guest again by its
+ * process. */
+static void on_remote(struct supervise *supervise)
+{
+    if (remote_drain(supervise->remote) < 0)
+        supervise->remote = NULL;
+}
+
+static void turn(struct supervise *supervise)
+{
+    struct pollfd fds[3] = {
+        {.fd = supervise->channel, .events = POLLIN},
+        {.fd = supervise->signals, .events = POLLIN},
+        {.fd = supervise->remote ? remote_fd(supervise->remote) : -1, .events = POLLIN},
+    };
+
+    if (poll(fds, ARRAY_SIZE(fds), -1) < 0)
+        return;
+    if (fds[2].revents)
+        on_remote(supervise);
+    /* Messages first: what process 1 said before it ended is there before its end is. */
+    if (fds[0].revents)
+        on_message(supervise);
+    else if (fds[1].revents)
+        on_signal(supervise);
+}
+
+static void begin(struct supervise *supervise)
+{
+    sigset_t set;
+
+    handled_set(&set);
+    supervise->code = -1;
+    supervise->ended = false;
+    supervise->interrupted = false;
+    supervise->command = 0;
+    supervise->command_fd = -1;
+    supervise->tty = open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY);
+    supervise->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (supervise->signals < 0)
+        end_with(supervise, EXIT_MOAT_FAILED);
+}
+
+static void finish(struct supervise *supervise)
+{
+    const int fds[] = {supervise->channel, supervise->command_fd, supervise->tty,
+                       supervise->signals};
+    struct signalfd_siginfo info;
+
+    if (supervise->child > 0) {
+        kill(supervise->child, SIGKILL);
+        waitpid(supervise->child, NULL, 0);
+    }
+    take_terminal_back(supervise);
+    /* A Ctrl-C that ended COMMAND may not have been read yet. */
+    while (next_signal(supervise, &info))
+        continue;
+    for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
+        if (fds[i] >= 0)
+            close(fds[i]);
+}
+
+int supervise_run(struct supervise *supervise)
+{
+    begin(supervise);
+    while (!supervise->ended) {
+        turn(supervise);
+        if (supervise->channel < 0)
+            on_child(supervise);
+    }
+    finish(supervise);
+    return supervise->code < 0 ? EXIT_MOAT_FAILED : supervise->code;
+}
+
+void supervise_pass_interrupt(const struct supervise *supervise)
+{
+    sigset_t set;
+
+    /* Somebody else than a shell of this terminal wants a status, not a signal. */
+    if (!supervise->interrupted || supervise->code != 128 + SIGINT ||
+        getsid(getppid()) != getsid(0))
+        return;
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    raise(SIGINT);
+    sigprocmask(SIG_UNBLOCK, &set, NULL);
+}

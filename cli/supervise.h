@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* COMMAND from outside: signals, the terminal, stops and the end, for run and exec. */
+#pragma once
+
+#include <signal.h>
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "remote.h"
+
+struct supervise {
+    int channel; /* the outer end; becomes supervise_run's */
+    pid_t child; /* COMMAND's parent, that tells the channel how it fares */
+    struct remote
+        *remote; /* the connection that holds the guest; NULL: none. Its end is no failure. */
+    /* The rest is private. */
+    pid_t command;  /* as we see it; 0: not started yet */
+    int command_fd; /* its pidfd */
+    int signals;
+    int tty;
+    int code; /* -1: not known yet */
+    bool ended;
+    bool interrupted; /* by Ctrl-C */
+};
+
+/* Signals that supervise_run takes care of are blocked from here on; *ret_mask is the mask before.
+ */
+void supervise_block_signals(sigset_t *ret_mask);
+/* Until COMMAND has ended: passes signals on, stops and goes on with it, keeps the terminal in
+ * order. Prints why COMMAND could not be executed. Returns the exit code; the child has been waited
+ * for. */
+int supervise_run(struct supervise *supervise);
+/* When Ctrl-C ended COMMAND: ends the caller by SIGINT too, for a shell goes on with its script or
+ * loop after anything else. Else returns. The caller has nothing left to do. */
+void supervise_pass_interrupt(const struct supervise *supervise);
