@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Many guests and many callers."""
+
+import os
+import random
+import threading
+
+import pytest
+
+import dns
+import rpc
+import servers
+import topology
+from wait import PATIENCE, Stopwatch, wait_for
+
+
+def in_threads(count, work):
+    """Run work(number) in threads; what they raised is said together."""
+    wrong = []
+
+    def guarded(number):
+        try:
+            work(number)
+        except BaseException as error:
+            wrong.append(f"caller {number}: {type(error).__name__}: {error}")
+
+    threads = [threading.Thread(target=guarded, args=(n,)) for n in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong, "\n".join(wrong)
+
+
+def test_eight_callers_attach_and_detach_at_once(host):
+    """Each caller's guests are right the moment its answer is there, whatever the others do."""
+    before = host.kernel()
+    spaces = [host.guest_space() for _ in range(8)]
+    seen, lock = {}, threading.Lock()
+
+    def work(number):
+        space = spaces[number]
+        with rpc.Rpc(host.socket_path) as connection:
+            for i in range(15):
+                name = f"g{number}-{i}"
+                mode = "outbound" if (number + i) % 3 == 0 else "full"
+                ports = [] if mode == "outbound" else [f"{20000 + number * 100 + i}:80"]
+                info = connection.call("guest.attach", name=name, kind="netns", pid=space.pid, mode=mode,
+                                       networks=[{"name": "default"}], ports=ports)
+                address = info["endpoints"][0]["ip"]
+                with lock:
+                    assert address not in seen, f"{address} is {seen[address]}'s"
+                    seen[address] = name
+                assert space.addresses("eth0") == [address]
+                assert space.ping(topology.INTERNET), f"{name} has no way out"
+                assert dns.ask(space, "10.88.0.1", name).data == [address]
+                if ports and i % 5 == 0:
+                    with servers.TcpServer(space, 80, name=name):
+                        assert servers.tcp_greeting(host, topology.HOST, 20000 + number * 100 + i)[0] == name
+                with lock:
+                    del seen[address]
+                connection.call("guest.detach", name=name)
+
+    in_threads(8, work)
+    assert host.guest_names() == []
+    wait_for(lambda: not before.differences(host.kernel()), 5, lambda: "\n".join(before.differences(host.kernel())))
+
+
+def test_eight_callers_run_commands_at_once(host):
+    def work(number):
+        for i in range(4):
+            outcome = host.moat("run", "-n", f"g{number}-{i}", "--", "sh", "-c", f"ping -c1 -W3 {topology.INTERNET} >/dev/null && exit {number}",
+                                check=False)
+            assert outcome.code == number, str(outcome)
+
+    in_threads(8, work)
+    wait_for(lambda: host.guest_names() == [], 3, "all guests to be gone")
+
+
+def test_callers_that_want_the_same(host):
+    """One name, one address, one port, one subnet: exactly one of eight gets it, the others are told why."""
+    spaces = [host.guest_space() for _ in range(8)]
+    cases = {
+        "exists": lambda n: ("guest.attach", {"name": "same", "kind": "netns", "pid": spaces[n].pid, "networks": [{"name": "default"}]}),
+        "address_in_use": lambda n: ("guest.attach", {"name": f"a{n}", "kind": "netns", "pid": spaces[n].pid,
+                                                      "networks": [{"name": "default", "ip": "10.88.9.9"}]}),
+        "port_in_use": lambda n: ("guest.attach", {"name": f"p{n}", "kind": "netns", "pid": spaces[n].pid,
+                                                   "networks": [{"name": "default"}], "ports": ["8080:80"]}),
+        "subnet_overlap": lambda n: ("network.create", {"name": f"n{n}", "subnet": "10.9.0.0/24"}),
+    }
+    for reason, request in cases.items():
+        won, refused = [], []
+
+        def work(number):
+            method, params = request(number)
+            with rpc.Rpc(host.socket_path) as connection:
+                try:
+                    won.append(connection.call(method, **params)["name"])
+                except rpc.RpcError as error:
+                    refused.append(error.reason)
+
+        in_threads(8, work)
+        assert len(won) == 1 and refused == [reason] * 7, f"{reason}: {won} {refused}"
+        for name in host.guest_names():
+            host.call("guest.detach", name=name)
+
+
+def test_networks_made_and_removed_at_once(host):
+    before = host.kernel()
+
+    def work(number):
+        with rpc.Rpc(host.socket_path) as connection:
+            for i in range(10):
+                name = f"n{number}-{i}"
+                connection.call("network.create", name=name)
+                connection.call("network.remove", name=name)
+
+    in_threads(8, work)
+    assert [n["name"] for n in host.call("network.list")] == ["default"]
+    wait_for(lambda: not before.differences(host.kernel()), 5, lambda: "\n".join(before.differences(host.kernel())))
+
+
+def test_ports_of_one_guest_from_eight_callers(host):
+    host.attach_guest("web")
+
+    def work(number):
+        with rpc.Rpc(host.socket_path) as connection:
+            for i in range(20):
+                port = f"{20000 + number}:{80 + i}/{'udp' if i % 2 else 'tcp'}"
+                connection.call("port.add", guest="web", ports=[port])
+                connection.call("port.remove", guest="web", ports=[port])
+
+    in_threads(8, work)
+    assert host.call("port.list") == []
+
+
+@pytest.mark.slow
+@pytest.mark.limit(150)
+def test_three_hundred_guests(host, lan):
+    spaces = [host.guest_space() for _ in range(300)]
+    addresses, times = {}, []
+    for i, space in enumerate(spaces):
+        with Stopwatch() as watch:
+            info = host.call("guest.attach", name=f"g{i}", kind="netns", pid=space.pid, networks=[{"name": "default"}],
+                             mode="outbound" if i % 10 == 9 else "full", ports=[] if i % 10 == 9 else [f"{20000 + i}:80"])
+        times.append(watch.ms)
+        addresses[f"g{i}"] = info["endpoints"][0]["ip"]
+    assert len(set(addresses.values())) == 300
+    assert len(host.moat("ps", "-q").out.split()) == 300
+    chooser = random.Random(1)
+    for _ in range(30):
+        one, other = chooser.sample(range(300), 2)
+        if other % 10 != 9:
+            assert spaces[one].ping(addresses[f"g{other}"]), f"g{one} does not reach g{other}"
+        assert dns.ask(spaces[one], "10.88.0.1", f"g{other}").data == [addresses[f"g{other}"]]
+    for i in (0, 151, 298):
+        with servers.TcpServer(spaces[i], 80, name=f"g{i}"):
+            assert servers.tcp_greeting(lan, topology.HOST, 20000 + i) == (f"g{i}", topology.LAN)
+    early, late = sorted(times[:50])[25], sorted(times[-50:])[25]
+    assert late < max(6 * early, 20 * PATIENCE), f"attach takes {early:.1f} ms at first and {late:.1f} ms at 300 guests"
+    with Stopwatch() as watch:
+        host.restart()
+    assert watch.ms < 10000 * PATIENCE
+    assert spaces[150].ping(topology.INTERNET)
+    for i in range(300):
+        host.call("guest.detach", name=f"g{i}")
+    wait_for(lambda: not [n for n in host.links() if n.startswith("mv")], 10, "all links to be gone")
+
+
+def test_a_guest_with_many_names_and_ports(host, lan):
+    aliases = ",".join(f"alias=a{i}" for i in range(16))
+    guest = host.attach_guest("web", *[x for i in range(100) for x in ("-p", f"{20000 + i}:{7000 + i}/udp")],
+                              network=f"default,{aliases}")
+    for i in range(16):
+        assert dns.ask(guest, guest.gateway, f"a{i}").data == [guest.ip_address]
+    with servers.UdpServer(guest, 7099):
+        assert servers.udp_greeting(lan, topology.HOST, 20099)[0] == "udp"
+
+
+def test_descriptors_of_moatd_do_not_grow(host):
+    def count():
+        return len(os.listdir(f"/proc/{host.daemon.pid}/fd"))
+
+    space = host.guest_space()
+
+    def once(i):
+        host.call("guest.attach", name=f"g{i}", kind="netns", pid=space.pid, networks=[{"name": "default"}], ports=["8080:80", "8080:80/udp"])
+        host.call("guest.detach", name=f"g{i}")
+        host.call("network.create", name="blue")
+        host.call("network.remove", name="blue")
+
+    for i in range(5):
+        once(i)
+    before = count()
+    for i in range(40):
+        once(i)
+    assert count() <= before + 1, f"{before} → {count()} descriptors after 40 guests"
