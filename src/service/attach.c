@@ -212,16 +212,9 @@ static int check_permission(const struct attach *attach, int netns_fd, struct er
 /* A namespace is one guest's, and never the host's own. */
 static int check_identity(struct attach *attach, struct error *error)
 {
-    _cleanup_close_ int own = -1;
-    uint64_t dev = 0;
-    uint64_t ino = 0;
-    int r = netns_open_path("/proc/self/ns/net", &own, error);
+    const struct service *service = attach->service;
 
-    if (r >= 0)
-        r = netns_identify(own, &dev, &ino, error);
-    if (r < 0)
-        return r;
-    if (dev == attach->guest.netns_dev && ino == attach->guest.netns_ino)
+    if (service->netns_dev == attach->guest.netns_dev && service->netns_ino == attach->guest.netns_ino)
         return error_set_reason(error, REASON_IN_USE,
                                 "that is the host's own network namespace; give the guest's");
     return netns_check_free(attach->service, &attach->guest, error);

@@ -24,6 +24,8 @@ struct service {
     struct reservations *reservations;
     int lock_fds[2]; /* state directory, run directory; -1 when not held */
     uint64_t started_ms;
+    uint64_t netns_dev; /* identity of the host's own network namespace */
+    uint64_t netns_ino;
     bool torn_down;
     bool made_state_dir; /* by this moatd or a former one: teardown takes it back */
     bool made_run_dir;

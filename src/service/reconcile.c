@@ -488,6 +488,8 @@ static void on_host_timer(void *userdata)
         reconcile_schedule(service);
     }
     look_for_collisions(service);
+    if (default_network_ensure(service, &error) < 0)
+        log_warning("the network \"" DEFAULT_NETWORK "\": %s", error.text);
 }
 
 static void on_host_changed(void *userdata)

@@ -159,6 +159,14 @@ static int open_reservations(struct service *service, uid_t uid, gid_t gid, stru
     return reservations_new(&reservations, &service->reservations, error);
 }
 
+static int identify_host(struct service *service, struct error *error)
+{
+    _cleanup_close_ int fd = -1;
+    int r = netns_open_path("/proc/self/ns/net", &fd, error);
+
+    return r < 0 ? r : netns_identify(fd, &service->netns_dev, &service->netns_ino, error);
+}
+
 static int open_layers(struct service *service, struct error *error)
 {
     uid_t uid = 0;
@@ -189,6 +197,8 @@ static int start(struct service *service, struct error *error)
     struct error no_default = ERROR_INIT;
     int r = open_directories(service, error);
 
+    if (r >= 0)
+        r = identify_host(service, error);
     if (r >= 0)
         r = open_layers(service, error);
     if (r >= 0)
