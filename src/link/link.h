@@ -99,6 +99,11 @@ int link_loopback_up(int netns_fd, struct error *error);
 /* `moat localhost`, the link part: route_localnet on an interface inside. */
 int link_set_route_localnet(int netns_fd, const char *interface, bool on, struct error *error);
 
+/* Makes this interface inside carry the default route (per family; absent: left alone), instead of
+ * the one that carried it. */
+int link_default_route_set(int netns_fd, const char *interface, const struct ip *gateway,
+                           const struct ip *gateway6, struct error *error);
+
 /* --- what the host has (host.c) --- */
 enum link_prefix_kind { LINK_PREFIX_ADDRESS, LINK_PREFIX_ROUTE };
 struct link_prefix {

@@ -117,12 +117,16 @@ static int pair_create(struct link *link, const struct link_endpoint *endpoint, 
 }
 
 /* ------------------------------------------------------------------------------- the guest */
-static void request_default_route(struct request *request, uint32_t index, const struct ip *via)
+/* The IPv6 router is fe80::1 on every link. */
+static const struct ip guest_router = {.family = AF_INET6, .bytes = {0xfe, 0x80, [15] = 1}};
+
+static void request_default_route(struct request *request, uint32_t index, const struct ip *via,
+                                  uint16_t flag)
 {
     struct route route = {
         .to = {.ip = {.family = via->family}}, .via = *via, .index = index};
 
-    request_route(request, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, &route,
+    request_route(request, RTM_NEWROUTE, (uint16_t)(NLM_F_CREATE | flag), &route,
                   "set the default route of");
 }
 
@@ -135,24 +139,38 @@ static void request_guest_ipv4(struct request *request, const struct link_endpoi
         request_address_add(request, index, &address, 0);
 }
 
-/* The router is fe80::1 on every link. A routed guest finds nobody else on its link, so its subnet
+/* As the kernel would form it (RFC 4291 appendix A), but usable at once. */
+static struct cidr link_local_of(const struct mac *mac)
+{
+    const uint8_t *bytes = mac->bytes;
+
+    return (struct cidr){
+        .ip = {.family = AF_INET6,
+               .bytes = {0xfe, 0x80, 0, 0, 0, 0, 0, 0, bytes[0] ^ 2, bytes[1], bytes[2], 0xff, 0xfe,
+                         bytes[3], bytes[4], bytes[5]}},
+        .prefix = 64};
+}
+
+/* A routed guest finds nobody else on its link, so its subnet
  * leads there too instead of being on the link. */
 static void request_guest_ipv6(struct request *request, const struct link_endpoint *endpoint,
                                uint32_t index)
 {
-    static const struct ip router = {.family = AF_INET6, .bytes = {0xfe, 0x80, [15] = 1}};
     struct cidr address = {.ip = endpoint->ip6, .prefix = endpoint->prefix6};
-    struct route subnet = {.to = address, .via = router, .index = index};
+    struct cidr link_local = link_local_of(&endpoint->mac);
+    struct route subnet = {.to = address, .via = guest_router, .index = index};
 
     if (!ip_is_set(&endpoint->ip6))
         return;
+    if (mac_is_set(&endpoint->mac))
+        request_address_add(request, index, &link_local, 0);
     request_address_add(request, index, &address,
                         endpoint->routed ? REQUEST_ADDRESS_NO_ROUTE : 0);
     if (endpoint->routed && endpoint->prefix6 < 128)
         request_route(request, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, &subnet,
                       "set the IPv6 route of");
     if (ip_is_set(&endpoint->gateway6))
-        request_default_route(request, index, &router);
+        request_default_route(request, index, &guest_router, NLM_F_EXCL);
 }
 
 static int guest_set_up(const struct link *link, const struct link_endpoint *endpoint,
@@ -163,7 +181,8 @@ static int guest_set_up(const struct link *link, const struct link_endpoint *end
 
     request_init(&request);
     request_up(&request, LOOPBACK_INDEX, true, "bring up the loopback beside");
-    if (!ip_is_set(&endpoint->ip6) && link_has_ipv6(link, endpoint->mtu))
+    if (link_has_ipv6(link, endpoint->mtu) &&
+        (!ip_is_set(&endpoint->ip6) || mac_is_set(&endpoint->mac)))
         message_put_settings(request_link(&request, RTM_SETLINK, 0, pair->peer_index,
                                           "turn IPv6 autoconfiguration off on"),
                              NULL, 0, true);
@@ -172,7 +191,7 @@ static int guest_set_up(const struct link *link, const struct link_endpoint *end
     request_guest_ipv6(&request, endpoint, pair->peer_index);
     unsigned before_route = request.count;
     if (ip_is_set(&endpoint->gateway))
-        request_default_route(&request, pair->peer_index, &endpoint->gateway);
+        request_default_route(&request, pair->peer_index, &endpoint->gateway, NLM_F_EXCL);
     int r = netlink_send(guest, &request, &failure);
     if (r == -EEXIST && failure.step >= before_route)
         return error_set_reason(error, REASON_EXISTS,
@@ -268,4 +287,32 @@ int link_set_route_localnet(int netns_fd, const char *interface, bool on, struct
     mnl_attr_put_strz(message, IFLA_IFNAME, interface);
     message_put_settings(message, &setting, 1, false);
     return guest_run(netns_fd, &request, interface, error);
+}
+
+int link_default_route_set(int netns_fd, const char *interface, const struct ip *gateway,
+                           const struct ip *gateway6, struct error *error)
+{
+    struct netlink guest = NETLINK_INIT;
+    struct link_state state;
+    struct request request;
+    _cleanup_close_ int home_fd = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
+
+    if (home_fd < 0)
+        return error_set(error, errno, "cannot open the host's network namespace");
+    int r = netlink_open_in(netns_fd, home_fd, &guest, error);
+    if (r == 0) {
+        r = link_get(&guest, 0, interface, &state);
+        if (r < 0)
+            error_set_kernel(error, -r, NULL, "cannot look at %s of the guest", interface);
+    }
+    if (r == 0) {
+        request_init(&request);
+        if (ip_is_set(gateway))
+            request_default_route(&request, state.info.index, gateway, NLM_F_REPLACE);
+        if (ip_is_set(gateway6))
+            request_default_route(&request, state.info.index, &guest_router, NLM_F_REPLACE);
+        r = netlink_commit(&guest, &request, interface, error);
+    }
+    netlink_close(&guest);
+    return r;
 }

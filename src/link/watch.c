@@ -57,6 +57,7 @@ struct watch {
     unsigned generation;
     bool drift;
     bool overflow;
+    bool bridge_nf; /* as it was when last looked at */
 };
 
 /* ------------------------------------------------------------------------------- suspects */
@@ -337,10 +338,17 @@ static void watch_check(void *userdata)
     watch_report(watch);
 }
 
+/* Nothing tells that br_netfilter came or was switched; whoever does that (Docker, Kubernetes)
+ * makes links at the same time. */
 static void watch_settled(void *userdata)
 {
     struct watch *watch = userdata;
+    bool bridge_nf = link_bridge_nf(watch->link);
 
+    if (bridge_nf != watch->bridge_nf) {
+        watch->bridge_nf = bridge_nf;
+        watch->ops->drift(watch->userdata);
+    }
     watch->ops->host_changed(watch->userdata);
 }
 
@@ -411,7 +419,11 @@ int link_watch_start(struct link *link, struct loop *loop, const struct link_wat
 
     if (!watch)
         return error_set(error, ENOMEM, "cannot watch the host's links");
-    *watch = (struct watch){.link = link, .fd = -1, .ops = ops, .userdata = userdata};
+    *watch = (struct watch){.link = link,
+                            .fd = -1,
+                            .ops = ops,
+                            .userdata = userdata,
+                            .bridge_nf = link_bridge_nf(link)};
     link_watch_stop(link);
     link->watch = watch;
     int r = watch_open(watch, error);

@@ -214,7 +214,8 @@ static int check_identity(struct attach *attach, struct error *error)
 {
     const struct service *service = attach->service;
 
-    if (service->netns_dev == attach->guest.netns_dev && service->netns_ino == attach->guest.netns_ino)
+    if (service->netns_dev == attach->guest.netns_dev &&
+        service->netns_ino == attach->guest.netns_ino)
         return error_set_reason(error, REASON_IN_USE,
                                 "that is the host's own network namespace; give the guest's");
     return netns_check_free(attach->service, &attach->guest, error);

@@ -173,26 +173,109 @@ static void move_last(struct guest_plan *plan, size_t index)
     plan->networks[last] = network;
 }
 
+/* The family's default route moves to the next network that has an outside. */
+static int route_take_over(const struct guest_plan *rest, uint8_t family, int netns_fd,
+                           struct error *error)
+{
+    static const struct ip none = {0};
+    size_t next = plan_default_endpoint(rest, family);
+
+    if (next == rest->guest->n_endpoints)
+        return 0;
+    return link_default_route_set(netns_fd, rest->guest->endpoints[next].interface,
+                                  family == AF_INET ? &rest->networks[next].gateway : &none,
+                                  family == AF_INET6 ? &rest->networks[next].gateway6 : &none,
+                                  error);
+}
+
+/* What the leaving endpoint carried: per family, was it the default one? */
+struct carried {
+    bool route4;
+    bool route6;
+    struct nat_port ports[LIMIT_PORTS_PER_GUEST];
+};
+
+static void carried_look(const struct guest_plan *plan, size_t index, struct carried *ret_carried)
+{
+    ret_carried->route4 = index == plan_default_endpoint(plan, AF_INET);
+    ret_carried->route6 = index == plan_default_endpoint(plan, AF_INET6);
+    for (size_t i = 0; i < plan->guest->n_ports; i++)
+        plan_nat_port(plan, &plan->guest->ports[i], &ret_carried->ports[i]);
+}
+
+static int take_over(struct service *service, const struct guest_plan *rest,
+                     const struct carried *carried, struct error *error)
+{
+    int netns_fd = -1;
+    int r = 0;
+
+    if (!carried->route4 && !carried->route6)
+        return 0;
+    if (rest->guest->n_ports)
+        r = ports_retarget(service, rest, carried->ports, error);
+    if (rest->guest->kind == KIND_NETNS)
+        guest_netns_open(rest->guest, &netns_fd);
+    if (netns_fd < 0)
+        return r; /* a VM, which DHCP tells; or the namespace is going: there is nobody to route for
+                   */
+    if (r >= 0 && carried->route4)
+        r = route_take_over(rest, AF_INET, netns_fd, error);
+    if (r >= 0 && carried->route6)
+        r = route_take_over(rest, AF_INET6, netns_fd, error);
+    close(netns_fd);
+    return r;
+}
+
+static int forget_last_endpoint(struct service *service, const struct guest_plan *plan,
+                                struct error *error)
+{
+    size_t last = plan->guest->n_endpoints - 1;
+    int r = store_begin(service->store, error);
+
+    if (r >= 0)
+        r = endpoint_forget(service, plan->guest, last, &plan->networks[last], error);
+    if (r >= 0)
+        r = store_commit(service->store, error);
+    if (r < 0)
+        store_rollback(service->store);
+    return r;
+}
+
 static int leave(struct service *service, struct guest_plan *plan, size_t index,
                  struct error *error)
 {
     struct guest *guest = plan->guest;
-    int r = store_begin(service->store, error);
+    struct carried carried;
+    struct guest after;
+    struct guest_plan rest = *plan;
+    const struct endpoint *leaving;
+    struct error refused = ERROR_INIT;
+    int r;
 
-    if (r >= 0)
-        r = endpoint_forget(service, guest, index, &plan->networks[index], error);
-    if (r >= 0)
-        r = store_commit(service->store, error);
-    if (r < 0) {
-        store_rollback(service->store);
-        return r;
-    }
+    carried_look(plan, index, &carried);
     move_last(plan, index);
-    plan->first_endpoint = guest->n_endpoints - 1;
+    after = *guest; /* shallow: the guest without its last endpoint */
+    after.n_endpoints--;
+    rest.guest = &after;
+    leaving = &guest->endpoints[after.n_endpoints];
+    if (guest->n_ports && plan_default_endpoint(&rest, AF_INET) == after.n_endpoints &&
+        plan_default_endpoint(&rest, AF_INET6) == after.n_endpoints)
+        return error_set_reason(
+            error, REASON_IN_USE,
+            "guest \"%s\" has published ports and no other network with an outside than \"%s\"; "
+            "`moat port rm` them first",
+            guest->name, leaving->network);
+    r = forget_last_endpoint(service, plan, error);
+    if (r < 0)
+        return r;
+    if (take_over(service, &rest, &carried, &refused) < 0) {
+        log_warning("guest %s: %s; repairing", guest->name, refused.text);
+        reconcile_schedule(service);
+    }
+    plan->first_endpoint = after.n_endpoints;
     plan->with_ports = false;
     guest_plan_undo(service, plan);
-    event_emit(service, "guest.detached", guest->endpoints[guest->n_endpoints - 1].network,
-               guest->name, "left");
+    event_emit(service, "guest.detached", leaving->network, guest->name, "left");
     return 0;
 }
 
@@ -209,14 +292,7 @@ static int detach_network(struct service *service, struct guest *guest, const ch
     if (guest->n_endpoints == 1)
         return guest_remove(service, guest, "detached", error);
     r = guest_plan_load(service, guest, &plan, error);
-    if (r < 0)
-        return r;
-    if (guest->n_ports && index == plan_default_endpoint(&plan))
-        r = error_set_reason(
-            error, REASON_IN_USE,
-            "guest \"%s\" has ports published on network \"%s\"; `moat port rm` them first",
-            guest->name, network);
-    else
+    if (r >= 0)
         r = leave(service, &plan, index, error);
     guest_plan_deinit_networks(&plan);
     return r;

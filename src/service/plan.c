@@ -23,10 +23,13 @@ void plan_bridge(const struct network *network, struct link_bridge *ret_bridge)
     *ret_bridge = bridge;
 }
 
-size_t plan_default_endpoint(const struct guest_plan *plan)
+size_t plan_default_endpoint(const struct guest_plan *plan, uint8_t family)
 {
     for (size_t i = 0; i < plan->guest->n_endpoints; i++) {
-        if (!plan->networks[i].internal)
+        const struct network *network = &plan->networks[i];
+
+        if (!network->internal &&
+            cidr_is_set(family == AF_INET ? &network->subnet : &network->subnet6))
             return i;
     }
     return plan->guest->n_endpoints;
@@ -58,10 +61,10 @@ void plan_link(const struct guest_plan *plan, size_t index, struct link_endpoint
     snprintf(link.alias, sizeof(link.alias), LINK_ALIAS_PREFIX "%s", plan->guest->uid);
     snprintf(link.bridge, sizeof(link.bridge), "%s", network->bridge);
     snprintf(link.peer_name, sizeof(link.peer_name), "%s", endpoint->interface);
-    if (index == plan_default_endpoint(plan)) {
+    if (index == plan_default_endpoint(plan, AF_INET))
         link.gateway = network->gateway;
+    if (index == plan_default_endpoint(plan, AF_INET6))
         link.gateway6 = network->gateway6;
-    }
     *ret_endpoint = link;
 }
 
@@ -82,7 +85,7 @@ void plan_nat_network(const struct network *network, struct nat_network *ret_net
 
 size_t plan_localhost_endpoint(const struct guest_plan *plan)
 {
-    size_t index = plan_default_endpoint(plan);
+    size_t index = plan_default_endpoint(plan, AF_INET);
 
     return index < plan->guest->n_endpoints ? index : 0;
 }
@@ -108,7 +111,8 @@ void plan_nat_endpoint(const struct guest_plan *plan, size_t index,
 void plan_nat_port(const struct guest_plan *plan, const struct port *port,
                    struct nat_port *ret_port)
 {
-    size_t target = plan_default_endpoint(plan);
+    size_t target = plan_default_endpoint(plan, AF_INET);
+    size_t target6 = plan_default_endpoint(plan, AF_INET6);
     struct nat_port nat = {
         .host_ip = port->host_ip,
         .host_port = port->host_port,
@@ -117,9 +121,9 @@ void plan_nat_port(const struct guest_plan *plan, const struct port *port,
         .protocol = port->protocol,
     };
 
-    if (target < plan->guest->n_endpoints) {
+    if (target < plan->guest->n_endpoints)
         nat.guest_ip = plan->guest->endpoints[target].ip;
-        nat.guest_ip6 = plan->guest->endpoints[target].ip6;
-    }
+    if (target6 < plan->guest->n_endpoints)
+        nat.guest_ip6 = plan->guest->endpoints[target6].ip6;
     *ret_port = nat;
 }

@@ -19,7 +19,8 @@ int ports_check_guest(const struct guest_plan *plan, struct error *error)
         return error_set_reason(error, REASON_MODE_FORBIDS,
                                 "guest \"%s\" is in mode %s: nobody may open a connection to it",
                                 guest->name, guest_mode_name(guest->mode));
-    if (plan_default_endpoint(plan) == guest->n_endpoints)
+    if (plan_default_endpoint(plan, AF_INET) == guest->n_endpoints &&
+        plan_default_endpoint(plan, AF_INET6) == guest->n_endpoints)
         return error_set_reason(error, REASON_MODE_FORBIDS,
                                 "guest \"%s\" is on internal networks only: nothing goes in there",
                                 guest->name);
@@ -157,6 +158,35 @@ static int relay(struct service *service, const struct guest_plan *plan, const s
         plan_nat_port(plan, &ports[i], &port);
         if (ip_is_set(&port.guest_ip))
             r = reserve_relay_to(service->reservations, ports[i].id, &port.guest_ip, error);
+    }
+    return r;
+}
+
+int ports_retarget(struct service *service, const struct guest_plan *plan,
+                   const struct nat_port *before, struct error *error)
+{
+    struct nat_batch *batch = nat_batch_new(service->nat);
+    const struct guest *guest = plan->guest;
+    int r;
+
+    if (!batch)
+        return error_set(error, ENOMEM, "ports");
+    for (size_t i = 0; i < guest->n_ports; i++) {
+        struct nat_port after;
+
+        plan_nat_port(plan, &guest->ports[i], &after);
+        nat_batch_port(batch, &before[i], false);
+        nat_batch_port(batch, &after, true);
+    }
+    r = nat_batch_commit(batch, error);
+    nat_batch_free(batch);
+    for (size_t i = 0; r >= 0 && i < guest->n_ports; i++) {
+        struct nat_port after;
+
+        plan_nat_port(plan, &guest->ports[i], &after);
+        conntrack_flush_port(service->conntrack, &before[i]);
+        if (ip_is_set(&after.guest_ip))
+            r = reserve_relay_to(service->reservations, guest->ports[i].id, &after.guest_ip, error);
     }
     return r;
 }

@@ -82,9 +82,9 @@ void plan_nat_endpoint(const struct guest_plan *plan, size_t index,
                        struct nat_endpoint *ret_endpoint);
 void plan_nat_port(const struct guest_plan *plan, const struct port *port,
                    struct nat_port *ret_port);
-/* Index of the endpoint that carries the default route and the published ports: the first on a
- * network that is not internal; n_endpoints when there is none. */
-size_t plan_default_endpoint(const struct guest_plan *plan);
+/* Index of the endpoint that carries the family's default route and published ports: the first on a
+ * network that has that family and is not internal; n_endpoints when there is none. */
+size_t plan_default_endpoint(const struct guest_plan *plan, uint8_t family);
 /* The endpoint whose gateway 127.0.0.1 leads to with `moat localhost`: the same, or the first. */
 size_t plan_localhost_endpoint(const struct guest_plan *plan);
 
@@ -140,6 +140,9 @@ int ports_reserve(struct service *service, const struct strings *texts, const ch
                   const struct guest *guest, struct port **ret_ports, size_t *ret_count,
                   struct error *error);
 void ports_release(struct service *service, const struct port *ports, size_t count);
+/* Leads the guest's published ports (before: where they led, one for each) to where `plan` says. */
+int ports_retarget(struct service *service, const struct guest_plan *plan,
+                   const struct nat_port *before, struct error *error);
 int ports_check_guest(const struct guest_plan *plan, struct error *error);
 
 /* --- owners (owner.c) --- */
