@@ -24,10 +24,11 @@ int arguments_set_user(struct invocation *invocation, const char *value, struct 
         .complete = COMPLETE_NETWORK,                                                     \
         .doc = "network to be on, with the address, MAC and names there"                  \
     }
-#define ARGUMENTS_MODE                                                               \
-    {                                                                                \
-        .name = "mode", .kind = OPTION_VALUE, .value = "MODE", .field = "mode",      \
-        .words = MODE_WORDS, .doc = "disabled, loopback, outbound or full (default)" \
+#define ARGUMENTS_MODE                                                             \
+    {                                                                              \
+        .name = "mode", .kind = OPTION_VALUE, .value = "MODE", .field = "mode",    \
+        .words = MODE_WORDS,                                                       \
+        .doc = "what it may reach: disabled, loopback, outbound or full (default)" \
     }
 #define ARGUMENTS_PUBLISH                                                                        \
     {                                                                                            \

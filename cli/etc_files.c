@@ -4,8 +4,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "mounts.h"
@@ -54,6 +56,17 @@ static int bind_file(const struct etc_file *file, struct error *error)
     return error_set(error, errno, "can't show moat's %s", file->target);
 }
 
+/* A working directory in /etc becomes that of the layered one. */
+static int enter_again(struct error *error)
+{
+    _cleanup_free_ char *directory = getcwd(NULL, 0);
+
+    if (!directory || strncmp(directory, "/etc", 4) != 0 ||
+        (directory[4] != '/' && directory[4] != '\0'))
+        return 0;
+    return chdir(directory) < 0 ? error_set(error, errno, "can't go back to %s", directory) : 0;
+}
+
 /* A file of the upper layer hides the link, or nothing, that is below. */
 static int layer_etc(const struct etc_file *files, size_t count, bool user_namespace,
                      struct error *error)
@@ -64,7 +77,9 @@ static int layer_etc(const struct etc_file *files, size_t count, bool user_names
         return error_set(error, errno, "can't make a layer over /etc");
     for (size_t i = 0; r == 0 && i < count; i++)
         r = mounts_write_file(files[i].upper, files[i].text, error);
-    return r < 0 ? r : mounts_overlay("/etc", "etc", "/etc", user_namespace, error);
+    if (r == 0)
+        r = mounts_overlay("/etc", "etc", "/etc", user_namespace, error);
+    return r < 0 ? r : enter_again(error);
 }
 
 static int install(const struct etc_file *files, size_t count, bool user_namespace,

@@ -27,6 +27,7 @@
 #include "process.h"
 #include "resolver_query.h"
 #include "supervise.h"
+#include "terminal.h"
 
 struct execution {
     struct invocation *invocation;
@@ -45,6 +46,7 @@ struct execution {
     uid_t owner; /* of the guest's user namespace */
     gid_t owner_group;
     bool has_owner;
+    bool own_group; /* COMMAND's (terminal.h) */
     sigset_t mask;
     int channel;
 };
@@ -253,6 +255,7 @@ static _Noreturn void execute(const struct execution *execution)
         .user = execution->has_user ? &execution->user : NULL,
         .mask = &execution->mask,
         .user_namespace = execution->user_namespace,
+        .own_group = execution->own_group,
         .tied = true,
         .channel = execution->channel,
     };
@@ -289,6 +292,8 @@ static int start(struct execution *execution, struct supervise *supervise, struc
     if (r < 0)
         return error_set(error, r, "can't make a socket");
     execution->channel = fds[1];
+    execution->own_group = terminal_wants_own_group();
+    supervise->own_group = execution->own_group;
     supervise_block_signals(&execution->mask);
     supervise->child = fork();
     if (supervise->child == 0) {

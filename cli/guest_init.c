@@ -107,6 +107,7 @@ static _Noreturn void execute(const struct guest_init *init)
         .user = init->user,
         .mask = init->mask,
         .user_namespace = init->user_namespace,
+        .own_group = init->own_group,
         .channel = init->channel,
     };
 
@@ -116,21 +117,21 @@ static _Noreturn void execute(const struct guest_init *init)
 _Noreturn void guest_init_main(const struct guest_init *init)
 {
     struct error error = ERROR_INIT;
-    int exit_code = EXIT_MOAT_FAILED;
     pid_t command;
 
     process_tie_to_parent(init->channel);
     if (make_place(init, &error) < 0 || install_files(init, &error) < 0)
-        process_fail(init->channel, exit_code, &error);
-    if (init->options->workdir &&
-        process_change_directory(init->options->workdir, &exit_code, &error) < 0)
-        process_fail(init->channel, exit_code, &error);
+        process_fail(init->channel, EXIT_MOAT_FAILED, &error);
+    if (init->options->workdir && chdir(init->options->workdir) < 0) {
+        error_set(&error, errno, "can't go to the directory %s", init->options->workdir);
+        process_fail(init->channel, EXIT_MOAT_FAILED, &error);
+    }
     command = fork();
     if (command == 0)
         execute(init);
     if (command < 0) {
         error_set(&error, errno, "can't start COMMAND's process");
-        process_fail(init->channel, exit_code, &error);
+        process_fail(init->channel, EXIT_MOAT_FAILED, &error);
     }
     process_reap(init->channel, command);
     _exit(0);

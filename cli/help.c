@@ -7,6 +7,7 @@
 #include "command.h"
 
 #define OPTION_COLUMN 30 /* where the descriptions begin */
+#define LINE_WIDTH 96
 
 void command_name_write(struct text *text, const struct command *command)
 {
@@ -25,24 +26,57 @@ void command_usage_write(struct text *text, const struct command *command)
         text_append(text, " [--] COMMAND [ARG...]");
 }
 
+/* The text from the column of descriptions on, which is where the line stands; further lines begin
+ * there too. */
+static void wrapped_write(struct text *text, const char *words)
+{
+    size_t column = OPTION_COLUMN;
+
+    while (*words) {
+        size_t length = strcspn(words, " ");
+
+        if (column > OPTION_COLUMN && column + 1 + length > LINE_WIDTH) {
+            text_append(text, "\n%*s", OPTION_COLUMN, "");
+            column = OPTION_COLUMN;
+        } else if (column > OPTION_COLUMN) {
+            text_append(text, " ");
+            column++;
+        }
+        text_append_n(text, words, length);
+        column += length;
+        words += length + (words[length] == ' ');
+    }
+    text_append(text, "\n");
+}
+
+static void option_names_write(struct text *text, const struct option *option)
+{
+    if (option->letter)
+        text_append(text, "  -%c, --%s", option->letter, option->name);
+    else
+        text_append(text, "      --%s", option->name);
+    if (option->kind == OPTION_VALUE)
+        text_append(text, " %s", option->value);
+    else if (option->kind == OPTION_MAYBE)
+        text_append(text, "[=%s]", option->value);
+}
+
 static void option_write(struct text *text, const struct option *option)
 {
     struct text names = {0};
+    struct text doc = {0};
 
-    if (option->letter)
-        text_append(&names, "  -%c, --%s", option->letter, option->name);
-    else
-        text_append(&names, "      --%s", option->name);
-    if (option->kind == OPTION_VALUE)
-        text_append(&names, " %s", option->value);
-    else if (option->kind == OPTION_MAYBE)
-        text_append(&names, "[=%s]", option->value);
-    if (!names.failed && names.length + 2 > OPTION_COLUMN)
-        text_append(&names, "\n%*s", OPTION_COLUMN, "");
-    if (!names.failed)
-        text_append(text, "%-*s%s%s\n", OPTION_COLUMN, names.data, option->doc,
-                    option->repeat ? "; may be repeated" : "");
+    option_names_write(&names, option);
+    text_append(&doc, "%s%s", option->doc, option->repeat ? " (may be repeated)" : "");
+    if (!names.failed && !doc.failed) {
+        bool fits = names.length + 2 <= OPTION_COLUMN;
+
+        text_append(text, "%s%s%*s", names.data, fits ? "" : "\n",
+                    (int)(fits ? OPTION_COLUMN - names.length : OPTION_COLUMN), "");
+        wrapped_write(text, doc.data);
+    }
     text_deinit(&names);
+    text_deinit(&doc);
 }
 
 static void options_write(struct text *text, const char *title, const struct option *table)

@@ -39,7 +39,7 @@ static const struct option set_options[] = {
      .value = "MODE",
      .field = "mode",
      .words = MODE_WORDS,
-     .doc = "disabled, loopback, outbound or full (default: as it is)"},
+     .doc = "what it may reach: disabled, loopback, outbound or full (default: as it is)"},
     ARGUMENTS_ALLOW("allow"),
     ARGUMENTS_DENY("deny"),
     ARGUMENTS_LOG_DENIED("log_denied"),

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "channel.h"
+#include "terminal.h"
 
 _Noreturn void process_fail(int channel, int exit_code, const struct error *error)
 {
@@ -45,14 +46,6 @@ void process_reap(int channel, pid_t command)
         if (!WIFSTOPPED(status))
             return;
     }
-}
-
-int process_change_directory(const char *directory, int *ret_exit_code, struct error *error)
-{
-    if (chdir(directory) == 0)
-        return 0;
-    *ret_exit_code = EXIT_NOT_EXECUTABLE;
-    return error_set(error, errno, "can't go to the directory %s", directory);
 }
 
 /* K=V sets, K copies from the caller's environment: it is there already. */
@@ -150,6 +143,8 @@ _Noreturn void process_execute(const struct process *process)
     struct error error = ERROR_INIT;
     int exit_code = EXIT_MOAT_FAILED;
 
+    if (process->own_group)
+        terminal_enter_own_group();
     if (prepare(process, &error) == 0) {
         (void)channel_send(process->channel, MESSAGE_STARTED, 0, NULL);
         sigprocmask(SIG_SETMASK, process->mask, NULL);

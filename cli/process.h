@@ -16,6 +16,7 @@ struct process {
     const struct user *user;   /* the user, looked up outside; NULL: the caller's */
     const sigset_t *mask;      /* the caller's signal mask */
     bool user_namespace;       /* there is one id in it: the caller's */
+    bool own_group;            /* a process group of its own, with the terminal (terminal.h) */
     bool tied;                 /* ends with its parent */
     int channel;
 };
@@ -30,5 +31,3 @@ _Noreturn void process_fail(int channel, int exit_code, const struct error *erro
 void process_tie_to_parent(int channel);
 /* Waits for the caller's children until `command` has ended; tells the channel how it fares. */
 void process_reap(int channel, pid_t command);
-/* chdir(2); on failure the exit code that the contract has for it is in *ret_exit_code. */
-int process_change_directory(const char *directory, int *ret_exit_code, struct error *error);

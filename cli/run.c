@@ -21,6 +21,7 @@
 #include "remote.h"
 #include "resolver_query.h"
 #include "supervise.h"
+#include "terminal.h"
 
 struct run {
     struct invocation *invocation;
@@ -307,6 +308,7 @@ static void run_init(struct run *ret_run, struct invocation *invocation)
                  .hostname = options->hostname ? options->hostname
                              : options->rootfs ? params->name
                                                : NULL,
+                 .own_group = terminal_wants_own_group(),
                  .uid = geteuid(),
                  .gid = getegid()},
     };
@@ -351,8 +353,10 @@ static int supervise_command(struct run *run, struct supervise *ret_supervise)
 {
     int code;
 
-    *ret_supervise = (struct supervise){
-        .channel = TAKE_FD(run->channel), .child = run->child, .remote = run->remote};
+    *ret_supervise = (struct supervise){.channel = TAKE_FD(run->channel),
+                                        .child = run->child,
+                                        .remote = run->remote,
+                                        .own_group = run->init.own_group};
     run->child = 0;
     tell_ports(run);
     code = supervise_run(ret_supervise);

@@ -1,19 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* COMMAND is in our session and, unless it chose otherwise (a shell does), in our process group. So
- * the terminal's signals reach it without us; what kill(1) sends to us is passed on. All signals
- * come through a signalfd: they never interrupt anything, and ours is a plain loop.
+/* COMMAND is in our session, and most often in our process group (terminal.h), so that the
+ * terminal's signals reach it without us; what kill(1) sends to us is passed on. All signals come
+ * through a signalfd: they never interrupt anything, and ours is a plain loop.
  *
- * Stops: Ctrl-Z reaches COMMAND and us. We take no notice of it until COMMAND has really stopped
- * (it may ignore the signal, as editors and shells do); then we stop too, and the caller's shell
- * sees its job stopped. When the shell goes on with us, COMMAND goes on, and gets the terminal back
- * if it had it.
- *
- * A shell inside makes itself the terminal's foreground group, and can't give it back when it ends,
- * since our group has no number in its process namespace: we take the terminal back then. */
+ * Stops: Ctrl-Z reaches COMMAND. We take no notice of it until COMMAND has really stopped (it may
+ * ignore the signal, as editors and shells do); then we stop too, and the caller's shell sees its
+ * job stopped. When the shell goes on with us, COMMAND goes on, and gets the terminal back if it
+ * had it. */
 #include "supervise.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -25,6 +20,7 @@
 
 #include "channel.h"
 #include "command.h"
+#include "terminal.h"
 
 static const int handled[] = {
     SIGHUP,  SIGINT,  SIGQUIT, SIGUSR1, SIGUSR2,  SIGALRM, SIGTERM,   SIGCONT, SIGTSTP,
@@ -75,6 +71,9 @@ static void forward(struct supervise *supervise, const struct signalfd_siginfo *
     /* kill(0, SIGTSTP) by COMMAND itself: an editor that suspends its job. */
     if (is_stop(signal_number) && (pid_t)info->ssi_pid == supervise->command)
         return;
+    /* A job in the background was made one of the foreground. */
+    if (signal_number == SIGCONT && supervise->own_group)
+        terminal_give(supervise->tty, supervise->group);
     (void)pidfd_send_signal(supervise->command_fd, signal_number, NULL, 0);
 }
 
@@ -129,9 +128,28 @@ static void stop_by_default(void)
     sigprocmask(SIG_BLOCK, &set, NULL);
 }
 
+/* In our group COMMAND got the terminal's stop signal together with us, and the kernel has made
+ * sure that somebody can continue us. */
+static void stop(const struct supervise *supervise, int signal_number)
+{
+    if (is_stop(signal_number) && command_is_in_our_group(supervise))
+        raise(SIGSTOP);
+    else
+        stop_by_default();
+}
+
+static void go_on(const struct supervise *supervise, pid_t group, bool with_terminal)
+{
+    if (with_terminal)
+        terminal_give(supervise->tty, group);
+    if (group > 0 && group != getpgrp())
+        (void)kill(-group, SIGCONT);
+    (void)pidfd_send_signal(supervise->command_fd, SIGCONT, NULL, 0);
+}
+
 /* Without a terminal there is no job control: whoever stops COMMAND also knows how to go on with
  * it. */
-static void stop_with_command(struct supervise *supervise, int signal_number)
+static void stop_with_command(const struct supervise *supervise, int signal_number)
 {
     pid_t group = getpgid(supervise->command);
     pid_t foreground = supervise->tty >= 0 ? tcgetpgrp(supervise->tty) : -1;
@@ -141,25 +159,8 @@ static void stop_with_command(struct supervise *supervise, int signal_number)
         return;
     if (!is_stop(signal_number) && !had_terminal && foreground != getpgrp())
         return;
-    if (is_stop(signal_number))
-        raise(SIGSTOP);
-    else
-        stop_by_default();
-    /* We go on. */
-    if (had_terminal && tcgetpgrp(supervise->tty) == getpgrp())
-        (void)tcsetpgrp(supervise->tty, group);
-    if (group > 0 && group != getpgrp())
-        (void)kill(-group, SIGCONT);
-    (void)pidfd_send_signal(supervise->command_fd, SIGCONT, NULL, 0);
-}
-
-/* A foreground group that has no member any more can only be COMMAND's. */
-static void take_terminal_back(const struct supervise *supervise)
-{
-    pid_t foreground = supervise->tty >= 0 ? tcgetpgrp(supervise->tty) : -1;
-
-    if (foreground > 0 && foreground != getpgrp() && kill(-foreground, 0) < 0 && errno == ESRCH)
-        (void)tcsetpgrp(supervise->tty, getpgrp());
+    stop(supervise, signal_number);
+    go_on(supervise, group, had_terminal || supervise->own_group);
 }
 
 /* --- what happens --- */
@@ -219,6 +220,7 @@ static void on_message(struct supervise *supervise)
     case MESSAGE_STARTED:
         supervise->command = sender;
         supervise->command_fd = pidfd_open(sender, 0);
+        supervise->group = supervise->own_group ? getpgid(sender) : 0;
         break;
     case MESSAGE_FAILED:
         error_set(&error, 0, "%s", message.text);
@@ -271,7 +273,8 @@ static void begin(struct supervise *supervise)
     supervise->interrupted = false;
     supervise->command = 0;
     supervise->command_fd = -1;
-    supervise->tty = open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY);
+    supervise->group = 0;
+    supervise->tty = terminal_open();
     supervise->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     if (supervise->signals < 0)
         end_with(supervise, EXIT_MOAT_FAILED);
@@ -287,7 +290,7 @@ static void finish(struct supervise *supervise)
         kill(supervise->child, SIGKILL);
         waitpid(supervise->child, NULL, 0);
     }
-    take_terminal_back(supervise);
+    terminal_take_back(supervise->tty, supervise->group);
     /* A Ctrl-C that ended COMMAND may not have been read yet. */
     while (next_signal(supervise, &info))
         continue;
@@ -313,7 +316,7 @@ void supervise_pass_interrupt(const struct supervise *supervise)
     sigset_t set;
 
     /* Somebody else than a shell of this terminal wants a status, not a signal. */
-    if (!supervise->interrupted || supervise->code != 128 + SIGINT ||
+    if ((!supervise->interrupted && !supervise->own_group) || supervise->code != 128 + SIGINT ||
         getsid(getppid()) != getsid(0))
         return;
     sigemptyset(&set);

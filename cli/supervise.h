@@ -12,10 +12,12 @@ struct supervise {
     int channel; /* the outer end; becomes supervise_run's */
     pid_t child; /* COMMAND's parent, that tells the channel how it fares */
     struct remote
-        *remote; /* the connection that holds the guest; NULL: none. Its end is no failure. */
+        *remote;    /* the connection that holds the guest; NULL: none. Its end is no failure. */
+    bool own_group; /* COMMAND's process makes one (terminal.h) */
     /* The rest is private. */
     pid_t command;  /* as we see it; 0: not started yet */
     int command_fd; /* its pidfd */
+    pid_t group;    /* its own group; 0: ours */
     int signals;
     int tty;
     int code; /* -1: not known yet */

@@ -129,6 +129,9 @@ static int daemon_start(struct daemon *daemon, const struct config *config, stru
     daemon->signals[1] = loop_signal_new(daemon->loop, SIGINT, on_signal, daemon);
     if (!daemon->signals[0] || !daemon->signals[1])
         return error_set(error, ENOMEM, "signals");
+    r = rpc_check(config, error);
+    if (r < 0)
+        return r;
     r = service_new(config, daemon->loop, on_event, daemon, &daemon->service, error);
     if (r >= 0)
         r = rpc_new(config, daemon->loop, listen_fd, &daemon->rpc, error);
@@ -230,6 +233,14 @@ static const struct option long_options[] = {
     {NULL, 0, NULL, 0},
 };
 
+static int check_directory(const char *option, const char *value)
+{
+    if (value[0])
+        return -1;
+    fprintf(stderr, "moatd: %s takes a directory, not \"\"; try `moatd --help`\n", option);
+    return 2;
+}
+
 /* Returns -1 to go on, else the status to exit with. */
 static int parse_option(int option, struct options *options)
 {
@@ -239,10 +250,10 @@ static int parse_option(int option, struct options *options)
         return -1;
     case OPTION_STATE_DIR:
         options->state_dir = optarg;
-        return -1;
+        return check_directory("--state-dir", optarg);
     case OPTION_RUN_DIR:
         options->run_dir = optarg;
-        return -1;
+        return check_directory("--run-dir", optarg);
     case OPTION_DEBUG:
         options->debug = true;
         return -1;

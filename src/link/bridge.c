@@ -11,6 +11,7 @@
 
 #include "base/cleanup.h"
 #include "base/fault.h"
+#include "base/log.h"
 #include "handle.h"
 
 #define ADDRESSES_MAX 64 /* of ours on one bridge; more than can be */
@@ -102,8 +103,7 @@ static void request_bridge_settings(const struct link *link, struct request *req
         request_proxy_delay_none(request, index, AF_INET6);
 }
 
-static int bridge_set_ipv6(struct link *link, const struct link_bridge *bridge,
-                           struct error *error)
+static int bridge_set_ipv6(struct link *link, const struct link_bridge *bridge, struct error *error)
 {
     bool on = cidr_is_set(&bridge->address6);
 
@@ -156,10 +156,10 @@ static int own_addresses_take(const struct nlmsghdr *message, void *userdata)
     if (header->ifa_index != own->index || own->count == ADDRESSES_MAX ||
         attribute_u8(table[IFA_PROTO]) != LINK_ROUTE_PROTOCOL)
         return 0;
-    own->items[own->count++] = (struct cidr){
-        .ip = attribute_ip(header->ifa_family,
-                           table[IFA_LOCAL] ? table[IFA_LOCAL] : table[IFA_ADDRESS]),
-        .prefix = header->ifa_prefixlen};
+    own->items[own->count++] =
+        (struct cidr){.ip = attribute_ip(header->ifa_family,
+                                         table[IFA_LOCAL] ? table[IFA_LOCAL] : table[IFA_ADDRESS]),
+                      .prefix = header->ifa_prefixlen};
     return 0;
 }
 
@@ -169,15 +169,16 @@ static bool bridge_wants(const struct link_bridge *bridge, const struct cidr *ad
            (cidr_is_set(&bridge->address6) && cidr_equal(address, &router_link_local));
 }
 
-static int bridge_set_addresses(struct link *link, const struct link_bridge *bridge,
-                                uint32_t index, struct error *error)
+static int bridge_set_addresses(struct link *link, const struct link_bridge *bridge, uint32_t index,
+                                struct error *error)
 {
     struct own_addresses own = {.index = index};
     struct request request;
     void *extra;
 
     request_init(&request);
-    request_add(&request, RTM_GETADDR, 0, sizeof(struct ifaddrmsg), &extra, "read the addresses of");
+    request_add(&request, RTM_GETADDR, 0, sizeof(struct ifaddrmsg), &extra,
+                "read the addresses of");
     ((struct ifaddrmsg *)extra)->ifa_index = index;
     int r = netlink_dump(&link->host, &request, own_addresses_take, &own);
     if (r < 0)
@@ -261,8 +262,8 @@ static bool proxy_is_used(struct link *link, const struct proxies *proxies, cons
 
 /* A crash between the end of a routed port and the removal of its proxy leaves the proxy: the host
  * would take packets for an address that is a bridged guest's by now. */
-static int bridge_sweep_proxies(struct link *link, const struct link_bridge *bridge,
-                                uint32_t index, struct error *error)
+static int bridge_sweep_proxies(struct link *link, const struct link_bridge *bridge, uint32_t index,
+                                struct error *error)
 {
     struct proxies proxies = {.index = index};
     struct request request;
@@ -282,6 +283,36 @@ static int bridge_sweep_proxies(struct link *link, const struct link_bridge *bri
         r = netlink_commit(&link->host, &request, bridge->name, error);
     }
     free(proxies.items);
+    return r;
+}
+
+/* ------------------------------------------------------------------------------- removal */
+/* The name must be free at once, the link goes later: it gets one from its index, which is unique
+ * among links that exist. */
+static int bridge_remove(struct link *link, const char *name, struct error *error)
+{
+    struct link_state state;
+    struct request request;
+    char aside[IFNAMSIZ];
+    bool found;
+
+    int r = link_find(link, name, &state, &found, error);
+    if (r < 0)
+        return r;
+    if (!found || !link_is_ours(state.info.group, state.info.alias)) {
+        link_forget(link, 0, name);
+        return 0;
+    }
+    link_forget(link, state.info.index, name);
+    request_init(&request);
+    request_dying(&request, state.info.index);
+    struct nlmsghdr *message =
+        request_link(&request, RTM_SETLINK, 0, state.info.index, "move aside");
+    snprintf(aside, sizeof(aside), "mx%08x", state.info.index);
+    mnl_attr_put_strz(message, IFLA_IFNAME, aside);
+    request_tolerate(&request, ENODEV);
+    r = netlink_commit(&link->host, &request, name, error);
+    reaper_kick(link->reaper); /* whatever was answered, it may be in the group */
     return r;
 }
 
@@ -322,17 +353,27 @@ static int bridge_get(struct link *link, const struct link_bridge *bridge,
     return found ? 0 : bridge_create(link, bridge, ret_state, error);
 }
 
+static void bridge_undo(struct link *link, const struct link_bridge *bridge)
+{
+    struct error error = ERROR_INIT;
+
+    if (bridge_remove(link, bridge->name, &error) < 0)
+        log_warning("%s is left over until the next start: %s", bridge->name, error.text);
+}
+
 int link_bridge_ensure(struct link *link, const struct link_bridge *bridge, struct error *error)
 {
-    struct error ignored = ERROR_INIT;
     struct link_state state;
     bool created = false;
 
     int r = fault_point("link.bridge", error);
     if (r == 0)
         r = bridge_get(link, bridge, &state, &created, error);
-    if (r < 0)
+    if (r < 0) {
+        if (created) /* the answer may have been lost, not the request */
+            bridge_undo(link, bridge);
         return r;
+    }
     uint32_t index = state.info.index;
     r = bridge_set_up(link, bridge, &state, created, error);
     if (r == 0)
@@ -342,38 +383,13 @@ int link_bridge_ensure(struct link *link, const struct link_bridge *bridge, stru
     if (r == 0)
         r = bridge_remember(link, bridge, index, error);
     if (r < 0 && created)
-        link_discard(link, index, bridge->name, &ignored);
+        bridge_undo(link, bridge);
     return r;
 }
 
-/* The name must be free at once, the link goes later: it gets one from its index, which is unique
- * among links that exist. */
 int link_bridge_remove(struct link *link, const char *name, struct error *error)
 {
-    struct link_state state;
-    struct request request;
-    char aside[IFNAMSIZ];
-    bool found;
-
     int r = fault_point("link.remove", error);
-    if (r == 0)
-        r = link_find(link, name, &state, &found, error);
-    if (r < 0)
-        return r;
-    if (!found || !link_is_ours(state.info.group, state.info.alias)) {
-        link_forget(link, 0, name);
-        return 0;
-    }
-    link_forget(link, state.info.index, name);
-    request_init(&request);
-    request_dying(&request, state.info.index);
-    struct nlmsghdr *message =
-        request_link(&request, RTM_SETLINK, 0, state.info.index, "move aside");
-    snprintf(aside, sizeof(aside), "mx%08x", state.info.index);
-    mnl_attr_put_strz(message, IFLA_IFNAME, aside);
-    request_tolerate(&request, ENODEV);
-    r = netlink_commit(&link->host, &request, name, error);
-    if (r == 0)
-        reaper_kick(link->reaper);
-    return r;
+
+    return r < 0 ? r : bridge_remove(link, name, error);
 }

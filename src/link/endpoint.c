@@ -23,9 +23,8 @@
 
 /* ------------------------------------------------------------------------------- pieces */
 static const struct ipv4_setting routed_settings[] = {
-    {IPV4_DEVCONF_FORWARDING, 1},     {IPV4_DEVCONF_PROXY_ARP, 1},
-    {IPV4_DEVCONF_RP_FILTER, 1},      {IPV4_DEVCONF_SEND_REDIRECTS, 0},
-    {IPV4_DEVCONF_ROUTE_LOCALNET, 1},
+    {IPV4_DEVCONF_FORWARDING, 1},     {IPV4_DEVCONF_PROXY_ARP, 1},      {IPV4_DEVCONF_RP_FILTER, 1},
+    {IPV4_DEVCONF_SEND_REDIRECTS, 0}, {IPV4_DEVCONF_ROUTE_LOCALNET, 1},
 };
 
 static struct cidr host_prefix(const struct ip *ip)
@@ -85,8 +84,7 @@ static void request_forget_ip(struct request *request, const struct link_endpoin
 }
 
 static struct nlmsghdr *request_port_settings(const struct link *link, struct request *request,
-                                              const struct link_endpoint *endpoint,
-                                              uint32_t index)
+                                              const struct link_endpoint *endpoint, uint32_t index)
 {
     struct nlmsghdr *message = request_link(request, RTM_SETLINK, 0, index, "set up");
     bool silent = link_has_ipv6(link, endpoint->mtu);
@@ -157,8 +155,8 @@ static void request_routed(const struct link *link, struct request *request,
                            const struct link_endpoint *endpoint, uint32_t index,
                            uint32_t bridge_index)
 {
-    static const struct cidr router = {
-        .ip = {.family = AF_INET6, .bytes = {0xfe, 0x80, [15] = 1}}, .prefix = 64};
+    static const struct cidr router = {.ip = {.family = AF_INET6, .bytes = {0xfe, 0x80, [15] = 1}},
+                                       .prefix = 64};
 
     if (ip_is_set(&endpoint->bridge_ip) && link_arp_ignores(link)) {
         struct cidr gateway = host_prefix(&endpoint->bridge_ip);
@@ -229,7 +227,7 @@ static int endpoint_withdraw(struct link *link, const struct link_endpoint *endp
     if (index != 0)
         request_dying(&request, index);
     int r = netlink_commit(&link->host, &request, endpoint->host_name, error);
-    if (r == 0 && index != 0)
+    if (index != 0) /* whatever was answered, it may be in the group */
         reaper_kick(link->reaper);
     return r;
 }
@@ -279,8 +277,7 @@ int link_endpoint_remove(struct link *link, const struct link_endpoint *endpoint
 static void request_port_link(struct request *request, const struct link_endpoint *endpoint,
                               const struct link_state *state, uint32_t master)
 {
-    struct nlmsghdr *message =
-        request_link(request, RTM_SETLINK, 0, state->info.index, "connect");
+    struct nlmsghdr *message = request_link(request, RTM_SETLINK, 0, state->info.index, "connect");
 
     message_set_up(message, true);
     mnl_attr_put_u32(message, IFLA_GROUP, endpoint->group);
@@ -293,9 +290,8 @@ static void request_port_link(struct request *request, const struct link_endpoin
 }
 
 /* What the other kind of port left on the bridge and in the routing table. */
-static void request_other_kind_gone(struct request *request,
-                                    const struct link_endpoint *endpoint, uint32_t index,
-                                    uint32_t bridge_index)
+static void request_other_kind_gone(struct request *request, const struct link_endpoint *endpoint,
+                                    uint32_t index, uint32_t bridge_index)
 {
     if (endpoint->routed)
         return;

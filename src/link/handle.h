@@ -19,11 +19,11 @@ struct link {
     struct netlink host;
     int home_fd; /* the host's network namespace */
     uint64_t home_dev, home_ino;
-    int query_fd;       /* any socket of the host's, for SIOCGIF… */
-    int packet_fd;      /* ARP announcements; -1 until the first one */
-    int bridge_nf_fd;   /* net.bridge.bridge-nf-call-iptables; -1 where there is no br_netfilter */
-    int arp_ignore_fd;  /* net.ipv4.conf.all.arp_ignore */
-    int ipv6_conf_fd;   /* directory net/ipv6/conf; -1 where the kernel has no IPv6 */
+    int query_fd;        /* any socket of the host's, for SIOCGIF… */
+    int packet_fd;       /* ARP announcements; -1 until the first one */
+    int bridge_nf_fd;    /* net.bridge.bridge-nf-call-iptables; -1 where there is no br_netfilter */
+    int arp_ignore_fd;   /* net.ipv4.conf.all.arp_ignore */
+    int ipv6_conf_fd;    /* directory net/ipv6/conf; -1 where the kernel has no IPv6 */
     uint32_t next_index; /* of those that we choose */
     struct known_table known;
     struct reaper *reaper;

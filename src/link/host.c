@@ -116,10 +116,9 @@ static int collection_add(struct collection *collection, enum link_prefix_kind k
 {
     struct link_info wanted = {.index = index};
     const struct link_info *info =
-        collection->links.count > 0
-            ? bsearch(&wanted, collection->links.items, collection->links.count,
-                      sizeof(wanted), link_order)
-            : NULL;
+        collection->links.count > 0 ? bsearch(&wanted, collection->links.items,
+                                              collection->links.count, sizeof(wanted), link_order)
+                                    : NULL;
     struct link_prefix *prefix = list_add(&collection->prefixes, sizeof(*prefix));
 
     if (!prefix)
@@ -251,8 +250,8 @@ struct way {
     uint32_t mtu;   /* the route's own, 0 for none */
 };
 
-/* What the host's routing (all rules and tables) says about an address. Nothing is sent. -ENETUNREACH
- * and its like when there is no way. */
+/* What the host's routing (all rules and tables) says about an address. Nothing is sent.
+ * -ENETUNREACH and its like when there is no way. */
 static int way_find(struct link *link, const struct ip *ip, struct way *ret_way)
 {
     const struct nlattr *table[RTA_MAX + 1], *metrics[RTAX_MAX + 1];
@@ -271,8 +270,7 @@ static int way_find(struct link *link, const struct ip *ip, struct way *ret_way)
     if (r < 0)
         return r;
     netlink_parse_message(answer, sizeof(struct rtmsg), table, RTA_MAX);
-    *ret_way = (struct way){.type =
-                                ((const struct rtmsg *)mnl_nlmsg_get_payload(answer))->rtm_type,
+    *ret_way = (struct way){.type = ((const struct rtmsg *)mnl_nlmsg_get_payload(answer))->rtm_type,
                             .index = attribute_u32(table[RTA_OIF])};
     if (table[RTA_METRICS]) {
         netlink_parse_attributes(mnl_attr_get_payload(table[RTA_METRICS]),

@@ -211,10 +211,8 @@ int link_discard(struct link *link, uint32_t index, const char *name, struct err
     request_init(&request);
     request_dying(&request, index);
     int r = netlink_commit(&link->host, &request, name, error);
-    if (r < 0)
-        return r;
-    reaper_kick(link->reaper);
-    return 0;
+    reaper_kick(link->reaper); /* whatever was answered, it may be in the group */
+    return r;
 }
 
 int link_remove_by_name(struct link *link, const char *host_name, struct error *error)

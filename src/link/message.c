@@ -144,8 +144,7 @@ static struct nlmsghdr *request_address(struct request *request, uint16_t type, 
     header->ifa_family = address->ip.family;
     header->ifa_prefixlen = address->prefix;
     header->ifa_index = index;
-    header->ifa_scope =
-        ip_is_link_local(&address->ip) ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE;
+    header->ifa_scope = ip_is_link_local(&address->ip) ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE;
     mnl_attr_put(message, IFA_LOCAL, size, address->ip.bytes);
     mnl_attr_put(message, IFA_ADDRESS, size, address->ip.bytes);
     return message;

@@ -34,8 +34,8 @@ struct ipv4_setting {
     uint32_t value;
 };
 /* Per-device IPv4 settings of an existing link, without /proc/sys; ipv6_silent: no link-local
- * address when the link comes up (the kernel refuses that, EAFNOSUPPORT, on a link without IPv6; see
- * link_has_ipv6). */
+ * address when the link comes up (the kernel refuses that, EAFNOSUPPORT, on a link without IPv6;
+ * see link_has_ipv6). */
 void message_put_settings(struct nlmsghdr *message, const struct ipv4_setting *settings,
                           size_t count, bool ipv6_silent);
 /* Hairpin mode of a bridge's port. */
@@ -53,9 +53,9 @@ void request_address_remove(struct request *request, uint32_t index, const struc
 
 /* --- routes and neighbours --- */
 struct route {
-    struct cidr to;        /* prefix 0 with a family: the default route */
-    struct ip via;         /* absent: on the link */
-    struct ip source;      /* preferred source; absent: the kernel's choice */
+    struct cidr to;   /* prefix 0 with a family: the default route */
+    struct ip via;    /* absent: on the link */
+    struct ip source; /* preferred source; absent: the kernel's choice */
     uint32_t index;
 };
 /* In table main, marked with LINK_ROUTE_PROTOCOL. */

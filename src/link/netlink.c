@@ -99,10 +99,8 @@ static ssize_t netlink_receive(const struct netlink *netlink, char *buffer, size
     bool wanted;
 
     do {
-        struct msghdr message = {.msg_name = &sender,
-                                 .msg_namelen = sizeof(sender),
-                                 .msg_iov = &data,
-                                 .msg_iovlen = 1};
+        struct msghdr message = {
+            .msg_name = &sender, .msg_namelen = sizeof(sender), .msg_iov = &data, .msg_iovlen = 1};
 
         length = recvmsg(netlink->fd, &message, MSG_DONTWAIT);
         if (length < 0 && errno != EINTR)
@@ -382,8 +380,7 @@ int netlink_parse_error(const struct nlmsghdr *message, char ret_extack[NETLINK_
     }
     if (skip > payload)
         return -answer->error;
-    netlink_parse_attributes((const char *)answer + skip, payload - skip, table,
-                             NLMSGERR_ATTR_MAX);
+    netlink_parse_attributes((const char *)answer + skip, payload - skip, table, NLMSGERR_ATTR_MAX);
     attribute_text(table[NLMSGERR_ATTR_MSG], ret_extack, NETLINK_EXTACK_MAX);
     return -answer->error;
 }

@@ -69,8 +69,8 @@ static int tap_set_access(int fd, const struct link_endpoint *endpoint, struct e
 }
 
 /* Marks it as ours while it is down, then makes it stay. */
-static int tap_mark(struct link *link, const struct link_endpoint *endpoint, int fd,
-                    uint32_t index, struct error *error)
+static int tap_mark(struct link *link, const struct link_endpoint *endpoint, int fd, uint32_t index,
+                    struct error *error)
 {
     struct request request;
 
@@ -80,9 +80,9 @@ static int tap_mark(struct link *link, const struct link_endpoint *endpoint, int
     mnl_attr_put_u32(message, IFLA_MTU, endpoint->mtu);
     message_put_mac(message, &endpoint->bridge_mac);
     if (link_has_ipv6(link, endpoint->mtu))
-        message_put_settings(request_link(&request, RTM_SETLINK, 0, index,
-                                          "turn IPv6 autoconfiguration off on"),
-                             NULL, 0, true);
+        message_put_settings(
+            request_link(&request, RTM_SETLINK, 0, index, "turn IPv6 autoconfiguration off on"),
+            NULL, 0, true);
     int r = netlink_commit(&link->host, &request, endpoint->host_name, error);
     if (r == 0 && ioctl(fd, TUNSETPERSIST, 1UL) < 0)
         r = error_set_kernel(error, errno, NULL, "cannot make the tap %s persistent",
@@ -103,11 +103,10 @@ static int tap_connect(struct link *link, const struct link_endpoint *endpoint, 
         mnl_attr_put_u32(message, IFLA_MASTER, bridge_index);
     int r = netlink_send(&link->host, &request, &failure);
     if (r == -EXFULL)
-        return error_set_reason(error, REASON_QUOTA,
-                                "the bridge %s is full: it takes 1023 ports", endpoint->bridge);
+        return error_set_reason(error, REASON_QUOTA, "the bridge %s is full: it takes 1023 ports",
+                                endpoint->bridge);
     if (r < 0)
-        return error_set_kernel(error, r, failure.extack, "cannot connect %s",
-                                endpoint->host_name);
+        return error_set_kernel(error, r, failure.extack, "cannot connect %s", endpoint->host_name);
     return endpoint_settle(link, endpoint, index, bridge_index, error);
 }
 

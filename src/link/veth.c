@@ -86,10 +86,22 @@ static int pair_refused(struct link *link, const struct link_endpoint *endpoint,
     if (r == -EEXIST)
         return endpoint_name_taken(link, endpoint, error);
     if (r == -EXFULL)
-        return error_set_reason(error, REASON_QUOTA,
-                                "the bridge %s is full: it takes 1023 ports", endpoint->bridge);
+        return error_set_reason(error, REASON_QUOTA, "the bridge %s is full: it takes 1023 ports",
+                                endpoint->bridge);
     return error_set_kernel(error, r, failure->extack, "cannot create the link %s",
                             endpoint->host_name);
+}
+
+/* The answer may have been lost, not the request: a link of that index, name and group is what we
+ * asked for. */
+static void pair_forsake(struct link *link, const struct link_endpoint *endpoint,
+                         const struct pair *pair)
+{
+    struct link_state state;
+
+    if (link_get(&link->host, pair->index, NULL, &state) == 0 &&
+        state.info.group == endpoint->group && strcmp(state.info.name, endpoint->host_name) == 0)
+        endpoint_undo(link, endpoint, pair->index);
 }
 
 /* A name that is taken may be that of a link which is just being deleted, on the host or in the
@@ -113,7 +125,11 @@ static int pair_create(struct link *link, const struct link_endpoint *endpoint, 
             break;
         waited = waited || r == -EEXIST || r == -EXFULL;
     }
-    return r < 0 ? pair_refused(link, endpoint, r, &failure, error) : 0;
+    if (r == 0)
+        return 0;
+    if (r != -EEXIST)
+        pair_forsake(link, endpoint, pair);
+    return pair_refused(link, endpoint, r, &failure, error);
 }
 
 /* ------------------------------------------------------------------------------- the guest */
@@ -123,8 +139,7 @@ static const struct ip guest_router = {.family = AF_INET6, .bytes = {0xfe, 0x80,
 static void request_default_route(struct request *request, uint32_t index, const struct ip *via,
                                   uint16_t flag)
 {
-    struct route route = {
-        .to = {.ip = {.family = via->family}}, .via = *via, .index = index};
+    struct route route = {.to = {.ip = {.family = via->family}}, .via = *via, .index = index};
 
     request_route(request, RTM_NEWROUTE, (uint16_t)(NLM_F_CREATE | flag), &route,
                   "set the default route of");
@@ -144,11 +159,10 @@ static struct cidr link_local_of(const struct mac *mac)
 {
     const uint8_t *bytes = mac->bytes;
 
-    return (struct cidr){
-        .ip = {.family = AF_INET6,
-               .bytes = {0xfe, 0x80, 0, 0, 0, 0, 0, 0, bytes[0] ^ 2, bytes[1], bytes[2], 0xff, 0xfe,
-                         bytes[3], bytes[4], bytes[5]}},
-        .prefix = 64};
+    return (struct cidr){.ip = {.family = AF_INET6,
+                                .bytes = {0xfe, 0x80, 0, 0, 0, 0, 0, 0, bytes[0] ^ 2, bytes[1],
+                                          bytes[2], 0xff, 0xfe, bytes[3], bytes[4], bytes[5]}},
+                         .prefix = 64};
 }
 
 /* A routed guest finds nobody else on its link, so its subnet
@@ -164,8 +178,7 @@ static void request_guest_ipv6(struct request *request, const struct link_endpoi
         return;
     if (mac_is_set(&endpoint->mac))
         request_address_add(request, index, &link_local, 0);
-    request_address_add(request, index, &address,
-                        endpoint->routed ? REQUEST_ADDRESS_NO_ROUTE : 0);
+    request_address_add(request, index, &address, endpoint->routed ? REQUEST_ADDRESS_NO_ROUTE : 0);
     if (endpoint->routed && endpoint->prefix6 < 128)
         request_route(request, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, &subnet,
                       "set the IPv6 route of");
@@ -252,8 +265,7 @@ int link_veth_create(struct link *link, const struct link_endpoint *endpoint, st
 
 /* ------------------------------------------------------------------------------- inside */
 /* Runs a request inside a namespace. */
-static int guest_run(int netns_fd, struct request *request, const char *object,
-                     struct error *error)
+static int guest_run(int netns_fd, struct request *request, const char *object, struct error *error)
 {
     struct netlink guest = NETLINK_INIT;
     _cleanup_close_ int home_fd = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);

@@ -5,9 +5,9 @@
  * Address and route messages carry the port of whoever caused them, so ours are known. Most link
  * messages do not, so they are compared with what the link should look like (known.h). A message
  * shows a state that may be gone by the time it is read: what is behind our own later change looks
- * wrong in it. So a link that looks wrong becomes a suspect, a later message that looks right clears
- * it, and what is still suspect when the socket is empty is read from the kernel before anybody is
- * told.
+ * wrong in it. So a link that looks wrong becomes a suspect, a later message that looks right
+ * clears it, and what is still suspect when the socket is empty is read from the kernel before
+ * anybody is told.
  *
  * When the socket overflows (ENOBUFS), everything is compared with a dump instead. */
 #include <errno.h>
@@ -161,8 +161,8 @@ static void take_address(struct watch *watch, const struct nlmsghdr *message)
         return;
     }
     netlink_parse_message(message, sizeof(*header), table, IFA_MAX);
-    struct ip ip = attribute_ip(header->ifa_family,
-                                table[IFA_LOCAL] ? table[IFA_LOCAL] : table[IFA_ADDRESS]);
+    struct ip ip =
+        attribute_ip(header->ifa_family, table[IFA_LOCAL] ? table[IFA_LOCAL] : table[IFA_ADDRESS]);
     if (message->nlmsg_type == RTM_DELADDR &&
         (ip_equal(&ip, &known->address.ip) || ip_equal(&ip, &known->address6.ip)))
         suspect_add(watch, header->ifa_index, SUSPECT_PRESENT);
@@ -354,7 +354,8 @@ static void watch_settled(void *userdata)
 
 /* ------------------------------------------------------------------------------- socket */
 /* Keeps out, in the kernel, what nobody needs: messages about bridge ports (which look like links
- * that go when a port leaves its bridge), the routes of table local, IPv6 routes but default ones. */
+ * that go when a port leaves its bridge), the routes of table local, IPv6 routes but default ones.
+ */
 static int watch_set_filter(int fd)
 {
     enum { ACCEPT = 14, DROP = 15 };

@@ -42,7 +42,9 @@
 #define FLOWS "flows"
 #define CHAIN_LOCAL "local"
 #define LOOPBACK_INDEX 1
-#define FLOW_TIMEOUT_MS (180 * 1000) /* of a UDP flow, renewed by each packet of the guest's */
+#define FLOW_TIMEOUT_MS                                                      \
+    UINT64_C(180000) /* of a UDP flow, renewed by each packet of the guest's \
+                      */
 #define FLOWS_MAX 65536
 
 static const uint8_t loopback[4] = {127, 0, 0, 1};

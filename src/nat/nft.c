@@ -131,7 +131,7 @@ void nft_transaction_close(struct nft_transaction *transaction, const struct nlm
 static uint32_t transaction_finish(struct nft_transaction *transaction, struct nft_socket *socket)
 {
     uint32_t first = ++socket->sequence;
-    struct nlmsghdr *last = NULL;
+    struct nlmsghdr *last = (struct nlmsghdr *)(void *)transaction->data;
 
     for (size_t at = 0; at < transaction->length; at += MNL_ALIGN(last->nlmsg_len)) {
         last = (struct nlmsghdr *)(void *)(transaction->data + at);

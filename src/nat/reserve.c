@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* An entry is one published port or range: its sockets, and where the relay leads them. The relay is told of sockets
- * in messages of WORKER_FDS_MAX; a fresh one is told everything (relay_started). Entries are known to the relay by what they
- * are bound to, so renaming one concerns nobody else. */
+/* An entry is one published port or range: its sockets, and where the relay leads them. The relay
+ * is told of sockets in messages of WORKER_FDS_MAX; a fresh one is told everything (relay_started).
+ * Entries are known to the relay by what they are bound to, so renaming one concerns nobody else.
+ */
 #include "nat/reserve.h"
 
 #include <errno.h>
@@ -202,7 +203,8 @@ static const struct worker_ops relay_ops = {.started = relay_started, .message =
 
 /* ---------------------------------------------------------------- binding */
 
-/* Binds what the entry wants. On failure its fds are as far as they came, and *ret_port is the one that failed. */
+/* Binds what the entry wants. On failure its fds are as far as they came, and *ret_port is the one
+ * that failed. */
 static int entry_bind(struct reservations *reservations, struct entry *entry, bool boot,
                       uint16_t *ret_port)
 {
@@ -223,7 +225,8 @@ static int entry_bind(struct reservations *reservations, struct entry *entry, bo
 }
 
 /* "8080/tcp", "192.0.2.1:8080/tcp", "[2001:db8::1]:53/udp" */
-static const char *port_text(const struct entry *entry, uint16_t host_port, char text[PORT_TEXT_MAX])
+static const char *port_text(const struct entry *entry, uint16_t host_port,
+                             char text[PORT_TEXT_MAX])
 {
     const char *protocol = entry->protocol == IPPROTO_UDP ? "udp" : "tcp";
     char address[IP_TEXT_MAX];
@@ -268,12 +271,13 @@ static int error_in_use(const struct reservations *reservations, const struct en
         return error_set_reason(error, REASON_PORT_IN_USE,
                                 "port %s is published already; give another host port", text);
     if (port_holder_find(entry->protocol, &entry->bound, port, &holder))
-        return error_set_reason(error, REASON_PORT_IN_USE,
-                                "port %s is taken by %s (pid %d); give another host port or stop it",
-                                text, holder.program, (int)holder.pid);
-    return error_set_reason(error, REASON_PORT_IN_USE,
-                            "port %s is taken by another program of the host; give another host port",
-                            text);
+        return error_set_reason(
+            error, REASON_PORT_IN_USE,
+            "port %s is taken by %s (pid %d); give another host port or stop it", text,
+            holder.program, (int)holder.pid);
+    return error_set_reason(
+        error, REASON_PORT_IN_USE,
+        "port %s is taken by another program of the host; give another host port", text);
 }
 
 static int error_quota(const struct entry *entry, int code, struct error *error)
@@ -282,10 +286,11 @@ static int error_quota(const struct entry *entry, int code, struct error *error)
 
     getrlimit(RLIMIT_NOFILE, &limit);
     if (code == -EMFILE)
-        return error_set_reason(error, REASON_QUOTA,
-                                "%u ports need %u descriptors more than moatd's limit of %llu has left; "
-                                "raise LimitNOFILE= of moatd or publish fewer",
-                                entry->count, entry->count, (unsigned long long)limit.rlim_cur);
+        return error_set_reason(
+            error, REASON_QUOTA,
+            "%u ports need %u descriptors more than moatd's limit of %llu has left; "
+            "raise LimitNOFILE= of moatd or publish fewer",
+            entry->count, entry->count, (unsigned long long)limit.rlim_cur);
     return error_set_reason(error, REASON_QUOTA, "%u ports can't be reserved: %s", entry->count,
                             strerror(-code));
 }
@@ -320,8 +325,7 @@ static int error_bind(const struct reservations *reservations, const struct entr
 }
 
 /* Bound: from now on the entry is one of ours, and the relay's. */
-static int entry_commit(struct reservations *reservations, struct entry *entry,
-                        struct error *error)
+static int entry_commit(struct reservations *reservations, struct entry *entry, struct error *error)
 {
     int code = entry_send_sockets(reservations, entry, error);
 

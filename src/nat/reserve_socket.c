@@ -1,13 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* SO_REUSEADDR on TCP sockets means two things to the kernel: remnants in TIME_WAIT that had it are passed over, and
- * sockets that both have it may share the port as long as none of them listens. We want the first and not the second:
+/* SO_REUSEADDR on TCP sockets means two things to the kernel: remnants in TIME_WAIT that had it are
+ * passed over, and sockets that both have it may share the port as long as none of them listens. We
+ * want the first and not the second:
  *
- * - a socket that listens is shared with nobody, whatever the options. It keeps SO_REUSEADDR, so that what it
- *   accepts has it too, and leaves remnants that the next one passes over;
- * - one that is only bound must end up without the option. It is first bound without it. When that fails, it may
- *   be for remnants: it is bound with the option, then listens for a moment and stops. Only listening makes the kernel note
- *   on the port that it is not shared any more; switching the option off alone leaves the mark of the bind there, and
- *   others with SO_REUSEADDR could bind. */
+ * - A socket that listens is shared with nobody, whatever the options. It keeps SO_REUSEADDR, so
+ *   that what it accepts has it too, and leaves remnants that the next one passes over.
+ * - One that is only bound must end up without the option. It is first bound without it. When that
+ *   fails, it may be for remnants: it is bound with the option, then listens for a moment and
+ *   stops. Only listening makes the kernel note on the port that it is not shared any more;
+ *   switching the option off alone leaves the mark of the bind there, and others with SO_REUSEADDR
+ *   could bind.
+ *
+ * Remnants of sockets that did not have the option can't be passed over. Where nothing else is on
+ * the port they are ended. */
 #include "nat/reserve_socket.h"
 
 #include <errno.h>
@@ -18,6 +23,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "worker/holder.h"
 
 #define LISTEN_BACKLOG 1024
 
@@ -59,24 +65,38 @@ static int socket_claim(int fd)
     return option_set(fd, SOL_SOCKET, SO_REUSEADDR, 0);
 }
 
+static int tcp_bind_reusing(int fd, const struct ip *ip, uint16_t port)
+{
+    int code = option_set(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+
+    if (code == 0)
+        code = socket_bind(fd, ip, port);
+    if (code == -EADDRINUSE && port_remnants_end(ip, port))
+        code = socket_bind(fd, ip, port);
+    return code;
+}
+
+static int tcp_listen(int fd)
+{
+    int code = option_set(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+
+    if (code == 0 && listen(fd, LISTEN_BACKLOG) < 0)
+        code = -errno;
+    return code;
+}
+
 static int tcp_bind(int fd, const struct ip *ip, uint16_t port)
 {
-    bool listens = ip->family == AF_INET6;
     int code = socket_bind(fd, ip, port);
-    bool again = code == -EADDRINUSE;
+    bool reusing = code == -EADDRINUSE;
 
-    if (again) {
-        code = option_set(fd, SOL_SOCKET, SO_REUSEADDR, 1);
-        if (code == 0)
-            code = socket_bind(fd, ip, port);
-    }
-    if (code == 0 && again && !listens)
-        code = socket_claim(fd);
-    if (code == 0 && listens && listen(fd, LISTEN_BACKLOG) < 0)
-        code = -errno;
-    if (code == 0 && listens && !again)
-        code = option_set(fd, SOL_SOCKET, SO_REUSEADDR, 1);
-    return code;
+    if (reusing)
+        code = tcp_bind_reusing(fd, ip, port);
+    if (code < 0)
+        return code;
+    if (ip->family == AF_INET6)
+        return tcp_listen(fd);
+    return reusing ? socket_claim(fd) : 0;
 }
 
 int reserve_socket_open(uint8_t protocol, const struct ip *ip, uint16_t port, bool freebind,

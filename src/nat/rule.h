@@ -59,7 +59,7 @@ void nft_transaction_add_table(struct nft_transaction *transaction, const char *
                                const char *comment, uint32_t flags);
 void nft_transaction_delete_table(struct nft_transaction *transaction, const char *name);
 void nft_transaction_add_chain(struct nft_transaction *transaction, const char *table,
-                               const struct nft_chain *chain);
+                               const struct nft_chain *def);
 void nft_transaction_add_set(struct nft_transaction *transaction, struct nftnl_set *set,
                              const char *label);
 void nft_transaction_add_rule(struct nft_transaction *transaction, struct nftnl_rule *rule,

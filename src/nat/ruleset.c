@@ -462,6 +462,27 @@ static void echo6(struct rule *rule)
     rule_compare_u8(rule, NFT_CMP_EQ, ICMPV6_ECHO_REQUEST);
 }
 
+/* An error about what a guest sent, perhaps before its connection was known: it opens nothing. */
+static void unreachable4(struct rule *rule)
+{
+    icmp4(rule);
+    rule_compare_u8(rule, NFT_CMP_EQ, ICMP_DEST_UNREACH);
+}
+
+/* Time exceeded, parameter problem. */
+static void error4(struct rule *rule)
+{
+    icmp4(rule);
+    rule_compare_u8(rule, NFT_CMP_GTE, ICMP_TIME_EXCEEDED);
+    rule_compare_u8(rule, NFT_CMP_LTE, ICMP_PARAMETERPROB);
+}
+
+static void error6(struct rule *rule)
+{
+    icmp6(rule);
+    rule_compare_u8(rule, NFT_CMP_LTE, ICMPV6_PARAMPROB);
+}
+
 #define ND_ROUTER_SOLICIT 133 /* RFC 4861, section 4 */
 #define ND_NEIGHBOR_SOLICIT 135
 #define ND_NEIGHBOR_ADVERT 136
@@ -842,6 +863,9 @@ static const struct rule_def rule_defs[] = {
     {CHAIN_OUTPUT, "DHCP", {dhcp4_answer, accept_it}},
     {CHAIN_OUTPUT, "DHCPv6", {dhcp6_answer, accept_it}},
     {CHAIN_OUTPUT, "neighbour discovery", {neighbour_discovery, accept_it}},
+    {CHAIN_OUTPUT, "unreachable", {unreachable4, accept_it}},
+    {CHAIN_OUTPUT, "other errors", {error4, accept_it}},
+    {CHAIN_OUTPUT, "errors, IPv6", {error6, accept_it}},
     {CHAIN_OUTPUT, "closed guests", {to_closed4, refuse_it}},
     {CHAIN_OUTPUT, "closed guests, IPv6", {to_closed6, refuse_it}},
 

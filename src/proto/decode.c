@@ -41,6 +41,16 @@ static int refuse_type(struct decode *decode, const cJSON *json, const char *pat
                            type_name(json));
 }
 
+/* U+FFFF stands for an escaped NUL (request.c). */
+static int check_string(struct decode *decode, const cJSON *json, const char *path)
+{
+    if (!cJSON_IsString(json))
+        return refuse_type(decode, json, path, "a string");
+    if (decode->strict && strstr(json->valuestring, "\xef\xbf\xbf"))
+        return error_set_field(decode->error, path, "%s: contains a NUL character", path);
+    return 0;
+}
+
 static int refuse_value(struct decode *decode, const char *path, const char *value,
                         const char *wanted)
 {
@@ -154,7 +164,7 @@ static int decode_from_string(struct decode *decode, const cJSON *json,
     case PROTO_CIDR6:
         return decode_cidr(decode, json, path, AF_INET6, member);
     case PROTO_MAC:
-        return mac_parse(value, member) < 0
+        return mac_parse(value, member) < 0 || !mac_is_set(member)
                    ? refuse_value(decode, path, value, "a MAC address such as 02:00:00:00:00:01")
                    : 0;
     case PROTO_MODE:
@@ -193,7 +203,7 @@ static int decode_number(struct decode *decode, const cJSON *json, const struct 
                                             : UINT32_MAX - 1;
     if (!(value >= (double)min && value <= (double)max) || floor(value) != value)
         return error_set_field(decode->error, path,
-                               "%s: takes a whole number from %llu to %llu, not %g", path,
+                               "%s: takes a whole number from %llu to %llu, not %.15g", path,
                                (unsigned long long)min, (unsigned long long)max, value);
     if (field->type == PROTO_UINT16)
         *(uint16_t *)member = (uint16_t)value;
@@ -232,10 +242,12 @@ static int decode_strings(struct decode *decode, const cJSON *json, const struct
     cJSON_ArrayForEach(item, json)
     {
         char item_path[PATH_MAX_LENGTH];
+        int r;
 
         snprintf(item_path, sizeof(item_path), "%s[%zu]", path, index++);
-        if (!cJSON_IsString(item))
-            return refuse_type(decode, item, item_path, "a string");
+        r = check_string(decode, item, item_path);
+        if (r < 0)
+            return r;
         if (decode->strict && strlen(item->valuestring) > 1024)
             return error_set_field(decode->error, item_path, "%s: longer than 1024 bytes",
                                    item_path);
@@ -258,8 +270,9 @@ static int decode_ips(struct decode *decode, const cJSON *json, const char *path
         int r;
 
         snprintf(item_path, sizeof(item_path), "%s[%zu]", path, index++);
-        if (!cJSON_IsString(item))
-            return refuse_type(decode, item, item_path, "a string");
+        r = check_string(decode, item, item_path);
+        if (r < 0)
+            return r;
         r = decode_ip(decode, item, item_path, 0, &ip);
         if (r < 0)
             return r;
@@ -272,8 +285,12 @@ static int decode_ips(struct decode *decode, const cJSON *json, const char *path
 static int decode_label(struct decode *decode, const cJSON *item, const char *path,
                         struct labels *labels)
 {
-    if (!cJSON_IsString(item))
-        return refuse_type(decode, item, path, "strings as values");
+    int r = check_string(decode, item, path);
+
+    if (r < 0)
+        return r;
+    if (decode->strict && strstr(item->string, "\xef\xbf\xbf"))
+        return error_set_field(decode->error, path, "%s: a key contains a NUL character", path);
     if (decode->strict && (!item->string[0] || strlen(item->string) > LIMIT_LABEL_KEY))
         return error_set_field(decode->error, path, "%s: a key has 1 to %d bytes", path,
                                LIMIT_LABEL_KEY);
@@ -364,7 +381,7 @@ static int check_kind(struct decode *decode, const cJSON *json, enum json_kind k
 {
     switch (kind) {
     case JSON_STRING:
-        return cJSON_IsString(json) ? 0 : refuse_type(decode, json, path, "a string");
+        return check_string(decode, json, path);
     case JSON_NUMBER:
         return cJSON_IsNumber(json) ? 0 : refuse_type(decode, json, path, "a number");
     case JSON_BOOL:
@@ -464,7 +481,7 @@ static int decode_object(struct decode *decode, const cJSON *json,
         }
         if (seen & (1ull << index))
             return error_set_field(decode->error, path, "%s: is given twice", path);
-        if (cJSON_IsNull(item))
+        if (cJSON_IsNull(item) && !decode->strict)
             continue; /* absent */
         seen |= 1ull << index;
         r = decode_field(decode, item, field, path, data);

@@ -14,6 +14,13 @@ struct span {
     const char *end;
 };
 
+/* A line as it came, for the raw ids, and as it is parsed; same length. */
+struct line {
+    const char *raw;
+    char *text;
+    size_t length;
+};
+
 static const char *skip_space(const char *p, const char *end)
 {
     while (p < end && (*p == ' ' || *p == '\t' || *p == '\r' || *p == '\n'))
@@ -104,7 +111,7 @@ static bool find_member(struct span object, const char *name, struct span *ret_v
     }
 }
 
-/* RFC 3629: well-formed UTF-8, and no NUL, neither raw nor escaped (it would cut strings short). */
+/* RFC 3629: well-formed UTF-8 without a raw NUL. */
 static bool is_clean_text(const char *line, size_t length)
 {
     const unsigned char *p = (const unsigned char *)line;
@@ -133,7 +140,20 @@ static bool is_clean_text(const char *line, size_t length)
             return false;
         p += more + 1;
     }
-    return !memmem(line, length, "\\u0000", 6);
+    return true;
+}
+
+/* An escaped NUL would cut a C string short: it becomes the noncharacter U+FFFF, of the same length
+ * as text, which no value may contain (decode.c). */
+static void mask_escaped_nul(char *line, size_t length)
+{
+    for (size_t i = 0; i + 5 < length; i++) {
+        if (line[i] != '\\')
+            continue;
+        if (memcmp(line + i + 1, "u0000", 5) == 0)
+            memcpy(line + i + 2, "ffff", 4);
+        i++; /* over what is escaped, a backslash included */
+    }
 }
 
 static struct proto_request *add_request(struct proto_requests *requests)
@@ -189,7 +209,7 @@ static void read_call(struct proto_request *request, const cJSON *json)
         request->code = PROTO_INVALID_PARAMS;
 }
 
-static int read_request(struct proto_request *request, struct span text)
+static int read_request(struct proto_request *request, const struct line *line, struct span text)
 {
     const char *parse_end = NULL;
     struct span id;
@@ -213,7 +233,7 @@ static int read_request(struct proto_request *request, struct span text)
             r = refuse(request, PROTO_INVALID_REQUEST, "id: takes a string, a number or null");
             goto out;
         }
-        request->id = strndup(id.begin, (size_t)(id.end - id.begin));
+        request->id = strndup(line->raw + (id.begin - line->text), (size_t)(id.end - id.begin));
         if (!request->id) {
             r = -ENOMEM;
             goto out;
@@ -238,8 +258,10 @@ static int refuse_line(struct proto_requests *requests, int code, const char *te
     return request ? refuse(request, code, text) : -ENOMEM;
 }
 
-static int read_batch(struct proto_requests *requests, const char *p, const char *end)
+static int read_batch(struct proto_requests *requests, const struct line *line, const char *p)
 {
+    const char *end = line->text + line->length;
+
     p = skip_space(p + 1, end);
     if (p < end && *p == ']')
         return refuse_line(requests, PROTO_INVALID_REQUEST, "an empty batch");
@@ -257,7 +279,7 @@ static int read_batch(struct proto_requests *requests, const char *p, const char
         request = add_request(requests);
         if (!request)
             return -ENOMEM;
-        r = read_request(request, (struct span){p, next});
+        r = read_request(request, line, (struct span){p, next});
         if (r < 0)
             return r;
         p = skip_space(next, end);
@@ -278,27 +300,39 @@ static bool is_document(const char *line, size_t length)
     return ok;
 }
 
+static int read_line(struct proto_requests *requests, const struct line *line)
+{
+    const char *end = line->text + line->length;
+    const char *p = skip_space(line->text, end);
+    struct proto_request *request;
+
+    if (p == end || !skip_value(p, end))
+        return refuse_line(requests, PROTO_PARSE_ERROR,
+                           "this is not JSON, or it is nested too deeply");
+    if (*p == '[') {
+        if (!is_document(p, (size_t)(end - p)))
+            return refuse_line(requests, PROTO_PARSE_ERROR, "this is not JSON");
+        return read_batch(requests, line, p);
+    }
+    request = add_request(requests);
+    return request ? read_request(request, line, (struct span){p, end}) : -ENOMEM;
+}
+
 int proto_requests_parse(const char *line, size_t length, struct proto_requests *ret_requests)
 {
     struct proto_requests requests = {0};
-    const char *end = line + length;
-    const char *p = skip_space(line, end);
-    struct proto_request *request;
+    _cleanup_free_ char *text = malloc(length + 1);
     int r;
 
-    if (!is_clean_text(line, length)) {
-        r = refuse_line(&requests, PROTO_PARSE_ERROR, "this is not UTF-8 text without NUL");
-    } else if (p == end || !skip_value(p, end)) {
-        r = refuse_line(&requests, PROTO_PARSE_ERROR,
-                        "this is not JSON, or it is nested too deeply");
-    } else if (*p == '[') {
-        r = is_document(p, (size_t)(end - p))
-                ? read_batch(&requests, p, end)
-                : refuse_line(&requests, PROTO_PARSE_ERROR, "this is not JSON");
-    } else {
-        request = add_request(&requests);
-        r = request ? read_request(request, (struct span){p, end}) : -ENOMEM;
-    }
+    if (!text)
+        return -ENOMEM;
+    memcpy(text, line, length);
+    text[length] = '\0';
+    mask_escaped_nul(text, length);
+    if (is_clean_text(line, length))
+        r = read_line(&requests, &(struct line){line, text, length});
+    else
+        r = refuse_line(&requests, PROTO_PARSE_ERROR, "this is not UTF-8 text");
     if (r < 0) {
         proto_requests_deinit(&requests);
         return r;

@@ -455,6 +455,18 @@ static int set_access(const struct config *config, const char *path, struct erro
     return 0;
 }
 
+int rpc_check(const struct config *config, struct error *error)
+{
+    size_t most = sizeof(((struct sockaddr_un *)0)->sun_path) - sizeof("/worker-relay.sock");
+
+    if (strlen(config->run_dir) <= most)
+        return 0;
+    return error_set(
+        error, ENAMETOOLONG,
+        "the run directory %.40s… is longer than %zu characters, so no socket fits in it",
+        config->run_dir, most);
+}
+
 /* The lock on the directory says that nobody else serves there: a socket file that exists is a
  * leftover. It appears under its name only when it listens. */
 static int make_socket(struct rpc *rpc, struct error *error)
@@ -464,8 +476,7 @@ static int make_socket(struct rpc *rpc, struct error *error)
     char path[sizeof(address.sun_path)];
     int r;
 
-    if (snprintf(path, sizeof(path), "%s/moat.sock", rpc->config->run_dir) >= (int)sizeof(path) - 8)
-        return error_set(error, ENAMETOOLONG, "the run directory %s", rpc->config->run_dir);
+    snprintf(path, sizeof(path), "%s/moat.sock", rpc->config->run_dir); /* fits: rpc_check */
     snprintf(temporary, sizeof(temporary), "%s/.moat.%u", rpc->config->run_dir,
              (unsigned)getpid() % 1000000u);
     memcpy(address.sun_path, temporary, sizeof(temporary));

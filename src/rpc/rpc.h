@@ -14,6 +14,9 @@
 
 struct rpc;
 
+/* Can there be a socket in the run directory (its path has a limit)? Asked before anything is made.
+ */
+int rpc_check(const struct config *config, struct error *error);
 /* Makes the socket RUN_DIR/moat.sock (mode and group by the configuration), or takes listen_fd
  * (passed by systemd) when it is not -1. The directory must exist. */
 int rpc_new(const struct config *config, struct loop *loop, int listen_fd, struct rpc **ret_rpc,

@@ -622,6 +622,23 @@ static int write_endpoints(struct attach *attach, struct error *error)
     return r;
 }
 
+/* The new network may be the first of its family with an outside: published ports lead there too
+ * then. */
+static int join_ports(struct attach *attach, struct error *error)
+{
+    struct nat_port before[LIMIT_PORTS_PER_GUEST];
+    struct guest old = attach->guest; /* shallow: as it was */
+    struct guest_plan plan = attach->plan;
+
+    if (attach->guest.n_ports == 0)
+        return 0;
+    old.n_endpoints = attach->plan.first_endpoint;
+    plan.guest = &old;
+    for (size_t i = 0; i < old.n_ports; i++)
+        plan_nat_port(&plan, &old.ports[i], &before[i]);
+    return ports_retarget(attach->service, &attach->plan, before, error);
+}
+
 static int attach_join(struct attach *attach, struct error *error)
 {
     int r = check_join(attach->params, error);
@@ -651,6 +668,11 @@ static int attach_join(struct attach *attach, struct error *error)
     if (r < 0)
         return r;
     r = guest_plan_apply(attach->service, &attach->plan, error);
+    if (r >= 0) {
+        r = join_ports(attach, error);
+        if (r < 0)
+            guest_plan_undo(attach->service, &attach->plan);
+    }
     if (r < 0)
         forget_endpoints(attach);
     return r;

@@ -212,6 +212,21 @@ static int start(struct service *service, struct error *error)
     return 0;
 }
 
+/* A start that came to nothing leaves nothing: locks and directories that it made go again. */
+static void forget_directories(struct service *service)
+{
+    char path[4096];
+
+    for (size_t i = 0; i < ARRAY_SIZE(service->lock_fds); i++) {
+        if (service->lock_fds[i] < 0)
+            continue;
+        snprintf(path, sizeof(path), "%s/" LOCK_NAME,
+                 i ? service->config->run_dir : service->config->state_dir);
+        (void)unlink(path);
+    }
+    service_remove_directories(service);
+}
+
 int service_new(const struct config *config, struct loop *loop, service_event_fn on_event,
                 void *userdata, struct service **ret_service, struct error *error)
 {
@@ -230,6 +245,8 @@ int service_new(const struct config *config, struct loop *loop, service_event_fn
     };
     r = start(service, error);
     if (r < 0) {
+        if (!service->store)
+            forget_directories(service);
         service_free(service);
         return r;
     }

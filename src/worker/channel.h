@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* One end of the channel between moatd and a worker: a non-blocking SOCK_SEQPACKET socket, and a queue, in order, of
- * what it did not take at once. Used on both sides. */
+/* One end of the channel between moatd and a worker: a non-blocking SOCK_SEQPACKET socket, and a
+ * queue, in order, of what it did not take at once. Used on both sides. */
 #pragma once
 
 #include <stdbool.h>
@@ -33,15 +33,17 @@ void channel_init(struct channel *channel, int fd);
 void channel_deinit(struct channel *channel);
 bool channel_is_open(const struct channel *channel);
 
-/* Sends at once or queues a copy (descriptors duplicated). Never blocks. 0; -EPIPE when the other end is gone
- * (and other errors of sendmsg(2)); -EMFILE, -ENOMEM when it can't be queued; -EMSGSIZE. */
+/* Sends at once or queues a copy (descriptors duplicated). Never blocks. 0; -EPIPE when the other
+ * end is gone (and other errors of sendmsg(2)); -EMFILE, -ENOMEM when it can't be queued;
+ * -EMSGSIZE. */
 int channel_send(struct channel *channel, uint16_t type, const void *payload, size_t length,
                  const int *fds, size_t n_fds);
-/* Sends what is queued. 0 when all is gone, -EAGAIN when some is left, else the error of sendmsg(2). */
+/* Sends what is queued. 0 when all is gone, -EAGAIN when some is left, else the error of
+ * sendmsg(2). */
 int channel_flush(struct channel *channel);
 
-/* Receives one message into ret_message. 1; 0 at the end; -EAGAIN when there is none; -EPROTO when it is none of
- * ours (it is consumed); other errors of recvmsg(2). */
+/* Receives one message into ret_message. 1; 0 at the end; -EAGAIN when there is none; -EPROTO when
+ * it is none of ours (it is consumed); other errors of recvmsg(2). */
 int channel_receive(struct channel *channel, struct channel_message *ret_message);
 /* Closes the descriptors that nobody took. */
 void channel_message_close_fds(struct channel_message *message);

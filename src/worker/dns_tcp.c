@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* A connection holds memory only while half a query has come or replies have not gone out. It stops reading while too
  * many of its queries wait or too much of its output is unsent, so a client that does not read gets no further, and
- * it is closed when for a while neither a whole query nor a reply has passed. Bytes that trickle in don't count.
+ * it is closed when for a while neither a whole query has come nor any of a reply gone. Bytes that trickle in
+ * don't count.
  *
  * Connections stand in two lists, the oldest activity first: the transport's, for the time-out, and their
  * asker's, for its bound. One that is found broken while it is being worked on is marked, and freed by who works on it. */
@@ -234,17 +235,24 @@ static void output_release(struct dns_connection *connection)
 /* False: the connection is broken. */
 static bool output_flush(struct dns_connection *connection)
 {
+    size_t unsent = output_unsent(connection);
+
     while (output_unsent(connection) > 0) {
         ssize_t sent = send(connection->fd, connection->output + connection->output_start,
                             output_unsent(connection), MSG_DONTWAIT | MSG_NOSIGNAL);
 
         if (sent < 0 && errno == EINTR)
             continue;
+        if (sent < 0 && errno != EAGAIN)
+            return false;
         if (sent < 0)
-            return errno == EAGAIN;
+            break;
         connection->output_start += (size_t)sent;
     }
-    output_release(connection);
+    if (output_unsent(connection) < unsent)
+        connection_touch(connection);
+    if (output_unsent(connection) == 0)
+        output_release(connection);
     return true;
 }
 
@@ -261,8 +269,6 @@ static void client_reply(struct dns_client *waiting, const uint8_t *data, size_t
     client_free(client);
     if (!appended)
         connection_end(connection);
-    else if (length > 0)
-        connection_touch(connection);
     if (appended && !connection->busy)
         connection_settle(connection);
 }

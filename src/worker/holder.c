@@ -15,7 +15,9 @@
 
 #include "base/cleanup.h"
 
-#define TCP_STATE_LISTEN 10 /* net/tcp_states.h */
+#define TCP_STATE_TIME_WAIT 6 /* include/net/tcp_states.h of the kernel */
+#define TCP_STATE_LISTEN 10
+#define REMNANTS_MAX 4096 /* ended at a time */
 #define ANSWER_SIZE 32768
 #define ANSWER_TIMEOUT_S 1
 
@@ -34,12 +36,26 @@ struct diag_request {
     struct port_filter filter;
 };
 
+/* Called for each socket on the port, whatever its address. */
+typedef void (*diag_fn)(void *userdata, const struct inet_diag_msg *message);
+
 /* The best match so far. */
 struct match {
     const struct ip *ip;
-    uint16_t port;
     uint32_t inode; /* 0: none */
     int rank;
+};
+
+struct remnant {
+    uint8_t family;
+    struct inet_diag_sockid id;
+};
+
+struct remnants {
+    const struct ip *ip;
+    struct remnant *items;
+    size_t count;
+    bool is_held; /* something lives on the port */
 };
 
 static void request_init(struct diag_request *request, uint8_t family, uint8_t protocol,
@@ -76,68 +92,148 @@ static struct ip diag_address(const struct inet_diag_msg *message)
     return ip_from_bytes(message->idiag_family, bytes);
 }
 
+static bool diag_overlaps(const struct inet_diag_msg *message, const struct ip *wanted)
+{
+    struct ip ip = diag_address(message);
+
+    return !ip_is_set(wanted) || ip_is_unspecified(wanted) || ip_is_unspecified(&ip) ||
+           ip_equal(&ip, wanted);
+}
+
 /* A listener tells more than a connection, an exact address more than any. 0: no match. */
 static int diag_rank(const struct inet_diag_msg *message, const struct ip *wanted)
 {
     struct ip ip = diag_address(message);
-    bool any = ip_is_unspecified(&ip);
     int rank = 1;
 
-    if (!message->idiag_inode)
-        return 0;
-    if (ip_is_set(wanted) && !ip_is_unspecified(wanted) && !any && !ip_equal(&ip, wanted))
+    if (!message->idiag_inode || !diag_overlaps(message, wanted))
         return 0;
     if (message->idiag_state == TCP_STATE_LISTEN)
         rank += 2;
     return ip_equal(&ip, wanted) ? rank + 1 : rank;
 }
 
-static void diag_consider(struct match *match, const struct inet_diag_msg *message)
+static void holder_consider(void *userdata, const struct inet_diag_msg *message)
 {
-    int rank;
+    struct match *match = userdata;
+    int rank = diag_rank(message, match->ip);
 
-    if (ntohs(message->id.idiag_sport) != match->port)
-        return;
-    rank = diag_rank(message, match->ip);
     if (rank > match->rank) {
         match->rank = rank;
         match->inode = message->idiag_inode;
     }
 }
 
+static void remnants_consider(void *userdata, const struct inet_diag_msg *message)
+{
+    struct remnants *remnants = userdata;
+
+    if (!diag_overlaps(message, remnants->ip))
+        return;
+    if (message->idiag_state != TCP_STATE_TIME_WAIT)
+        remnants->is_held = true;
+    else if (remnants->count < REMNANTS_MAX)
+        remnants->items[remnants->count++] =
+            (struct remnant){.family = message->idiag_family, .id = message->id};
+}
+
+/* ---------------------------------------------------------------- sock_diag */
+
 /* Returns false at the end of the dump. */
-static bool answer_read(struct match *match, void *answer, size_t length)
+static bool answer_read(uint16_t port, diag_fn fn, void *userdata, void *answer, size_t length)
 {
     struct nlmsghdr *header = answer;
     unsigned left = (unsigned)length;
 
     for (; NLMSG_OK(header, left); header = NLMSG_NEXT(header, left)) {
+        const struct inet_diag_msg *message = NLMSG_DATA(header);
+
         if (header->nlmsg_type == NLMSG_DONE || header->nlmsg_type == NLMSG_ERROR)
             return false;
         if (header->nlmsg_type == SOCK_DIAG_BY_FAMILY &&
-            header->nlmsg_len >= NLMSG_LENGTH(sizeof(struct inet_diag_msg)))
-            diag_consider(match, NLMSG_DATA(header));
+            header->nlmsg_len >= NLMSG_LENGTH(sizeof(*message)) &&
+            ntohs(message->id.idiag_sport) == port)
+            fn(userdata, message);
     }
     return true;
 }
 
-static void diag_dump(struct match *match, uint8_t family, uint8_t protocol)
+static int diag_open(void)
 {
-    _cleanup_close_ int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
-    _cleanup_free_ void *answer = malloc(ANSWER_SIZE);
     struct timeval timeout = {.tv_sec = ANSWER_TIMEOUT_S};
+    int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
+
+    if (fd >= 0)
+        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
+    return fd;
+}
+
+/* False when it can't be told. */
+static bool diag_dump(uint8_t family, uint8_t protocol, uint16_t port, diag_fn fn, void *userdata)
+{
+    _cleanup_close_ int fd = diag_open();
+    _cleanup_free_ void *answer = malloc(ANSWER_SIZE);
     struct diag_request request;
     ssize_t length;
 
-    if (fd < 0 || !answer ||
-        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout)) < 0)
-        return;
-    request_init(&request, family, protocol, match->port);
+    if (fd < 0 || !answer)
+        return false;
+    request_init(&request, family, protocol, port);
     if (send(fd, &request, sizeof(request), 0) < 0)
-        return;
+        return false;
     do
         length = recv(fd, answer, ANSWER_SIZE, 0);
-    while (length > 0 && answer_read(match, answer, (size_t)length));
+    while (length > 0 && answer_read(port, fn, userdata, answer, (size_t)length));
+    return length > 0;
+}
+
+static bool diag_dump_families(uint8_t protocol, const struct ip *ip, uint16_t port, diag_fn fn,
+                               void *userdata)
+{
+    bool ipv4_too = !ip_is_set(ip) || ip->family == AF_INET || ip_is_unspecified(ip);
+
+    return (!ipv4_too || diag_dump(AF_INET, protocol, port, fn, userdata)) &&
+           diag_dump(AF_INET6, protocol, port, fn, userdata);
+}
+
+static bool remnant_end(int fd, const struct remnant *remnant)
+{
+    struct {
+        struct nlmsghdr header;
+        struct inet_diag_req_v2 body;
+    } request = {.header = {.nlmsg_len = sizeof(request),
+                            .nlmsg_type = SOCK_DESTROY,
+                            .nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK},
+                 .body = {.sdiag_family = remnant->family,
+                          .sdiag_protocol = IPPROTO_TCP,
+                          .idiag_states = ~0u,
+                          .id = remnant->id}};
+    struct {
+        struct nlmsghdr header;
+        struct nlmsgerr error;
+        struct nlmsghdr rest[4]; /* an extended ack, cut off */
+    } answer;
+
+    if (send(fd, &request, sizeof(request), 0) < 0)
+        return false;
+    return recv(fd, &answer, sizeof(answer), 0) >= (ssize_t)NLMSG_LENGTH(sizeof(answer.error)) &&
+           answer.header.nlmsg_type == NLMSG_ERROR && answer.error.error == 0;
+}
+
+unsigned port_remnants_end(const struct ip *ip, uint16_t port)
+{
+    _cleanup_free_ struct remnant *items = calloc(REMNANTS_MAX, sizeof(*items));
+    struct remnants remnants = {.ip = ip, .items = items};
+    _cleanup_close_ int fd = diag_open();
+    unsigned ended = 0;
+
+    if (fd < 0 || !items ||
+        !diag_dump_families(IPPROTO_TCP, ip, port, remnants_consider, &remnants) ||
+        remnants.is_held)
+        return 0;
+    for (size_t i = 0; i < remnants.count; i++)
+        ended += remnant_end(fd, &items[i]);
+    return ended;
 }
 
 /* ---------------------------------------------------------------- processes */
@@ -216,11 +312,9 @@ static bool process_find(uint32_t inode, struct port_holder *ret_holder)
 bool port_holder_find(uint8_t protocol, const struct ip *ip, uint16_t port,
                       struct port_holder *ret_holder)
 {
-    struct match match = {.ip = ip, .port = port};
+    struct match match = {.ip = ip};
 
-    if (!ip_is_set(ip) || ip->family == AF_INET || ip_is_unspecified(ip))
-        diag_dump(&match, AF_INET, protocol);
-    diag_dump(&match, AF_INET6, protocol);
+    diag_dump_families(protocol, ip, port, holder_consider, &match);
     return match.inode && process_find(match.inode, ret_holder);
 }
 

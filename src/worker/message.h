@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Messages between moatd and its workers: one SOCK_SEQPACKET datagram each, a header and a payload struct
- * (same machine, native layout). Descriptors travel with the message that names them.
+/* Messages between moatd and its workers: one SOCK_SEQPACKET datagram each, a header and a payload
+ * struct (same machine, native layout). Descriptors travel with the message that names them.
  *
- * The types below WORKER_FIRST_OWN are spoken between a moatd and the worker of an older or newer one too
- * (takeover): their numbers and layouts never change. Those of the kinds are spoken within one binary only, except
- * that a draining worker ignores what it does not know. */
+ * The types below WORKER_FIRST_OWN are spoken between a moatd and the worker of an older or newer
+ * one too (takeover): their numbers and layouts never change. Those of the kinds are spoken within
+ * one binary only, except that a draining worker ignores what it does not know. */
 #pragma once
 
 #include <stdint.h>
@@ -24,7 +24,7 @@ enum {
     WORKER_SOCKET = 2,   /* from it: n struct worker_socket and n descriptors */
     WORKER_DONE = 3,     /* from it: that was the last */
     WORKER_SETTINGS = 4, /* the first message to a fresh worker: struct worker_settings */
-    WORKER_SYNC = 5,     /* struct worker_sync: answered by the same when all before it was handled */
+    WORKER_SYNC = 5, /* struct worker_sync: answered by the same when all before it was handled */
     WORKER_FIRST_OWN = 16, /* each kind numbers its own from here */
 };
 

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The relay worker holds the sockets of all published ports, and carries what the kernel can't translate: IPv6
- * clients, [::1] included, of an IPv4 guest. It accepts on the IPv6 sockets (dual-stack ones too: an IPv4 client that was
- * not translated is served the same) and connects to the guest, byte for byte (relay_tcp.c, relay_udp.c). IPv4
- * sockets are only held.
+/* The relay worker holds the sockets of all published ports, and carries what the kernel can't
+ * translate: IPv6 clients, [::1] included, of an IPv4 guest. It accepts on the IPv6 sockets
+ * (dual-stack ones too: an IPv4 client that was not translated is served the same) and connects to
+ * the guest, byte for byte (relay_tcp.c, relay_udp.c). IPv4 sockets are only held.
  *
- * When moatd is gone it goes on. When a new one takes over, it closes what it listened on, and ends with the last
- * connection or UDP session; a UDP socket is kept as long as a session answers through it, but no longer read. */
+ * When moatd is gone it goes on. When a new one takes over, it closes what it listened on, and ends
+ * with the last connection or UDP session; a UDP socket is kept as long as a session answers
+ * through it, but no longer read. */
 #include "worker/relay.h"
 
 #include <errno.h>
@@ -76,7 +77,7 @@ static bool socket_is_served(const struct relay_socket *socket)
 {
     const struct relay *relay = socket->relay;
 
-    return socket->fd >= 0 && socket->key.family == AF_INET6 && socket->target.sin_port &&
+    return socket->fd >= 0 && socket->key.family == AF_INET6 && socket->has_target &&
            !relay->draining && !(relay->accept_paused && socket->key.protocol == IPPROTO_TCP);
 }
 
@@ -128,8 +129,13 @@ static void socket_free(struct relay_socket *socket)
 
 void relay_socket_settle(struct relay_socket *socket)
 {
-    if (socket->relay->draining && socket->n_running == 0)
-        socket_free(socket);
+    struct relay *relay = socket->relay;
+
+    if (!relay->draining || socket->n_running)
+        return;
+    socket_free(socket);
+    if (relay->n_flows + relay->n_sessions == 0)
+        loop_stop(relay->loop); /* that was the last */
 }
 
 static void socket_release(struct relay_socket *socket)
@@ -202,7 +208,7 @@ void relay_sweep_start(struct relay *relay)
 static void socket_watch_again(struct relay_socket *socket, void *userdata)
 {
     (void)userdata;
-    if (socket->target.sin_port)
+    if (socket->has_target)
         socket_watch(socket);
 }
 
@@ -228,7 +234,7 @@ void relay_accept_pause(struct relay *relay)
 static bool range_is_valid(const struct relay_range *range)
 {
     return (range->first.protocol == IPPROTO_TCP || range->first.protocol == IPPROTO_UDP) &&
-           range->first.port + range->count <= PORTS;
+           range->count <= PORTS - (uint32_t)range->first.port;
 }
 
 static struct worker_socket range_key(const struct relay_range *range, uint32_t index)
@@ -252,7 +258,8 @@ static void sockets_received(struct relay *relay, const struct relay_range *rang
     }
 }
 
-/* TCP connections that run go on to where they go; UDP clients would never notice that theirs is gone. */
+/* TCP connections that run go on to where they go; UDP clients would never notice that theirs is
+ * gone. */
 static void socket_set_target(struct relay_socket *socket, const struct sockaddr_in *target)
 {
     bool changed = memcmp(&socket->target, target, sizeof(*target)) != 0;
@@ -260,6 +267,7 @@ static void socket_set_target(struct relay_socket *socket, const struct sockaddr
     if (changed && socket->key.protocol == IPPROTO_UDP)
         relay_udp_end_all(socket);
     socket->target = *target;
+    socket->has_target = true;
     if (target->sin_port && socket->key.protocol == IPPROTO_UDP && socket->key.family == AF_INET6)
         relay_udp_socket_init(socket);
     socket_watch(socket);

@@ -11,11 +11,12 @@
 #include "worker/relay_message.h"
 #include "worker/runtime.h"
 
-/* Limits on what clients and guests can make the worker hold. At a limit the one that was idle longest makes
- * place; a TCP connection only if it was idle for RELAY_SHED_IDLE_MS, else the newcomer is refused. */
-#define RELAY_FLOWS_MAX 16384          /* TCP connections in all */
-#define RELAY_FLOWS_PER_PORT_MAX 4096  /* through one socket */
-#define RELAY_SESSIONS_MAX 8192        /* UDP sessions in all */
+/* Limits on what clients and guests can make the worker hold. At a limit the one that was idle
+ * longest makes place; a TCP connection only if it was idle for RELAY_SHED_IDLE_MS, else the
+ * newcomer is refused. */
+#define RELAY_FLOWS_MAX 16384         /* TCP connections in all */
+#define RELAY_FLOWS_PER_PORT_MAX 4096 /* through one socket */
+#define RELAY_SESSIONS_MAX 8192       /* UDP sessions in all */
 #define RELAY_SESSIONS_PER_PORT_MAX 1024
 #define RELAY_SHED_IDLE_MS 30000
 #define RELAY_CONNECT_TIMEOUT_MS 10000
@@ -31,10 +32,10 @@ struct relay_link {
 
 void relay_link_init(struct relay_link *link);
 void relay_link_append(struct relay_link *ring, struct relay_link *link); /* as the last */
-void relay_link_remove(struct relay_link *link);                          /* links itself after it */
+void relay_link_remove(struct relay_link *link); /* links itself after it */
 bool relay_ring_is_empty(const struct relay_link *ring);
 #define RELAY_CONTAINER(link, type, member) \
-    ((type *)(void *)((char *)(link) - offsetof(type, member)))
+    ((type *)(void *)((char *)(link)-offsetof(type, member)))
 
 struct relay;
 struct relay_udp;
@@ -45,7 +46,8 @@ struct relay_socket {
     struct worker_socket key;
     int fd; /* -1: given up, while flows still run (draining) */
     struct loop_io *io;
-    struct sockaddr_in target; /* port 0: nobody is served */
+    struct sockaddr_in target;
+    bool has_target;           /* false: clients wait; true with port 0: they are refused */
     struct relay_link running; /* flows or sessions through it, the longest idle first */
     size_t n_running;
 };
@@ -56,7 +58,7 @@ struct relay {
     struct loop_io *runtime_io;
     struct loop_timer *sweep_timer;
     struct loop_timer *accept_timer; /* accepting pauses while descriptors are short */
-    struct relay_socket **tcp; /* by port */
+    struct relay_socket **tcp;       /* by port */
     struct relay_socket **udp;
     size_t n_sockets;
     bool draining;
@@ -74,7 +76,8 @@ struct relay {
 /* --- relay.c --- */
 int relay_new(struct worker_runtime *runtime, struct relay **ret_relay, struct error *error);
 void relay_free(struct relay *relay);
-/* A flow or session of the socket has ended: a draining worker may give it up. May free the socket. */
+/* A flow or session of the socket has ended: a draining worker may give it up. May free the socket.
+ */
 void relay_socket_settle(struct relay_socket *socket);
 /* Something runs: idle times are looked at from now on. */
 void relay_sweep_start(struct relay *relay);
@@ -82,7 +85,7 @@ void relay_sweep_start(struct relay *relay);
 void relay_accept_pause(struct relay *relay);
 
 /* --- relay_tcp.c --- */
-void relay_tcp_accept(struct relay_socket *socket); /* the listener is readable */
+void relay_tcp_accept(struct relay_socket *socket);  /* the listener is readable */
 void relay_tcp_end_all(struct relay_socket *socket); /* resets both ends of each; no settling */
 void relay_tcp_sweep(struct relay *relay, uint64_t now_ms);
 

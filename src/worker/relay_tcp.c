@@ -3,13 +3,14 @@
  *
  *   connecting ── the guest accepts ──> open ── both sides have finished, or an error ──> gone
  *
- * Each side has two flags: `finished` (it sent its FIN) and `told` (it was sent the other's FIN, after the last byte).
- * So half-closed connections stay half-closed, both ways. Errors are carried too: whatever breaks one side, a
- * refused connect included, resets the other (SO_LINGER of 0 at close).
+ * Each side has two flags: `finished` (it sent its FIN) and `told` (it was sent the other's FIN,
+ * after the last byte). So half-closed connections stay half-closed, both ways. Errors are carried
+ * too: whatever breaks one side, a refused connect included, resets the other (SO_LINGER of 0 at
+ * close).
  *
- * Bytes go from one socket to the other in the same call. Only what the other side does not take at once is kept,
- * at most RELAY_SCRATCH_SIZE for each direction, and nothing more is read before it is gone: the
- * senders feel the backpressure, and an idle connection costs no buffer. */
+ * Bytes go from one socket to the other in the same call. Only what the other side does not take at
+ * once is kept, at most RELAY_SCRATCH_SIZE for each direction, and nothing more is read before it
+ * is gone: the senders feel the backpressure, and an idle connection costs no buffer. */
 #include <errno.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
@@ -253,7 +254,8 @@ static void option_set(int fd, int level, int option, int value)
     setsockopt(fd, level, option, &value, sizeof(value));
 }
 
-/* SO_REUSEADDR on what was accepted: its TIME_WAIT remnant must not keep the port from being bound again. */
+/* SO_REUSEADDR on what was accepted: its TIME_WAIT remnant must not keep the port from being bound
+ * again. */
 static void fd_init(int fd)
 {
     option_set(fd, SOL_SOCKET, SO_REUSEADDR, 1);
@@ -298,7 +300,8 @@ static void flow_start(struct relay_socket *socket_, int client_fd)
     flow->active_ms = loop_now_ms(socket_->relay->loop);
     code = side_init(flow, CLIENT, client_fd);
     if (side_init(flow, GUEST, guest_fd) < 0 || code < 0 ||
-        (connect(guest_fd, (const struct sockaddr *)&socket_->target, sizeof(socket_->target)) < 0 &&
+        (connect(guest_fd, (const struct sockaddr *)&socket_->target, sizeof(socket_->target)) <
+             0 &&
          errno != EINPROGRESS)) {
         flow_abort(flow);
         return;
@@ -355,7 +358,7 @@ void relay_tcp_accept(struct relay_socket *socket)
             continue;
         if (fd < 0)
             return;
-        if (flow_has_room(socket)) {
+        if (socket->target.sin_port && flow_has_room(socket)) {
             flow_start(socket, fd);
         } else {
             fd_reset(fd);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Relayed UDP. A session is a client's address and port together with the host's address that it asked; it has a
- * socket of its own towards the guest, so that the guest's answers find their way back, and they leave from the
- * address that was asked (IPV6_PKTINFO, RFC 3542 section 6.2). It ends after RELAY_SESSION_IDLE_MS without a datagram
- * in either direction. Datagrams that a full socket does not take are lost, as UDP's are. */
+/* Relayed UDP. A session is a client's address and port together with the host's address that it
+ * asked; it has a socket of its own towards the guest, so that the guest's answers find their way
+ * back, and they leave from the address that was asked (IPV6_PKTINFO, RFC 3542 section 6.2). It
+ * ends after RELAY_SESSION_IDLE_MS without a datagram in either direction. Datagrams that a full
+ * socket does not take are lost, as UDP's are. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -154,16 +155,13 @@ static void session_answer(const struct session *session, void *bytes, size_t le
                                   .sin6_port = session->key.port,
                                   .sin6_scope_id = session->key.scope};
     struct iovec part = {.iov_base = bytes, .iov_len = length};
-    struct msghdr message = {.msg_name = &client,
-                             .msg_namelen = sizeof(client),
-                             .msg_iov = &part,
-                             .msg_iovlen = 1};
+    struct msghdr message = {
+        .msg_name = &client, .msg_namelen = sizeof(client), .msg_iov = &part, .msg_iovlen = 1};
     union packet_info control;
 
     packet_info_set(&message, &control, session);
     if (sendmsg(session->socket->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
-        log_debug("UDP port %u: an answer is lost: %s", session->socket->key.port,
-                  strerror(errno));
+        log_debug("UDP port %u: an answer is lost: %s", session->socket->key.port, strerror(errno));
 }
 
 /* The guest has answered. */
@@ -276,7 +274,8 @@ static bool key_make(const struct relay_socket *socket, const struct sockaddr_in
                                     .host = info->ipi6_addr,
                                     .port = client->sin6_port,
                                     .host_port = socket->key.port};
-    /* The scope id is set for link-local clients only; a link-local host address has the link it came by. */
+    /* The scope id is set for link-local clients only; a link-local host address has the link it
+     * came by. */
     ret_key->scope = client->sin6_scope_id;
     if (!ret_key->scope && IN6_IS_ADDR_LINKLOCAL(&info->ipi6_addr))
         ret_key->scope = info->ipi6_ifindex;
@@ -324,7 +323,8 @@ static bool datagram_receive(struct relay_socket *socket)
 
     if (length < 0)
         return errno == EINTR;
-    if (packet_info_get(&message, &info) && key_make(socket, &client, &info, &key))
+    if (socket->target.sin_port && packet_info_get(&message, &info) &&
+        key_make(socket, &client, &info, &key))
         datagram_carry(socket, &key, scratch, (size_t)length);
     return true;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* An epoll instance holds the control channel, the listener for the next moatd, and that one's connection until
- * it has asked for the sockets (the candidate). A candidate that asks becomes the control channel. */
+/* An epoll instance holds the control channel, the listener for the next moatd, and that one's
+ * connection until it has asked for the sockets (the candidate). A candidate that asks becomes the
+ * control channel. */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -47,7 +48,8 @@ struct worker_handover {
 
 static volatile sig_atomic_t is_orphan;
 
-/* With moatd there, stopping is its business. An orphan obeys: nobody else could stop it at shutdown. */
+/* With moatd there, stopping is its business. An orphan obeys: nobody else could stop it at
+ * shutdown. */
 static void sigterm_received(int signal_number)
 {
     (void)signal_number;
@@ -206,14 +208,14 @@ static uint64_t now_ms(void)
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
-/* The one place that waits: the sockets are on their way to a moatd that does nothing but wait for them. */
+/* The one place that waits: the sockets are on their way to a moatd that does nothing but wait for
+ * them. */
 static int handover_wait_writable(struct worker_handover *handover)
 {
     uint64_t now = now_ms();
     struct pollfd channel = {.fd = handover->channel->fd, .events = POLLOUT};
 
-    if (now >= handover->deadline_ms ||
-        poll(&channel, 1, (int)(handover->deadline_ms - now)) == 0)
+    if (now >= handover->deadline_ms || poll(&channel, 1, (int)(handover->deadline_ms - now)) == 0)
         return -ETIMEDOUT;
     return 0;
 }
@@ -267,8 +269,8 @@ static void candidate_adopt(struct worker_runtime *runtime)
 
 static void control_drain(struct worker_runtime *runtime);
 
-/* What the former moatd still said is obeyed first, so that what is handed over is what it meant. A handover that
- * fails changes nothing here: the next moatd may ask again. */
+/* What the former moatd still said is obeyed first, so that what is handed over is what it meant. A
+ * handover that fails changes nothing here: the next moatd may ask again. */
 static void takeover(struct worker_runtime *runtime)
 {
     struct worker_handover handover = {.channel = &runtime->candidate,

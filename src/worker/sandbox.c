@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The order matters: each step needs a right that a later one gives up. The root directory goes first
- * (CAP_SYS_CHROOT), then the ids and capabilities in one step (CAP_SETPCAP for the bounding set), at last the
- * seccomp filter, which forbids all of these calls. */
+/* The order matters: each step needs a right that a later one gives up. The root directory goes
+ * first (CAP_SYS_CHROOT), then the ids and capabilities in one step (CAP_SETPCAP for the bounding
+ * set), at last the seccomp filter, which forbids all of these calls. */
 #include "worker/sandbox.h"
 
 #include <cap-ng.h>
@@ -55,9 +55,9 @@ static int limits_set(struct error *error)
     return 0;
 }
 
-/* A helper that shares our root directory (CLONE_FS) makes its own /proc/self/fdinfo the root for both, and
- * ends: the directory of a process that is gone has no entry, and never gets one (proc(5)). Nothing has to be
- * made in the file system for it, or removed. */
+/* A helper that shares our root directory (CLONE_FS) makes its own /proc/self/fdinfo the root for
+ * both, and ends: the directory of a process that is gone has no entry, and never gets one
+ * (proc(5)). Nothing has to be made in the file system for it, or removed. */
 static int root_empty(struct error *error)
 {
     pid_t pid = (pid_t)syscall(SYS_clone, CLONE_FS | SIGCHLD, NULL, NULL, NULL, NULL);
@@ -73,7 +73,8 @@ static int root_empty(struct error *error)
     }
     while (waitpid(pid, &status, 0) < 0) {
         if (errno != EINTR)
-            return error_set(error, errno, "cannot wait for the helper for an empty root directory");
+            return error_set(error, errno,
+                             "cannot wait for the helper for an empty root directory");
     }
     if (!WIFEXITED(status) || WEXITSTATUS(status))
         return error_set(error, WIFEXITED(status) ? WEXITSTATUS(status) : 0,
@@ -89,8 +90,9 @@ static int identity_drop(const struct sandbox_config *config, struct error *erro
     code = capng_change_id((int)config->uid, (int)config->gid,
                            CAPNG_DROP_SUPP_GRP | CAPNG_CLEAR_BOUNDING | CAPNG_CLEAR_AMBIENT);
     if (code < 0)
-        return error_set(error, errno, "cannot become uid %u, gid %u without capabilities (step %d)",
-                         config->uid, config->gid, -code);
+        return error_set(error, errno,
+                         "cannot become uid %u, gid %u without capabilities (step %d)", config->uid,
+                         config->gid, -code);
     return 0;
 }
 
@@ -134,7 +136,8 @@ int sandbox_drop(const struct sandbox_config *config, struct error *error)
 
 /* ---------------------------------------------------------------- calls */
 
-/* Allowed with any arguments: they work on descriptors that the process has, on its own memory and time. */
+/* Allowed with any arguments: they work on descriptors that the process has, on its own memory and
+ * time. */
 static const int calls_plain[] = {
     /* sockets */
     SCMP_SYS(accept4), SCMP_SYS(bind), SCMP_SYS(connect), SCMP_SYS(getpeername),
@@ -149,8 +152,8 @@ static const int calls_plain[] = {
     SCMP_SYS(epoll_wait), SCMP_SYS(eventfd2), SCMP_SYS(pipe2), SCMP_SYS(poll), SCMP_SYS(ppoll),
     SCMP_SYS(timerfd_create), SCMP_SYS(timerfd_gettime), SCMP_SYS(timerfd_settime),
     /* time, chance */
-    SCMP_SYS(clock_getres), SCMP_SYS(clock_gettime), SCMP_SYS(clock_nanosleep),
-    SCMP_SYS(getrandom), SCMP_SYS(gettimeofday), SCMP_SYS(nanosleep), SCMP_SYS(time),
+    SCMP_SYS(clock_getres), SCMP_SYS(clock_gettime), SCMP_SYS(clock_nanosleep), SCMP_SYS(getrandom),
+    SCMP_SYS(gettimeofday), SCMP_SYS(nanosleep), SCMP_SYS(time),
     /* the process itself */
     SCMP_SYS(brk), SCMP_SYS(exit), SCMP_SYS(exit_group), SCMP_SYS(futex), SCMP_SYS(getegid),
     SCMP_SYS(geteuid), SCMP_SYS(getgid), SCMP_SYS(getpid), SCMP_SYS(getppid), SCMP_SYS(getrusage),
@@ -161,11 +164,11 @@ static const int calls_plain[] = {
 
 /* Sanitizers map memory without regard to us and look at /proc when they report: that must fail
  * instead of ending the process before the report is written. */
-static const int calls_sanitizer[] = {SCMP_SYS(getrlimit), SCMP_SYS(prctl),
-                                      SCMP_SYS(prlimit64), SCMP_SYS(sched_getaffinity)};
+static const int calls_sanitizer[] = {SCMP_SYS(getrlimit), SCMP_SYS(prctl), SCMP_SYS(prlimit64),
+                                      SCMP_SYS(sched_getaffinity)};
 static const int calls_sanitizer_fail[] = {
-    SCMP_SYS(access),   SCMP_SYS(newfstatat), SCMP_SYS(open),  SCMP_SYS(openat),
-    SCMP_SYS(readlink), SCMP_SYS(readlinkat), SCMP_SYS(stat),  SCMP_SYS(clone),
+    SCMP_SYS(access),   SCMP_SYS(newfstatat), SCMP_SYS(open),   SCMP_SYS(openat),
+    SCMP_SYS(readlink), SCMP_SYS(readlinkat), SCMP_SYS(stat),   SCMP_SYS(clone),
     SCMP_SYS(fork),     SCMP_SYS(vfork),      SCMP_SYS(clone3), SCMP_SYS(statx)};
 
 static int rules_add_list(scmp_filter_ctx filter, uint32_t action, const int *calls, size_t count)
@@ -179,7 +182,8 @@ static int rules_add_list(scmp_filter_ctx filter, uint32_t action, const int *ca
     return 0;
 }
 
-/* socket(2): IPv4 and IPv6, TCP and UDP, and nothing else: no netlink, no raw sockets, no Unix ones. */
+/* socket(2): IPv4 and IPv6, TCP and UDP, and nothing else: no netlink, no raw sockets, no Unix
+ * ones. */
 static int rules_add_socket(scmp_filter_ctx filter)
 {
     static const int families[] = {AF_INET, AF_INET6};
@@ -190,7 +194,8 @@ static int rules_add_socket(scmp_filter_ctx filter)
             int code = seccomp_rule_add(
                 filter, SCMP_ACT_ALLOW, SCMP_SYS(socket), 2,
                 SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)families[i], 0),
-                SCMP_A1(SCMP_CMP_MASKED_EQ, (scmp_datum_t) ~(SOCK_NONBLOCK | SOCK_CLOEXEC) & 0xffffffff,
+                SCMP_A1(SCMP_CMP_MASKED_EQ,
+                        (scmp_datum_t) ~(SOCK_NONBLOCK | SOCK_CLOEXEC) & 0xffffffff,
                         (scmp_datum_t)types[j]));
 
             if (code < 0)
@@ -200,8 +205,8 @@ static int rules_add_socket(scmp_filter_ctx filter)
     return 0;
 }
 
-/* Memory that can be executed is never made; signals go to nobody else. fstat is newfstatat with an empty
- * path in newer C libraries; the file system is empty anyhow. */
+/* Memory that can be executed is never made; signals go to nobody else. fstat is newfstatat with an
+ * empty path in newer C libraries; the file system is empty anyhow. */
 static int rules_add_restricted(scmp_filter_ctx filter)
 {
     pid_t self = getpid();

@@ -3,12 +3,13 @@
  *
  *   running ── the process ends (pidfd) ──> waiting ── at once, or after the back-off ──> running
  *
- * A worker that does not take its messages, or does not answer a ping, is killed, and so restarted: `started` sends
- * everything again from what the daemon knows, so nothing of the queue is missed. No signal handler for
- * SIGCHLD is needed: pidfds are watched by the loop.
+ * A worker that does not take its messages, or does not answer a ping, is killed, and so restarted:
+ * `started` sends everything again from what the daemon knows, so nothing of the queue is missed.
+ * No signal handler for SIGCHLD is needed: pidfds are watched by the loop.
  *
- * The listener is made once and given to each fresh process; it stays bound here, so that a restart changes nothing
- * in the file system. Former workers (takeover.c) are no children of ours: they are known by their connection. */
+ * The listener is made once and given to each fresh process; it stays bound here, so that a restart
+ * changes nothing in the file system. Former workers (takeover.c) are no children of ours: they are
+ * known by their connection. */
 #include "worker/supervisor.h"
 
 #include <ctype.h>
@@ -83,12 +84,12 @@ static void process_ended(void *userdata, unsigned events);
 
 /* ---------------------------------------------------------------- process */
 
-/* Only what the worker has a use for: its journal stream, the sanitizers' options, and what our tests find
- * their processes by. Secrets of the daemon's environment stay here. */
+/* Only what the worker has a use for: its journal stream, the sanitizers' options, and what our
+ * tests find their processes by. Secrets of the daemon's environment stay here. */
 static bool environment_is_passed(const char *variable)
 {
-    static const char *const prefixes[] = {"JOURNAL_STREAM=", "MOAT_", "ASAN_OPTIONS=",
-                                           "UBSAN_OPTIONS=", "LC_ALL="};
+    static const char *const prefixes[] = {"JOURNAL_STREAM=", "MOAT_",
+                                           "ASAN_OPTIONS=", "UBSAN_OPTIONS=", "LC_ALL="};
 
     for (size_t i = 0; i < ARRAY_SIZE(prefixes); i++) {
         if (strncmp(variable, prefixes[i], strlen(prefixes[i])) == 0)
@@ -115,8 +116,9 @@ static char **environment_new(void)
     return environment;
 }
 
-/* In the child, with all signals blocked, since moatd's handlers must not run here; other threads of moatd may have held
- * any lock at the fork, so only async-signal-safe functions are called (fork(2)). */
+/* In the child, with all signals blocked, since moatd's handlers must not run here; other threads
+ * of moatd may have held any lock at the fork, so only async-signal-safe functions are called
+ * (fork(2)). */
 static void child_exec(const struct worker *worker, int control_fd)
 {
     char program[] = "moatd";
@@ -268,7 +270,9 @@ static void process_report(const struct worker *worker, const siginfo_t *info)
 {
     const char *abbreviation = sigabbrev_np(info->si_status);
 
-    if (info->si_code == CLD_EXITED)
+    if (!info->si_pid)
+        log_error("the %s worker (pid %d) ended: restarting it", worker->kind, (int)worker->pid);
+    else if (info->si_code == CLD_EXITED)
         log_error("the %s worker (pid %d) ended with status %d: restarting it", worker->kind,
                   (int)worker->pid, info->si_status);
     else
@@ -293,7 +297,8 @@ static void process_ended(void *userdata, unsigned events)
     siginfo_t info = {0};
 
     (void)events;
-    if (waitid(P_PIDFD, (id_t)worker->pidfd, &info, WEXITED | WNOHANG) < 0 || !info.si_pid)
+    /* An error means that somebody else has reaped it. */
+    if (waitid(P_PIDFD, (id_t)worker->pidfd, &info, WEXITED | WNOHANG) == 0 && !info.si_pid)
         return;
     process_report(worker, &info);
     if (loop_now_ms(worker->loop) - worker->started_ms >= HEALTHY_AFTER_MS)
@@ -495,33 +500,43 @@ static int sync_wait(struct worker *worker, uint64_t number, uint64_t deadline_m
     return 0;
 }
 
+/* Not into the loop's own buffer: this may be called while a message in it is being handled. */
+static int sync_wait_new_buffer(struct worker *worker, uint64_t number, uint64_t deadline_ms)
+{
+    _cleanup_free_ struct channel_message *message = malloc(sizeof(*message));
+
+    return message ? sync_wait(worker, number, deadline_ms, message) : -ENOMEM;
+}
+
 int worker_sync(struct worker *worker, unsigned timeout_ms)
 {
     uint64_t deadline_ms = now_ms() + timeout_ms;
-    /* Not the loop's own buffer: this may be called while a message in it is being handled. */
-    _cleanup_free_ struct channel_message *message = malloc(sizeof(*message));
-    int code;
+    int code = channel_is_open(&worker->channel) ? sync_send(worker) : 0;
     int draining;
 
-    if (!message)
-        return -ENOMEM;
-    code = channel_is_open(&worker->channel) ? sync_send(worker) : 0;
     takeover_sync_start(worker->takeover);
     if (code == 0)
-        code = sync_wait(worker, worker->sync_sent, deadline_ms, message);
+        code = sync_wait_new_buffer(worker, worker->sync_sent, deadline_ms);
     draining = takeover_sync_wait(worker->takeover, deadline_ms);
     return code < 0 ? code : draining;
+}
+
+/* The answer may have come while moatd itself was held up: what is there is read before the
+ * verdict. */
+static bool ping_is_missing(struct worker *worker)
+{
+    return now_ms() - worker->ping_sent_ms >= PING_TIMEOUT_MS &&
+           sync_wait_new_buffer(worker, worker->ping_number, 0) == -ETIMEDOUT;
 }
 
 static void ping_due(void *userdata)
 {
     struct worker *worker = userdata;
-    uint64_t now = loop_now_ms(worker->loop);
 
     if (!channel_is_open(&worker->channel))
         return;
     if (worker->ping_number > worker->sync_answered) {
-        if (now - worker->ping_sent_ms >= PING_TIMEOUT_MS) {
+        if (ping_is_missing(worker)) {
             log_error("the %s worker (pid %d) does not answer: killing it", worker->kind,
                       (int)worker->pid);
             channel_failed(worker);
@@ -529,7 +544,7 @@ static void ping_due(void *userdata)
         }
     } else if (sync_send(worker) == 0) {
         worker->ping_number = worker->sync_sent;
-        worker->ping_sent_ms = now;
+        worker->ping_sent_ms = now_ms();
     }
     loop_timer_start(worker->ping_timer, PING_INTERVAL_MS);
 }

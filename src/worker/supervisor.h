@@ -1,16 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The daemon's side of a worker: an unprivileged child (own uid, no capabilities, seccomp, no file system) of
- * the same binary (`moatd --worker KIND`, by /proc/self/exe), spoken to in typed messages over a SOCK_SEQPACKET pair.
+/* The daemon's side of a worker: an unprivileged child (own uid, no capabilities, seccomp, no file
+ * system) of the same binary (`moatd --worker KIND`, by /proc/self/exe), spoken to in typed
+ * messages over a SOCK_SEQPACKET pair.
  *
- * Workers outlive the daemon: when the control channel ends, a worker that serves somebody keeps serving on the
- * sockets that it has; one with nothing to serve ends. It listens on RUN_DIR/worker-KIND.sock (made by moatd,
- * root only, inherited as a descriptor). The next moatd connects there first, asks for the sockets back (TAKEOVER: each
- * comes by SCM_RIGHTS with its address), and the old worker then drains: it accepts nothing new, finishes what
- * runs (relayed connections) and ends. The new moatd starts a fresh worker on the same sockets, so no query queued and no port
- * is lost in between, and reserved ports stay reserved while moatd is away.
+ * Workers outlive the daemon: when the control channel ends, a worker that serves somebody keeps
+ * serving on the sockets that it has; one with nothing to serve ends. It listens on
+ * RUN_DIR/worker-KIND.sock (made by moatd, root only, inherited as a descriptor). The next moatd
+ * connects there first, asks for the sockets back (TAKEOVER: each comes by SCM_RIGHTS with its
+ * address), and the old worker then drains: it accepts nothing new, finishes what runs (relayed
+ * connections) and ends. The new moatd starts a fresh worker on the same sockets, so no query
+ * queued and no port is lost in between, and reserved ports stay reserved while moatd is away.
  *
- * While a former worker drains, its socket file is RUN_DIR/worker-KIND.PID.sock, so that it can be told of what ends,
- * and be ended, by every moatd that comes after. Former workers that don't answer are killed. */
+ * While a former worker drains, its socket file is RUN_DIR/worker-KIND.PID.sock, so that it can be
+ * told of what ends, and be ended, by every moatd that comes after. Former workers that don't
+ * answer are killed. */
 #pragma once
 
 #include <stddef.h>
@@ -35,7 +38,8 @@ struct worker_config {
     enum log_level log_level; /* of the worker; 0: info */
 };
 
-/* Called from the loop, but for the first `started`; never from inside a function of this header. */
+/* Called from the loop, but for the first `started`; never from inside a function of this header.
+ */
 struct worker_ops {
     /* A fresh worker runs (at start, or after a crash): send it everything, sockets included. */
     void (*started)(void *userdata);
@@ -43,31 +47,34 @@ struct worker_ops {
     void (*message)(void *userdata, uint16_t type, const void *payload, size_t length);
 };
 
-/* Takes over from a worker that a former moatd left, then starts a fresh one. `started` is called before it
- * returns, with *ret_worker set already (not from inside supervisor restarts: then from the loop). ops may
- * be called until worker_free. Blocks while a former worker hands its sockets over: microseconds for
- * each socket; one that does not answer for 1 s is killed. */
+/* Takes over from a worker that a former moatd left, then starts a fresh one. `started` is called
+ * before it returns, with *ret_worker set already (not from inside supervisor restarts: then from
+ * the loop). ops may be called until worker_free. Blocks while a former worker hands its sockets
+ * over: microseconds for each socket; one that does not answer for 1 s is killed. */
 int worker_new(const struct worker_config *config, const struct worker_ops *ops, void *userdata,
                struct worker **ret_worker, struct error *error);
-/* keep_running: leave the process serving (SIGTERM of moatd). Otherwise it is ended and reaped (teardown), former
- * ones that still drain are ended, and its socket files are removed. Accepts NULL. */
+/* keep_running: leave the process serving (SIGTERM of moatd). Otherwise it is ended and reaped
+ * (teardown), former ones that still drain are ended, and its socket files are removed. Accepts
+ * NULL. */
 void worker_free(struct worker *worker, bool keep_running);
 pid_t worker_pid(const struct worker *worker); /* 0 while it is being restarted */
 
-/* Queues one message (at most WORKER_MESSAGE_MAX bytes, WORKER_FDS_MAX descriptors, duplicated by the kernel:
- * the caller keeps its own). Never blocks: what the socket does not take waits in a queue in order. While the worker is
- * being restarted the message is dropped, since `started` sends everything. Fails when descriptors or memory are
- * short: reason quota. */
+/* Queues one message (at most WORKER_MESSAGE_MAX bytes, WORKER_FDS_MAX descriptors, duplicated by
+ * the kernel: the caller keeps its own). Never blocks: what the socket does not take waits in a
+ * queue in order. While the worker is being restarted the message is dropped, since `started` sends
+ * everything. Fails when descriptors or memory are short: reason quota. */
 int worker_send(struct worker *worker, uint16_t type, const void *payload, size_t length,
                 const int *fds, size_t n_fds, struct error *error);
-/* The same message, without descriptors, to the former workers that still finish what runs. Best effort. */
+/* The same message, without descriptors, to the former workers that still finish what runs. Best
+ * effort. */
 void worker_send_draining(struct worker *worker, uint16_t type, const void *payload, size_t length);
-/* Blocks until the worker, and the former ones that drain, have handled everything that was sent before, or are
- * gone: 20–50 µs when they are idle. -ETIMEDOUT after timeout_ms. */
+/* Blocks until the worker, and the former ones that drain, have handled everything that was sent
+ * before, or are gone: 20–50 µs when they are idle. -ETIMEDOUT after timeout_ms. */
 int worker_sync(struct worker *worker, unsigned timeout_ms);
 
-/* A bound socket that the former worker handed back, keyed by protocol (IPPROTO_UDP/TCP), address (family
- * AF_INET6 with all zero bytes: [::]) and port; -1 when there is none. The caller owns it. */
+/* A bound socket that the former worker handed back, keyed by protocol (IPPROTO_UDP/TCP), address
+ * (family AF_INET6 with all zero bytes: [::]) and port; -1 when there is none. The caller owns it.
+ */
 int worker_inherited_take(struct worker *worker, uint8_t protocol, const struct ip *ip,
                           uint16_t port);
 /* Closes what nobody took (after start-up's reconcile). */

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* A former worker is known by its socket file: worker-KIND.sock while it is an orphan, worker-KIND.PID.sock as soon as
- * a moatd has taken its sockets. Renaming the file does not touch the listener. The connection names the process:
- * SO_PEERCRED of a connected socket holds who called listen(2) last, which is the worker. Its pid is good for as long as the
- * connection is not hung up, since only that process holds the other end. */
+/* A former worker is known by its socket file: worker-KIND.sock while it is an orphan,
+ * worker-KIND.PID.sock as soon as a moatd has taken its sockets. Renaming the file does not touch
+ * the listener. The connection names the process: SO_PEERCRED of a connected socket holds who
+ * called listen(2) last, which is the worker. Its pid is good for as long as the connection is not
+ * hung up, since only that process holds the other end. */
 #include "worker/takeover.h"
 
 #include <dirent.h>
@@ -159,8 +160,8 @@ static void former_kill(struct former *former)
     poll(&process, 1, KILL_TIMEOUT_MS);
 }
 
-/* Who listens there? It must have the worker's uid; the pid is held by a pidfd before anything else happens.
- * -EAGAIN: the one who made the socket, a moatd that ended before its worker was up. */
+/* Who listens there? It must have the worker's uid; the pid is held by a pidfd before anything else
+ * happens. -EAGAIN: the one who made the socket, a moatd that ended before its worker was up. */
 static int former_identify(struct former *former)
 {
     struct ucred credentials;
@@ -410,8 +411,7 @@ int takeover_run(const struct takeover_config *config, struct takeover **ret_tak
         return error_set(error, code, "cannot look for former %s workers", config->kind);
     }
     if (takeover->n_sockets)
-        qsort(takeover->sockets, takeover->n_sockets, sizeof(takeover->sockets[0]),
-              socket_compare);
+        qsort(takeover->sockets, takeover->n_sockets, sizeof(takeover->sockets[0]), socket_compare);
     *ret_takeover = takeover;
     return 0;
 }
@@ -447,15 +447,14 @@ void takeover_end_all(struct takeover *takeover)
 
 int takeover_take(struct takeover *takeover, uint8_t protocol, const struct ip *ip, uint16_t port)
 {
-    struct inherited wanted = {
-        .key = {.protocol = protocol, .family = ip->family, .port = port}};
+    struct inherited wanted = {.key = {.protocol = protocol, .family = ip->family, .port = port}};
     struct inherited *found;
 
     if (!takeover || !takeover->n_sockets)
         return -1;
     memcpy(wanted.key.address, ip->bytes, sizeof(wanted.key.address));
-    found = bsearch(&wanted, takeover->sockets, takeover->n_sockets, sizeof(wanted),
-                    socket_compare);
+    found =
+        bsearch(&wanted, takeover->sockets, takeover->n_sockets, sizeof(wanted), socket_compare);
     return found ? TAKE_FD(found->fd) : -1;
 }
 

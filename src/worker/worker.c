@@ -74,13 +74,12 @@ static void names_init(const struct worker_kind *kind, char *program, size_t siz
     prctl(PR_SET_NAME, program);
 }
 
-/* listen(2) once more gives the socket our ids, by which the next moatd knows us (SO_PEERCRED, unix(7)): it comes
- * when the ids have changed and before the filter forbids it. */
+/* listen(2) once more gives the socket our ids, by which the next moatd knows us (SO_PEERCRED,
+ * unix(7)): it comes when the ids have changed and before the filter forbids it. */
 static int sandbox_enter(const struct worker_settings *settings, struct error *error)
 {
-    struct sandbox_config config = {.uid = settings->uid,
-                                    .gid = settings->gid,
-                                    .without_root = settings->without_root};
+    struct sandbox_config config = {
+        .uid = settings->uid, .gid = settings->gid, .without_root = settings->without_root};
     int code = sandbox_drop(&config, error);
 
     if (code < 0)

@@ -25,13 +25,14 @@ struct worker_kind {
     int (*run)(struct worker_runtime *runtime);
 };
 
-/* Entry of a worker process: argv is {"moatd", "--worker", KIND}. Reads the settings, enters the sandbox, runs the
- * kind until it is done. Returns the exit status; does not return from a violation of the sandbox. */
+/* Entry of a worker process: argv is {"moatd", "--worker", KIND}. Reads the settings, enters the
+ * sandbox, runs the kind until it is done. Returns the exit status; does not return from a
+ * violation of the sandbox. */
 int worker_main(int argc, char **argv);
 /* The same with kinds of one's own (tests); the table ends with a NULL name. */
 int worker_main_kinds(int argc, char **argv, const struct worker_kind *kinds);
 
-/* For tests: a runtime on descriptors of one's own (taken over), without a sandbox. listener may be -1.
- * NULL when memory or descriptors are short. */
+/* For tests: a runtime on descriptors of one's own (taken over), without a sandbox. listener may be
+ * -1. NULL when memory or descriptors are short. */
 struct worker_runtime *worker_runtime_new(int control_fd, int listener_fd);
 void worker_runtime_free(struct worker_runtime *runtime);

@@ -169,6 +169,7 @@ class Host(Namespace):
         cgroup = os.path.join(self.directory, "cgroup")
         os.makedirs(cgroup, exist_ok=True)
         self.run("sh", "-ec", f"""
+            ! test -d /run/netns || umount -l -R /run/netns 2>/dev/null || true
             mount -t overlay -o lowerdir=/etc,upperdir={parts['etc']},workdir={parts['etc-work']} etc /etc
             mount -t overlay -o lowerdir=/var/lib,upperdir={parts['var-lib']},workdir={parts['var-lib-work']} lib /var/lib
             mount -t tmpfs -o mode=755 run /run

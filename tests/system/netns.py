@@ -120,7 +120,8 @@ class Net:
         return self.run("ip", "-batch", "-", input="\n".join(lines) + "\n")
 
     def nft(self, text):
-        return self.run("nft", "-f", "-", input=text)
+        """Rules as nft reads them; a block may be written on one line."""
+        return self.run("nft", "-f", "-", input=text.replace("}", "}\n"))
 
     def inside(self, function, *args, **kwargs):
         return in_netns(self.net_path, function, *args, **kwargs)

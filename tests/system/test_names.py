@@ -282,6 +282,7 @@ def test_changes_of_the_hosts_resolvers_are_seen(host, world, pair):
     try:
         second.add("moved.example.org", "A", "192.0.2.77")
         assert ask(client, "moved.example.org").rcode == "NXDOMAIN"
+        host.run("cp", "-p", "/etc/resolv.conf", "/etc/resolv.conf.new")
         host.write("/etc/resolv.conf.new", f"nameserver {topology.INTERNET}\n")
         host.run("mv", "/etc/resolv.conf.new", "/etc/resolv.conf")
         second.add("fresh.example.org", "A", "192.0.2.78")

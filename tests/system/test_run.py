@@ -220,14 +220,13 @@ def test_files_are_there_where_they_are_symbolic_links(host):
 
 
 def test_files_are_there_where_the_host_has_none(host):
-    text = host.read("/etc/resolv.conf")
-    host.run("rm", "/etc/resolv.conf")
+    host.run("mv", "/etc/resolv.conf", "/etc/resolv.conf.kept")
     try:
         outcome = run(host, "--", "cat", "/etc/resolv.conf")
         assert "nameserver 10.88.0.1" in outcome.out
         assert not os.path.lexists(host.path("/etc/resolv.conf")), "a file was left in the host's /etc"
     finally:
-        host.write("/etc/resolv.conf", text)
+        host.run("mv", "/etc/resolv.conf.kept", "/etc/resolv.conf")
 
 
 def test_files_can_be_written_inside_without_harm(host):
@@ -621,6 +620,17 @@ def test_a_shell_inside_has_job_control(host, terminal):
     terminal.expect(r"host\$ ")
     terminal.type("echo status=$?\n")
     terminal.expect("status=6")
+
+
+def test_the_plain_shell_inside(host, terminal):
+    """dash, which is /bin/sh here, gives the terminal back to whom it had it from when it ends."""
+    terminal.type("PS1='inner: ' moat run -- sh\n")
+    terminal.expect("inner: ", 8)
+    terminal.type("exit 3\n")
+    terminal.expect(r"host\$ ")
+    terminal.type("echo status=$?\n")
+    terminal.expect("status=3")
+    assert "process group" not in terminal.shown
 
 
 def test_window_size(host, terminal):

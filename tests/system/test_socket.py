@@ -165,7 +165,7 @@ def test_positional_params_are_refused(host):
 
 
 @pytest.mark.parametrize("method", ["", "network", "network.", "network.creat", "network.create ", "Network.create", "rpc.discover",
-                                    "x" * 1000, "system.status\u0000"])
+                                    "x" * 1000])
 def test_unknown_methods(host, method):
     check_error(raw(host, line(id=1, method=method)), -32601, 1)
 
@@ -186,7 +186,7 @@ def test_unknown_methods(host, method):
     ("network.create", {"name": "blue", "internal": 1}, "internal"),
     ("network.create", {"name": "blue", "internal": "true"}, "internal"),
     ("network.create", {"name": "blue", "labels": []}, "labels"),
-    ("network.create", {"name": "blue", "labels": {"a": 1}}, "labels.a"),
+    ("network.create", {"name": "blue", "labels": {"a": 1}}, "labels"),
     ("network.create", {"name": "blue", "dns_servers": "1.1.1.1"}, "dns_servers"),
     ("network.create", {"name": "blue", "dns_servers": ["x"]}, "dns_servers[0]"),
     ("guest.attach", {"name": "g", "kind": "netns", "networks": {"name": "default"}}, "networks"),
@@ -195,12 +195,13 @@ def test_unknown_methods(host, method):
     ("guest.attach", {"name": "g", "kind": "netns", "mode": "half"}, "mode"),
     ("guest.attach", {"name": "g", "kind": "netns", "pid": "1"}, "pid"),
     ("guest.attach", {"name": "g", "kind": "netns", "pid": 0}, "pid"),
-    ("guest.attach", {"name": "g", "kind": "netns", "pid": 1, "ports": ["eighty"]}, "ports[0]"),
+    ("guest.attach", {"name": "g", "kind": "netns", "pid": "FREE", "ports": ["eighty"]}, "ports[0]"),
     ("guest.attach", {"name": "g", "kind": "netns", "pid": 1, "ports": [80]}, "ports[0]"),
 ])
 def test_malformed_params_name_the_field(host, method, params, field):
+    free = host.guest_space().pid
     before = host.kernel()
-    answer = raw(host, line(id=1, method=method, params=params))
+    answer = raw(host, line(id=1, method=method, params={k: free if v == "FREE" else v for k, v in params.items()}))
     check_error(answer, -32602, 1)
     assert answer["error"]["data"]["field"] == field
     assert not before.differences(host.kernel())
@@ -270,14 +271,22 @@ def test_the_longest_line(host):
     assert raw(host, request + " " * padding + "}\n", 10)["id"] == 1
 
 
-def test_a_line_that_is_too_long_ends_the_connection(host):
+def test_a_line_that_is_too_long_is_refused_once(host):
+    """Nothing of it is kept, however long it goes on; the next line is served."""
     with host.rpc() as connection:
-        try:
-            connection.send_raw(b'{"jsonrpc":"2.0","id":1,"method":"' + b"x" * (2 * LINE_MAX))
-        except (BrokenPipeError, ConnectionResetError):
-            pass
-        assert connection.closed_by_peer(), "a line without end is taken without end"
-    assert host.call("system.status")
+        connection.send_raw(b'{"jsonrpc":"2.0","id":1,"method":"' + b"x" * LINE_MAX)
+        check_error(connection.receive(), -32600)
+        for _ in range(30):
+            connection.send_raw(b"x" * LINE_MAX)
+        assert connection.silent(0.05), "one line is refused more than once"
+        assert resident_kb(host) < 200_000, "a line without end is kept"
+        connection.send_raw(b"\n" + line(id=2, method="system.status"))
+        assert connection.receive()["id"] == 2
+
+
+def resident_kb(host):
+    with open(f"/proc/{host.daemon.pid}/status", encoding="ascii") as file:
+        return next(int(row.split()[1]) for row in file if row.startswith("VmRSS"))
 
 
 @pytest.mark.parametrize("opening, closing", [("[", "]"), ('{"a":', "}")])
@@ -352,9 +361,7 @@ def test_clients_that_do_not_read_hinder_nobody(host):
     with Stopwatch() as watch:
         assert host.call("network.list")
     assert watch.ms < 1500 * PATIENCE, f"{watch.ms:.0f} ms behind a client that does not read"
-    with open(f"/proc/{host.daemon.pid}/status", encoding="ascii") as file:
-        resident = next(int(row.split()[1]) for row in file if row.startswith("VmRSS"))
-    assert resident < 600_000, f"moatd has grown to {resident} kB"
+    assert resident_kb(host) < 600_000, f"moatd has grown to {resident_kb(host)} kB"
 
 
 def test_subscriber_that_does_not_read_hinders_nobody(host):

@@ -65,6 +65,8 @@ class World:
         ])
         for name in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
             self.router.sysctl(name, 1)
+        for space in (self.router, self.outside):
+            space.sysctl("ipv4/icmp_ratelimit", 0)
         for name in ("bridge/bridge-nf-call-iptables", "bridge/bridge-nf-call-ip6tables"):
             self.router.sysctl(name, 0)
         self.outside.ip_batch([

@@ -26,8 +26,8 @@
 #include <cmocka.h>
 
 #include "base/cleanup.h"
-#include "link/link.h"
 #include "link/handle.h"
+#include "link/link.h"
 
 #define GROUP LINK_GROUP_OF(7)
 #define PORT 7777
@@ -82,18 +82,18 @@ static struct mac mac(unsigned last)
     return (struct mac){.bytes = {0x02, 0x42, 0, 0, (uint8_t)(last >> 8), (uint8_t)last}};
 }
 
-#define assert_ok(expression)                                                 \
-    do {                                                                      \
-        error = ERROR_INIT;                                                   \
-        if ((expression) < 0)                                                 \
-            fail_msg("%s: %s", #expression, error.text);                      \
+#define assert_ok(expression)                            \
+    do {                                                 \
+        error = ERROR_INIT;                              \
+        if ((expression) < 0)                            \
+            fail_msg("%s: %s", #expression, error.text); \
     } while (0)
 
-#define assert_reason(expression, wanted)                                     \
-    do {                                                                      \
-        error = ERROR_INIT;                                                   \
-        assert_true((expression) < 0);                                        \
-        assert_string_equal(reason_name(error.reason), reason_name(wanted));  \
+#define assert_reason(expression, wanted)                                    \
+    do {                                                                     \
+        error = ERROR_INIT;                                                  \
+        assert_true((expression) < 0);                                       \
+        assert_string_equal(reason_name(error.reason), reason_name(wanted)); \
     } while (0)
 
 static struct link_bridge bridge_new(void)
@@ -175,16 +175,24 @@ static void foreign_delete(const char *name)
     assert_int_equal(foreign_run(&request), 0);
 }
 
-static int udp_socket(int netns_fd, uint16_t port)
+static int udp_socket(int netns_fd, uint8_t family, uint16_t port)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port)};
+    struct sockaddr_storage address;
+    socklen_t length = ip_to_sockaddr(&(struct ip){.family = family}, port, &address);
 
     enter(netns_fd);
-    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    int fd = socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     enter(host_netns);
-    assert_return_code(fd, errno);
-    assert_return_code(bind(fd, (struct sockaddr *)&address, sizeof(address)), errno);
+    assert_true(fd >= 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&address, length), 0);
     return fd;
+}
+
+static struct ip ip_from_sockaddr(const struct sockaddr_storage *address)
+{
+    if (address->ss_family == AF_INET)
+        return ip_from_bytes(AF_INET, &((const struct sockaddr_in *)address)->sin_addr);
+    return ip_from_bytes(AF_INET6, &((const struct sockaddr_in6 *)address)->sin6_addr);
 }
 
 static bool readable(int fd, int timeout_ms)
@@ -194,28 +202,27 @@ static bool readable(int fd, int timeout_ms)
     return poll(&wait, 1, timeout_ms) == 1 && wait.revents & POLLIN;
 }
 
-/* A datagram there and back. Returns the source as the server saw it; absent when it did not come. */
+/* A datagram there and back. Returns the source as the server saw it; absent when it did not come.
+ */
 static struct ip exchange(int from_netns, int to_netns, const struct ip *to)
 {
-    struct sockaddr_storage target;
-    struct sockaddr_in source;
+    struct sockaddr_storage target, source;
     socklen_t target_length = ip_to_sockaddr(to, PORT, &target), length = sizeof(source);
-    _cleanup_close_ int server = udp_socket(to_netns, PORT);
-    _cleanup_close_ int client = udp_socket(from_netns, 0);
+    _cleanup_close_ int server = udp_socket(to_netns, to->family, PORT);
+    _cleanup_close_ int client = udp_socket(from_netns, to->family, 0);
     uint64_t deadline = now_us() + REACH_TIMEOUT_MS * 1000;
     char text[8];
 
     /* Sent again until it arrives: a port forwards a moment after its peer is up. */
-    do {
-        if (sendto(client, "ping", 4, 0, (struct sockaddr *)&target, target_length) < 0)
-            return (struct ip){0};
-    } while (!readable(server, 20) && now_us() < deadline);
+    do
+        (void)sendto(client, "ping", 4, 0, (struct sockaddr *)&target, target_length);
+    while (!readable(server, 20) && now_us() < deadline);
     if (recvfrom(server, text, sizeof(text), MSG_DONTWAIT, (struct sockaddr *)&source, &length) < 0)
         return (struct ip){0};
     if (sendto(server, "pong", 4, 0, (struct sockaddr *)&source, length) < 0 ||
         !readable(client, REACH_TIMEOUT_MS))
         return (struct ip){0};
-    return ip_from_bytes(AF_INET, &source.sin_addr);
+    return ip_from_sockaddr(&source);
 }
 
 static void assert_reaches(int from_netns, const char *from, int to_netns, const char *to)
@@ -321,6 +328,7 @@ static int host_set_up(void **state)
     host_netns = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
     assert_return_code(host_netns, errno);
     assert_ok(sysctl_set("net.ipv4.ip_forward", "1", &error));
+    assert_ok(sysctl_set("net.ipv6.conf.all.forwarding", "1", &error));
     assert_ok(link_loopback_up(host_netns, &error));
     assert_ok(link_open(&host, &error));
     assert_ok(loop_new(&loop, &error));
@@ -503,6 +511,40 @@ static void test_everyone_reaches_everyone(void **state)
     assert_inventory(&before);
 }
 
+static void test_everyone_reaches_everyone_by_ipv6(void **state)
+{
+    static const char *const ips[] = {"fd00:88::2", "fd00:88::3", "fd00:88::4", "fd00:88::5"};
+    struct link_bridge bridge = bridge_new();
+    struct link_endpoint endpoints[4];
+    int netns[4];
+    struct inventory before = inventory_take();
+
+    (void)state;
+    bridge.address6 = cidr("fd00:88::1/64");
+    assert_ok(link_bridge_ensure(host, &bridge, &error));
+    for (unsigned i = 0; i < 4; i++) {
+        netns[i] = netns_new();
+        endpoints[i] = endpoint_new(i + 2, i >= 2, netns[i]);
+        endpoints[i].ip6 = ip(ips[i]);
+        endpoints[i].prefix6 = 64;
+        endpoints[i].gateway6 = ip("fd00:88::1");
+        assert_ok(link_veth_create(host, &endpoints[i], &error));
+    }
+    for (unsigned from = 0; from < 4; from++) {
+        assert_reaches(netns[from], ips[from], host_netns, "fd00:88::1");
+        assert_reaches(host_netns, "fd00:88::1", netns[from], ips[from]);
+        for (unsigned to = 0; to < 4; to++)
+            if (to != from)
+                assert_reaches(netns[from], ips[from], netns[to], ips[to]);
+    }
+    for (unsigned i = 0; i < 4; i++) {
+        assert_ok(link_endpoint_remove(host, &endpoints[i], &error));
+        close(netns[i]);
+    }
+    assert_ok(link_bridge_remove(host, "moat0", &error));
+    assert_inventory(&before);
+}
+
 /* A host that answers ARP only on the link that has the address, as kube-proxy's strictARP sets. */
 static void test_gateway_answers_with_arp_ignore(void **state)
 {
@@ -556,7 +598,7 @@ static void test_routed_port_drops_made_up_sources(void **state)
     assert_int_equal(foreign_run(&request), 0);
     int client = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     enter(host_netns);
-    int server = udp_socket(guests.netns[0], PORT);
+    int server = udp_socket(guests.netns[0], AF_INET, PORT);
     socklen_t length = ip_to_sockaddr(&made_up.ip, 0, &source);
     assert_return_code(bind(client, (struct sockaddr *)&source, length), errno);
     length = ip_to_sockaddr(&target, PORT, &to);
@@ -616,7 +658,8 @@ static void test_names_that_are_taken(void **state)
 {
     struct link_bridge bridge = bridge_new();
     _cleanup_close_ int guest = netns_new(), other = netns_new();
-    struct link_endpoint first = endpoint_new(2, false, guest), second = endpoint_new(3, true, guest);
+    struct link_endpoint first = endpoint_new(2, false, guest),
+                         second = endpoint_new(3, true, guest);
     struct inventory before;
 
     (void)state;
@@ -644,6 +687,41 @@ static void test_names_that_are_taken(void **state)
     assert_ok(link_endpoint_remove(host, &first, &error));
     assert_ok(link_endpoint_remove(host, &first, &error));
     assert_ok(link_bridge_remove(host, "moat0", &error));
+}
+
+/* All in one guest: the number of namespaces does not matter here. */
+static void test_a_full_bridge_is_told(void **state)
+{
+    enum { PORTS = 1023 };
+    struct link_bridge bridge = bridge_new();
+    struct inventory before = inventory_take(), full;
+    _cleanup_close_ int guest = netns_new();
+    struct link_endpoint endpoint;
+
+    (void)state;
+    assert_ok(link_bridge_ensure(host, &bridge, &error));
+    for (unsigned i = 0; i <= PORTS; i++) {
+        endpoint = endpoint_new(i + 2, false, guest);
+        snprintf(endpoint.peer_name, sizeof(endpoint.peer_name), "eth%u", i);
+        endpoint.gateway = (struct ip){0};
+        if (i < PORTS)
+            assert_ok(link_veth_create(host, &endpoint, &error));
+    }
+    full = inventory_take();
+    assert_reason(link_veth_create(host, &endpoint, &error), REASON_QUOTA);
+    assert_inventory(&full);
+    /* A port that was just given up counts until it is reaped, which is waited for. */
+    struct link_endpoint first = endpoint_new(2, false, guest);
+    assert_ok(link_endpoint_remove(host, &first, &error));
+    assert_ok(link_veth_create(host, &endpoint, &error));
+    for (unsigned i = 1; i <= PORTS; i++) {
+        endpoint = endpoint_new(i + 2, false, guest);
+        uint64_t start = now_us();
+        assert_ok(link_endpoint_remove(host, &endpoint, &error));
+        assert_true(now_us() - start < 1000000);
+    }
+    assert_ok(link_bridge_remove(host, "moat0", &error));
+    assert_inventory(&before);
 }
 
 static void test_ensure_repairs_the_host_side(void **state)
@@ -751,10 +829,10 @@ static void test_tap_is_made_and_removed(void **state)
 /* Makes every pass of a step fail or crash: the step's counter goes on from test to test. */
 static void set_every_pass(const char *variable, const char *step)
 {
-    char list[16384] = "";
+    static char list[128 * 1024];
     size_t used = 0;
 
-    for (unsigned pass = 1; pass <= 500; pass++)
+    for (unsigned pass = 1; pass <= 5000; pass++)
         used += (size_t)snprintf(list + used, sizeof(list) - used, "%s:%u,", step, pass);
     assert_return_code(setenv(variable, list, 1), errno);
 }
@@ -889,11 +967,11 @@ static void test_prefixes_of_the_host_are_listed(void **state)
     foreign_veth("up0", "up1", 1420);
     request_init(&request);
     request_address_add(&request, if_nametoindex("up0"), &address, 0);
-    struct route route = {.to = {.ip = {.family = AF_INET}}, .via = ip("192.0.2.1"),
-                          .index = if_nametoindex("up0")};
+    struct route route = {
+        .to = {.ip = {.family = AF_INET}}, .via = ip("192.0.2.1"), .index = if_nametoindex("up0")};
     request_route(&request, RTM_NEWROUTE, NLM_F_CREATE, &route, "add");
-    struct nlmsghdr *message = request_add(&request, RTM_NEWROUTE, NLM_F_CREATE,
-                                           sizeof(struct rtmsg), &extra, "add");
+    struct nlmsghdr *message =
+        request_add(&request, RTM_NEWROUTE, NLM_F_CREATE, sizeof(struct rtmsg), &extra, "add");
     *(struct rtmsg *)extra = (struct rtmsg){.rtm_family = AF_INET,
                                             .rtm_dst_len = 24,
                                             .rtm_table = 200,
@@ -994,13 +1072,13 @@ static void listen_until(const unsigned *counter, uint64_t timeout_ms)
     loop_timer_free(timer);
 }
 
-#define assert_drift(heard)                          \
-    do {                                             \
-        listen_until(&(heard).n_drift, 2000);        \
-        assert_int_equal((heard).n_drift, 1);        \
-        assert_int_equal((heard).n_gone, 0);         \
-        listen_until(NULL, 100);                     \
-        heard = (struct heard){0};                   \
+#define assert_drift(heard)                   \
+    do {                                      \
+        listen_until(&(heard).n_drift, 2000); \
+        assert_int_equal((heard).n_drift, 1); \
+        assert_int_equal((heard).n_gone, 0);  \
+        listen_until(NULL, 100);              \
+        heard = (struct heard){0};            \
     } while (0)
 
 static void test_own_changes_are_not_drift(void **state)
@@ -1136,6 +1214,39 @@ static void test_links_that_went_before_are_heard(void **state)
     guests_deinit(&guests);
 }
 
+/* More changes than the socket holds: what was missed is found all the same. */
+static void test_an_overflow_is_survived(void **state)
+{
+    struct heard heard = {0};
+    struct guests guests;
+
+    (void)state;
+    guests_init(&guests);
+    foreign_veth("up0", "up1", 1500);
+    assert_ok(link_watch_start(host, loop, &heard_ops, &heard, &error));
+    listen_until(NULL, 100);
+    heard = (struct heard){0};
+    uint32_t index = if_nametoindex("up0");
+    for (unsigned i = 0; i < 2000; i++) {
+        struct request request;
+
+        request_init(&request);
+        for (unsigned step = 0; step < 10; step++)
+            mnl_attr_put_u32(request_link(&request, RTM_SETLINK, 0, index, "change"), IFLA_MTU,
+                             1400 + (i + step) % 2);
+        assert_int_equal(foreign_run(&request), 0);
+    }
+    foreign_delete("mv5");
+    listen_until(&heard.n_gone, 5000);
+    assert_int_equal(heard.n_gone, 1);
+    assert_string_equal(heard.gone, "mv5");
+    listen_until(&heard.n_host, 5000);
+    assert_true(heard.n_drift >= 1);
+    assert_true(heard.n_host >= 1);
+    link_watch_stop(host);
+    guests_deinit(&guests);
+}
+
 /* ------------------------------------------------------------------------------- namespaces */
 static void test_namespaces_are_opened_and_checked(void **state)
 {
@@ -1205,11 +1316,13 @@ int main(void)
         in_host(test_bridge_changes_are_applied),
         in_host(test_foreign_links_are_not_touched),
         in_host(test_everyone_reaches_everyone),
+        in_host(test_everyone_reaches_everyone_by_ipv6),
         in_host(test_gateway_answers_with_arp_ignore),
         in_host(test_ports_move_between_kinds),
         in_host(test_routed_port_drops_made_up_sources),
         in_host(test_guest_side_is_complete),
         in_host(test_names_that_are_taken),
+        in_host(test_a_full_bridge_is_told),
         in_host(test_ensure_repairs_the_host_side),
         in_host(test_tap_is_made_and_removed),
 #ifdef MOAT_FAULTS
@@ -1222,6 +1335,7 @@ int main(void)
         in_host(test_changes_by_others_are_heard),
         in_host(test_links_that_go_are_heard),
         in_host(test_links_that_went_before_are_heard),
+        in_host(test_an_overflow_is_survived),
         in_host(test_namespaces_are_opened_and_checked),
         in_host(test_no_descriptor_is_lost),
     };

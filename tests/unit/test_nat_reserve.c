@@ -1,18 +1,27 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Reserved ports as other programs and clients see them, with a real relay worker, in an own network namespace. The guest
- * is this program, on 127.0.0.9. */
+/* Reserved ports as other programs and clients see them, with a real relay worker, in an own
+ * network namespace. The guest is this program, on 127.0.0.9. */
 #include <arpa/inet.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 
 #include "nat/reserve.h"
+#include "worker/holder.h"
+#include "worker/relay.h"
 #include "worker/worker.h"
 #include "worker_process.h"
 
-#define PORT 8080
+/* Another one for each test: connections of the one before may have left remnants. */
+static uint16_t port_now = 8000;
+#define PORT port_now
+#define PORTS_PER_TEST 400
 #define GUEST "127.0.0.9"
 #define GUEST_PORT 80
+
+/* With root in earnest, the relay is in the whole sandbox. */
+static bool is_root;
 
 struct fixture {
     struct loop *loop;
@@ -110,7 +119,9 @@ static void moatd_start(struct fixture *fixture)
 {
     struct reservations_config config = {.loop = fixture->loop,
                                          .run_dir = fixture->run_dir,
-                                         .without_root = true,
+                                         .uid = 65534,
+                                         .gid = 65534,
+                                         .without_root = !is_root,
                                          .log_level = LOG_LEVEL_ERROR};
     struct error error = ERROR_INIT;
 
@@ -168,6 +179,7 @@ static int setup(void **state)
     struct fixture *fixture = calloc(1, sizeof(*fixture));
     struct error error = ERROR_INIT;
 
+    port_now += PORTS_PER_TEST;
     run_dir_make(fixture->run_dir);
     assert_int_equal(loop_new(&fixture->loop, &error), 0);
     fixture->fds = fds_count();
@@ -283,9 +295,9 @@ static void released_ports_are_free_at_once(void **state)
 }
 
 /* A connection that the listener's side closes first leaves a remnant on the port for a minute. */
-static void remnant_make(const char *address)
+static void remnant_make(const char *address, unsigned flags)
 {
-    int listener = program_bind(SOCK_STREAM, address, PORT, REUSEADDR | LISTEN);
+    int listener = program_bind(SOCK_STREAM, address, PORT, flags | LISTEN);
     int client = client_connect(SOCK_STREAM, address, PORT);
     int accepted = guest_accept(listener);
     char byte;
@@ -304,7 +316,7 @@ static void remnants_of_a_former_server_are_passed_over(void **state)
     struct port every = port_of(1, IPPROTO_TCP, "", PORT, 1);
     struct port one = port_of(2, IPPROTO_TCP, "127.0.0.1", PORT, 1);
 
-    remnant_make("127.0.0.1");
+    remnant_make("127.0.0.1", REUSEADDR);
     reserve(fixture, &every);
     assert_all_are_taken(SOCK_STREAM);
     reserve_release(fixture->reservations, 1);
@@ -312,6 +324,44 @@ static void remnants_of_a_former_server_are_passed_over(void **state)
     assert_none_can_bind(SOCK_STREAM, "127.0.0.1", 0);
     assert_none_can_bind(SOCK_STREAM, "0.0.0.0", 0);
     assert_can_bind(SOCK_STREAM, "127.0.0.2", REUSEADDR);
+}
+
+static void remnants_of_a_server_without_reuseaddr_are_ended(void **state)
+{
+    static const char *const addresses[] = {"", "127.0.0.1"};
+    struct fixture *fixture = *state;
+
+    for (size_t i = 0; i < ARRAY_SIZE(addresses); i++) {
+        struct port port = port_of(1, IPPROTO_TCP, addresses[i], PORT, 1);
+        struct error error = ERROR_INIT;
+
+        remnant_make("127.0.0.1", 0);
+        if (i == 0 && !port_remnants_end(&port.host_ip, PORT)) {
+            port_now++;
+            skip(); /* the kernel can't */
+        }
+        if (i == 0)
+            remnant_make("127.0.0.1", 0);
+        assert_int_equal(reserve_port(fixture->reservations, &port, false, &error), 0);
+        assert_none_can_bind(SOCK_STREAM, "127.0.0.1", 0);
+        reserve_release(fixture->reservations, 1);
+    }
+}
+
+/* A program that is there keeps its remnants, and the port. */
+static void remnants_of_a_running_server_are_left_alone(void **state)
+{
+    struct port port = port_of(1, IPPROTO_TCP, "", PORT, 1);
+    int listener = program_bind(SOCK_STREAM, "127.0.0.1", PORT, REUSEADDR | LISTEN);
+    int client = client_connect(SOCK_STREAM, "127.0.0.1", PORT);
+    char byte;
+
+    close(guest_accept(listener));
+    assert_int_equal(recv(client, &byte, 1, 0), 0);
+    close(client);
+    assert_refused(*state, &port, REASON_PORT_IN_USE, "taken by");
+    assert_int_equal(port_remnants_end(&port.host_ip, PORT), 0);
+    close(listener);
 }
 
 /* The relay's own connections, closed by the guest first, leave remnants too. */
@@ -348,6 +398,7 @@ static pid_t holder_start(int type, const char *address, unsigned flags)
     assert_int_equal(pipe(ready), 0);
     pid = fork();
     if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
         byte = program_bind(type, address, PORT, flags) >= 0;
         if (write(ready[1], &byte, 1) == 1)
             pause();
@@ -388,7 +439,7 @@ static void a_port_that_a_program_holds_is_refused_naming_it(void **state)
         pid_t pid = holder_start(rows[i].type, rows[i].address, rows[i].flags);
         char text[64];
 
-        snprintf(text, sizeof(text), "%d/%s is taken by test_nat_reserv (pid %d)", PORT,
+        snprintf(text, sizeof(text), "%u/%s is taken by test_nat_reserv (pid %d)", PORT,
                  rows[i].type == SOCK_STREAM ? "tcp" : "udp", (int)pid);
         assert_refused(*state, &port, REASON_PORT_IN_USE, text);
         holder_end(pid);
@@ -402,8 +453,11 @@ static void our_own_port_is_named_so(void **state)
     struct port first = port_of(1, IPPROTO_TCP, "", PORT, 1);
     struct port second = port_of(2, IPPROTO_TCP, "127.0.0.1", PORT, 1);
 
+    char text[64];
+
     reserve(*state, &first);
-    assert_refused(*state, &second, REASON_PORT_IN_USE, "127.0.0.1:8080/tcp is published already");
+    snprintf(text, sizeof(text), "127.0.0.1:%u/tcp is published already", PORT);
+    assert_refused(*state, &second, REASON_PORT_IN_USE, text);
 }
 
 static void an_address_that_is_not_ours_is_refused(void **state)
@@ -433,8 +487,10 @@ static void nothing_stays_of_a_range_that_fails(void **state)
 {
     struct port port = port_of(1, IPPROTO_TCP, "", PORT - 10, 20);
     pid_t pid = holder_start(SOCK_STREAM, "127.0.0.1", LISTEN);
+    char text[64];
 
-    assert_refused(*state, &port, REASON_PORT_IN_USE, "8080/tcp");
+    snprintf(text, sizeof(text), "port %u/tcp", PORT);
+    assert_refused(*state, &port, REASON_PORT_IN_USE, text);
     for (int i = -10; i < 10; i++) {
         int fd = i ? program_bind(SOCK_STREAM, "::", (uint16_t)(PORT + i), LISTEN) : -1;
 
@@ -554,6 +610,24 @@ static void a_refused_connection_is_reset(void **state)
         close(client);
 }
 
+static void without_a_guest_clients_wait_or_are_refused(void **state)
+{
+    struct fixture *fixture = *state;
+    struct port port = port_of(1, IPPROTO_TCP, "", PORT, 1);
+    struct ip none = {0};
+    struct error error = ERROR_INIT;
+    struct pollfd ready = {.events = POLLIN};
+    char byte;
+
+    reserve(fixture, &port);
+    ready.fd = client_connect(SOCK_STREAM, "::1", PORT);
+    assert_int_equal(poll(&ready, 1, 20), 0);
+    assert_int_equal(reserve_relay_to(fixture->reservations, 1, &none, &error), 0);
+    assert_int_equal(recv(ready.fd, &byte, 1, 0), -1);
+    assert_int_equal(errno, ECONNRESET);
+    close(ready.fd);
+}
+
 static void a_reset_is_passed_on(void **state)
 {
     struct port port = port_of(1, IPPROTO_TCP, "", PORT, 1);
@@ -604,6 +678,7 @@ static void much_is_carried_whole_and_held_back(void **state)
     }
     assert_true(written < (uint64_t)CHUNK * CHUNKS);
     if (fork() == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
         while (written < (uint64_t)CHUNK * CHUNKS) {
             count = send(client, chunk + written % CHUNK, CHUNK - written % CHUNK, MSG_NOSIGNAL);
             if (count <= 0)
@@ -682,9 +757,9 @@ static void udp_is_answered_from_the_address_asked(void **state)
         {
             struct sockaddr_in again;
 
-            assert_int_equal(recvfrom(guest, received, sizeof(received), 0,
-                                      (struct sockaddr *)&again, &length),
-                             4);
+            assert_int_equal(
+                recvfrom(guest, received, sizeof(received), 0, (struct sockaddr *)&again, &length),
+                4);
             assert_int_equal(again.sin_port, relay.sin_port);
         }
         close(client);
@@ -746,18 +821,98 @@ static void a_guest_that_does_not_listen_yet_is_reached_later(void **state)
     close(client);
 }
 
-/* ---------------------------------------------------------------- restarts */
+/* ---------------------------------------------------------------- limits */
 
-static bool relay_runs(void *userdata)
+static bool descriptors_suffice(unsigned count)
 {
-    struct fixture *fixture = userdata;
+    struct rlimit limit;
 
-    return reservations_pid(fixture->reservations) != 0;
+    getrlimit(RLIMIT_NOFILE, &limit);
+    return limit.rlim_cur >= count;
 }
 
-static bool relay_is_away(void *userdata)
+/* None of them was idle for long, so the newcomer is refused; other ports don't notice. */
+static void a_port_full_of_connections_refuses_more(void **state)
 {
-    return !relay_runs(userdata);
+    enum { FULL = RELAY_FLOWS_PER_PORT_MAX };
+    struct port full = port_of(1, IPPROTO_TCP, "", PORT, 1);
+    struct port other = port_of(2, IPPROTO_TCP, "", PORT + 1, 1);
+    int listener;
+    int *fds;
+    int client;
+    int guest;
+    char byte;
+
+    if (!descriptors_suffice(2 * FULL + 100))
+        skip();
+    listener = program_bind(SOCK_STREAM, GUEST, GUEST_PORT, REUSEADDR | LISTEN);
+    fds = calloc(2 * FULL, sizeof(*fds));
+    reserve_and_relay(*state, &full);
+    reserve_and_relay(*state, &other);
+    for (int i = 0; i < FULL; i++) {
+        fds[2 * i] = client_connect(SOCK_STREAM, "::1", PORT);
+        assert_true(fds[2 * i] >= 0);
+        fds[2 * i + 1] = guest_accept(listener);
+    }
+    client = client_connect(SOCK_STREAM, "::1", PORT);
+    assert_true(client < 0 || (recv(client, &byte, 1, 0) < 0 && errno == ECONNRESET));
+    if (client >= 0)
+        close(client);
+    client = client_connect(SOCK_STREAM, "::1", PORT + 1);
+    guest = guest_accept(listener);
+    assert_carries(client, guest, "room here");
+    close(client);
+    close(guest);
+    for (int i = 0; i < 2 * FULL; i++)
+        close(fds[i]);
+    free(fds);
+    close(listener);
+}
+
+/* The session that was idle longest makes room. */
+static void a_port_full_of_udp_sessions_forgets_the_oldest(void **state)
+{
+    enum { CLIENTS = RELAY_SESSIONS_PER_PORT_MAX + 50 };
+    struct port port = port_of(1, IPPROTO_UDP, "", PORT, 1);
+    int guest = program_bind(SOCK_DGRAM, GUEST, GUEST_PORT, 0);
+    struct sockaddr_in *relay = calloc(CLIENTS, sizeof(*relay));
+    int *clients = calloc(CLIENTS, sizeof(*clients));
+    char received[16];
+
+    reserve_and_relay(*state, &port);
+    for (int i = 0; i < CLIENTS; i++) {
+        socklen_t length = sizeof(relay[i]);
+
+        clients[i] = client_connect(SOCK_DGRAM, "::1", PORT);
+        assert_int_equal(send(clients[i], "ask", 3, 0), 3);
+        assert_int_equal(
+            recvfrom(guest, received, sizeof(received), 0, (struct sockaddr *)&relay[i], &length),
+            3);
+    }
+    for (int i = 0; i < CLIENTS; i++)
+        sendto(guest, "answer", 6, 0, (struct sockaddr *)&relay[i], sizeof(relay[i]));
+    /* When the last has its answer, the others would have had theirs. */
+    assert_int_equal(recv(clients[CLIENTS - 1], received, sizeof(received), 0), 6);
+    assert_int_equal(
+        recv(clients[CLIENTS - RELAY_SESSIONS_PER_PORT_MAX], received, sizeof(received), 0), 6);
+    assert_int_equal(recv(clients[0], received, sizeof(received), MSG_DONTWAIT), -1);
+    for (int i = 0; i < CLIENTS; i++)
+        close(clients[i]);
+    free(clients);
+    free(relay);
+    close(guest);
+}
+
+/* ---------------------------------------------------------------- restarts */
+
+static pid_t relay_before;
+
+static bool relay_is_another(void *userdata)
+{
+    struct fixture *fixture = userdata;
+    pid_t pid = reservations_pid(fixture->reservations);
+
+    return pid && pid != relay_before;
 }
 
 static void after_a_crash_ports_are_relayed_again(void **state)
@@ -769,12 +924,12 @@ static void after_a_crash_ports_are_relayed_again(void **state)
     int guest;
 
     reserve_and_relay(fixture, &range);
-    kill(reservations_pid(fixture->reservations), SIGKILL);
-    assert_true(wait_for(fixture->loop, relay_is_away, fixture));
+    relay_before = reservations_pid(fixture->reservations);
+    kill(relay_before, SIGKILL);
     /* The listener is moatd's too: a client that comes now waits in its queue. */
     client = client_connect(SOCK_STREAM, "::1", PORT + 150);
     assert_true(client >= 0);
-    assert_true(wait_for(fixture->loop, relay_runs, fixture));
+    assert_true(wait_for(fixture->loop, relay_is_another, fixture));
     guest = guest_accept(listener);
     assert_carries(client, guest, "hello");
     close(client);
@@ -900,14 +1055,11 @@ static void a_range_of_10000_ports(void **state)
 {
     static const uint8_t protocols[] = {IPPROTO_TCP, IPPROTO_UDP};
     struct fixture *fixture = *state;
-    struct rlimit limit;
-    int listener = program_bind(SOCK_STREAM, GUEST, GUEST_PORT + 9999, REUSEADDR | LISTEN);
+    int listener;
 
-    getrlimit(RLIMIT_NOFILE, &limit);
-    if (limit.rlim_cur < 25000) {
-        close(listener);
+    if (!descriptors_suffice(15000))
         skip();
-    }
+    listener = program_bind(SOCK_STREAM, GUEST, GUEST_PORT + 9999, REUSEADDR | LISTEN);
     for (size_t i = 0; i < ARRAY_SIZE(protocols); i++) {
         struct port range = port_of(1, protocols[i], "", 20000, 10000);
         double start = now_s();
@@ -921,7 +1073,8 @@ static void a_range_of_10000_ports(void **state)
             int guest;
 
             /* What the socket did not take at once goes out by the loop. */
-            assert_true(wait_for(fixture->loop, relay_runs, fixture));
+            relay_before = 0;
+            assert_true(wait_for(fixture->loop, relay_is_another, fixture));
             guest = guest_accept(listener);
             assert_carries(client, guest, "last");
             close(client);
@@ -929,8 +1082,8 @@ static void a_range_of_10000_ports(void **state)
         }
         released = now_s();
         reserve_release(fixture->reservations, 1);
-        print_message("%s: 10,000 ports bound in %.1f ms, released in %.1f ms\n",
-                      i ? "UDP" : "TCP", (bound - start) * 1e3, (now_s() - released) * 1e3);
+        print_message("%s: 10,000 ports bound in %.1f ms, released in %.1f ms\n", i ? "UDP" : "TCP",
+                      (bound - start) * 1e3, (now_s() - released) * 1e3);
         assert_true(bound - start < 2);
     }
     close(listener);
@@ -946,6 +1099,8 @@ int main(int argc, char **argv)
         TEST(one_ipv6_address_is_taken),
         TEST(released_ports_are_free_at_once),
         TEST(remnants_of_a_former_server_are_passed_over),
+        TEST(remnants_of_a_server_without_reuseaddr_are_ended),
+        TEST(remnants_of_a_running_server_are_left_alone),
         TEST(remnants_of_the_relay_are_passed_over),
         TEST(a_port_that_a_program_holds_is_refused_naming_it),
         TEST(our_own_port_is_named_so),
@@ -957,12 +1112,15 @@ int main(int argc, char **argv)
         TEST(tcp_is_carried),
         TEST(a_half_closed_connection_stays_so),
         TEST(a_refused_connection_is_reset),
+        TEST(without_a_guest_clients_wait_or_are_refused),
         TEST(a_reset_is_passed_on),
         TEST(much_is_carried_whole_and_held_back),
         TEST(release_ends_what_is_relayed),
         TEST(udp_is_answered_from_the_address_asked),
         TEST(clients_of_udp_are_told_apart),
         TEST(a_guest_that_does_not_listen_yet_is_reached_later),
+        TEST(a_port_full_of_connections_refuses_more),
+        TEST(a_port_full_of_udp_sessions_forgets_the_oldest),
         TEST(after_a_crash_ports_are_relayed_again),
         TEST(a_connection_outlives_restarts_of_moatd),
         TEST(ports_stay_reserved_and_relayed_while_moatd_is_away),
@@ -973,6 +1131,7 @@ int main(int argc, char **argv)
 
     if (argc > 1 && strcmp(argv[1], "--worker") == 0)
         return worker_main(argc, argv);
+    is_root = geteuid() == 0;
     getrlimit(RLIMIT_NOFILE, &limit);
     limit.rlim_cur = limit.rlim_max;
     setrlimit(RLIMIT_NOFILE, &limit);

@@ -32,8 +32,21 @@ struct test_worker {
     bool leave;
 };
 
-enum { DO_OPEN, DO_EXEC, DO_FORK, DO_PTRACE, DO_NETLINK, DO_UNIX, DO_RAW, DO_MMAP_EXEC, DO_LISTEN,
-       DO_KILL, DO_TCP, DO_UDP6, DO_COUNT };
+enum {
+    DO_OPEN,
+    DO_EXEC,
+    DO_FORK,
+    DO_PTRACE,
+    DO_NETLINK,
+    DO_UNIX,
+    DO_RAW,
+    DO_MMAP_EXEC,
+    DO_LISTEN,
+    DO_KILL,
+    DO_TCP,
+    DO_UDP6,
+    DO_COUNT
+};
 
 static long do_forbidden(int what)
 {
@@ -229,8 +242,8 @@ static void send_number(struct fixture *fixture, uint16_t type, int number)
 {
     struct error error = ERROR_INIT;
 
-    assert_int_equal(
-        worker_send(fixture->worker, type, &number, sizeof(number), NULL, 0, &error), 0);
+    assert_int_equal(worker_send(fixture->worker, type, &number, sizeof(number), NULL, 0, &error),
+                     0);
 }
 
 static bool has_echoed(void *userdata)
@@ -303,9 +316,9 @@ static void more_than_the_socket_takes_is_queued_in_order(void **state)
     start(fixture);
     for (int i = 0; i < 200; i++) {
         memcpy(payload, &i, sizeof(i));
-        assert_int_equal(worker_send(fixture->worker, TEST_ECHO, payload, WORKER_MESSAGE_MAX, NULL,
-                                     0, &error),
-                         0);
+        assert_int_equal(
+            worker_send(fixture->worker, TEST_ECHO, payload, WORKER_MESSAGE_MAX, NULL, 0, &error),
+            0);
     }
     assert_true(wait_for(fixture->loop, has_echoed_many, fixture));
     assert_true(fixture->in_order);
@@ -318,9 +331,9 @@ static void too_long_a_message_is_refused(void **state)
     _cleanup_free_ char *payload = calloc(1, WORKER_MESSAGE_MAX + 1);
 
     start(fixture);
-    assert_int_equal(worker_send(fixture->worker, TEST_ECHO, payload, WORKER_MESSAGE_MAX + 1, NULL,
-                                 0, &error),
-                     -EMSGSIZE);
+    assert_int_equal(
+        worker_send(fixture->worker, TEST_ECHO, payload, WORKER_MESSAGE_MAX + 1, NULL, 0, &error),
+        -EMSGSIZE);
 }
 
 static void sync_waits_and_keeps_messages_for_the_loop(void **state)
@@ -417,8 +430,8 @@ static struct worker_socket give_socket(struct fixture *fixture)
     struct worker_socket key;
     int fd = socket_bound(&key);
 
-    assert_int_equal(
-        worker_send(fixture->worker, TEST_SOCKET, &key, sizeof(key), &fd, 1, &error), 0);
+    assert_int_equal(worker_send(fixture->worker, TEST_SOCKET, &key, sizeof(key), &fd, 1, &error),
+                     0);
     close(fd);
     return key;
 }
@@ -536,7 +549,8 @@ static void sigterm_ends_an_orphan_but_no_other(void **state)
     start(fixture);
 }
 
-/* Draining lasts as long as something runs; it can be told to end through any number of restarts. */
+/* Draining lasts as long as something runs; it can be told to end through any number of restarts.
+ */
 static void a_draining_worker_is_still_told(void **state)
 {
     struct fixture *fixture = *state;

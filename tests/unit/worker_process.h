@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* For tests that start workers: the test program is its own worker (`--worker KIND`), in a network namespace of its
- * own, with a run directory that goes when the test ends. */
+/* For tests that start workers: the test program is its own worker (`--worker KIND`), in a network
+ * namespace of its own, with a run directory that goes when the test ends. */
 #pragma once
 
 #include <dirent.h>
@@ -137,8 +137,8 @@ static inline bool userns_enter(void)
     return file_write("/proc/self/uid_map", map);
 }
 
-/* An own network namespace with lo up. Without root: in an own user namespace, where we are root (without the
- * right to become others). Returns false where the kernel allows neither. */
+/* An own network namespace with lo up. Without root: in an own user namespace, where we are root
+ * (without the right to become others). Returns false where the kernel allows neither. */
 static inline bool netns_enter(void)
 {
     struct ifreq request = {.ifr_name = "lo", .ifr_flags = IFF_UP};

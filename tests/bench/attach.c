@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Attaches and detaches guests over moatd's socket, and times each answer.
+ *
+ *   bench_attach SOCKET
+ *
+ * attach COUNT CALLERS PORTS  ->  COUNT more guests, each in a new namespace that was made before
+ *     the clock started and with PORTS published ports, by CALLERS connections at once; answers
+ *     with the wall time, then the time of each, all in ns, callers mixed
+ * detach COUNT CALLERS        ->  the same for the last COUNT; answers when their links are gone
+ * churn COUNT CALLERS         ->  one caller attaches and detaches COUNT times, the others do the
+ *     same as long as that goes on; answers with the wall time and the time of each of the one
+ *     caller's detaches
+ *
+ * A request that is refused ends the program. */
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/un.h>
+
+#include "bench.h"
+
+#define CALLERS_MAX 64
+#define REPLY_MAX 65536
+
+struct caller {
+    struct bench *bench;
+    int fd;
+    unsigned first; /* guests first, first + step, … below end */
+    unsigned end;
+    unsigned step;
+    unsigned id;
+};
+
+struct bench {
+    const char *path;
+    int home_fd;
+    int guests[GUESTS_MAX];
+    unsigned n_guests; /* namespaces that are there */
+    unsigned count;    /* guests that are attached */
+    unsigned ports;
+    uint64_t samples_ns[GUESTS_MAX];
+    _Atomic bool stop;
+    unsigned rounds;
+    struct caller callers[CALLERS_MAX];
+    pthread_barrier_t start;
+};
+
+static int connection_open(const char *path)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
+    if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
+        die("%s", path);
+    return fd;
+}
+
+static void request_send(int fd, const char *text, size_t length, int passed_fd)
+{
+    union {
+        char bytes[CMSG_SPACE(sizeof(int))];
+        struct cmsghdr alignment;
+    } control = {0};
+    struct iovec part = {.iov_base = (char *)(uintptr_t)text, .iov_len = length};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+
+    if (passed_fd >= 0) {
+        message.msg_control = control.bytes;
+        message.msg_controllen = sizeof(control.bytes);
+        struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+        header->cmsg_level = SOL_SOCKET;
+        header->cmsg_type = SCM_RIGHTS;
+        header->cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(header), &passed_fd, sizeof(passed_fd));
+    }
+    if (sendmsg(fd, &message, MSG_NOSIGNAL) != (ssize_t)length)
+        die("send");
+}
+
+/* One line; it must not be an error. Only one request is under way, so nothing follows it. */
+static void reply_take(int fd, const char *request)
+{
+    char reply[REPLY_MAX];
+    size_t length = 0;
+
+    do {
+        ssize_t received = recv(fd, reply + length, sizeof(reply) - 1 - length, 0);
+
+        if (received <= 0)
+            die("receive");
+        length += (size_t)received;
+    } while (reply[length - 1] != '\n' && length < sizeof(reply) - 1);
+    reply[length] = '\0';
+    if (strstr(reply, "\"error\":")) {
+        errno = 0;
+        die("%s -> %s", request, reply);
+    }
+}
+
+static uint64_t call(int fd, const char *text, size_t length, int passed_fd)
+{
+    uint64_t start = now_ns();
+
+    request_send(fd, text, length, passed_fd);
+    reply_take(fd, text);
+    return now_ns() - start;
+}
+
+static uint64_t guest_attach(const struct caller *caller, const char *name, int netns_fd)
+{
+    char text[1024];
+    size_t length;
+
+    length = (size_t)snprintf(
+        text, sizeof(text),
+        "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"guest.attach\",\"params\":{\"name\":\"%s\","
+        "\"kind\":\"netns\",\"netns_fd\":true,\"networks\":[{\"name\":\"default\"}]%s",
+        name, caller->bench->ports ? ",\"ports\":[" : "");
+    for (unsigned i = 0; i < caller->bench->ports; i++)
+        length += (size_t)snprintf(text + length, sizeof(text) - length, "%s\"%u\"",
+                                   i ? "," : "", 8000 + i);
+    length += (size_t)snprintf(text + length, sizeof(text) - length, "%s}}\n",
+                               caller->bench->ports ? "]" : "");
+    return call(caller->fd, text, length, netns_fd);
+}
+
+static uint64_t guest_detach(const struct caller *caller, const char *name)
+{
+    char text[256];
+    int length = snprintf(text, sizeof(text),
+                          "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"guest.detach\",\"params\":"
+                          "{\"name\":\"%s\"}}\n",
+                          name);
+
+    return call(caller->fd, text, (size_t)length, -1);
+}
+
+static void *attach_main(void *userdata)
+{
+    const struct caller *caller = userdata;
+    struct bench *bench = caller->bench;
+    char name[32];
+
+    pthread_barrier_wait(&bench->start);
+    for (unsigned i = caller->first; i < caller->end; i += caller->step) {
+        snprintf(name, sizeof(name), "bench-%u", i);
+        bench->samples_ns[i] = guest_attach(caller, name, bench->guests[i]);
+    }
+    return NULL;
+}
+
+static void *detach_main(void *userdata)
+{
+    const struct caller *caller = userdata;
+    struct bench *bench = caller->bench;
+    char name[32];
+
+    pthread_barrier_wait(&bench->start);
+    for (unsigned i = caller->first; i < caller->end; i += caller->step) {
+        snprintf(name, sizeof(name), "bench-%u", i);
+        bench->samples_ns[i] = guest_detach(caller, name);
+    }
+    return NULL;
+}
+
+/* A namespace of its own for each round: the link in the last one is still being deleted. */
+static void *churn_main(void *userdata)
+{
+    const struct caller *caller = userdata;
+    struct bench *bench = caller->bench;
+    char name[32];
+
+    pthread_barrier_wait(&bench->start);
+    for (unsigned i = 0; caller->id == 0 ? i < bench->rounds : !bench->stop; i++) {
+        int netns_fd = netns_make(bench->home_fd);
+
+        snprintf(name, sizeof(name), "churn-%u-%u", caller->id, i);
+        guest_attach(caller, name, netns_fd);
+        uint64_t taken = guest_detach(caller, name);
+        close(netns_fd);
+        if (caller->id == 0)
+            bench->samples_ns[i] = taken;
+    }
+    if (caller->id == 0)
+        bench->stop = true;
+    return NULL;
+}
+
+/* Runs the callers over guests [first, end) and prints the samples. */
+static void callers_run(struct bench *bench, void *(*body)(void *), unsigned callers,
+                        unsigned first, unsigned end)
+{
+    pthread_t threads[CALLERS_MAX];
+
+    if (callers == 0 || callers > CALLERS_MAX)
+        die("1 to %d callers", CALLERS_MAX);
+    bench->stop = false;
+    pthread_barrier_init(&bench->start, NULL, callers + 1);
+    for (unsigned i = 0; i < callers; i++) {
+        bench->callers[i] = (struct caller){.bench = bench,
+                                            .fd = connection_open(bench->path),
+                                            .first = first + i,
+                                            .end = end,
+                                            .step = callers,
+                                            .id = i};
+        if (pthread_create(&threads[i], NULL, body, &bench->callers[i]) != 0)
+            die("thread");
+    }
+    pthread_barrier_wait(&bench->start);
+    uint64_t start = now_ns();
+    for (unsigned i = 0; i < callers; i++)
+        pthread_join(threads[i], NULL);
+    printf("%lu", (unsigned long)(now_ns() - start));
+    for (unsigned i = 0; i < callers; i++)
+        close(bench->callers[i].fd);
+    pthread_barrier_destroy(&bench->start);
+    for (unsigned i = first; i < end; i++)
+        printf(" %lu", (unsigned long)bench->samples_ns[i]);
+    printf("\n");
+}
+
+static void attach(struct bench *bench, unsigned count, unsigned callers, unsigned ports)
+{
+    if (bench->count + count > GUESTS_MAX || ports > 64)
+        die("too many guests or ports");
+    while (bench->n_guests < bench->count + count)
+        bench->guests[bench->n_guests++] = netns_make(bench->home_fd);
+    bench->ports = ports;
+    callers_run(bench, attach_main, callers, bench->count, bench->count + count);
+    bench->count += count;
+}
+
+static void detach(struct bench *bench, unsigned count, unsigned callers)
+{
+    if (count > bench->count)
+        die("too few guests");
+    callers_run(bench, detach_main, callers, bench->count - count, bench->count);
+    bench->count -= count;
+    for (unsigned i = 0; i < count; i++)
+        netns_settle(bench->guests[bench->count + i], bench->home_fd);
+}
+
+static void churn(struct bench *bench, unsigned count, unsigned callers)
+{
+    if (count > GUESTS_MAX)
+        die("too many rounds");
+    bench->rounds = count;
+    bench->ports = 1;
+    callers_run(bench, churn_main, callers, 0, count);
+}
+
+int main(int argc, char **argv)
+{
+    static struct bench bench;
+    char line[64];
+    unsigned count, callers, ports;
+
+    if (argc != 2)
+        die("usage: bench_attach SOCKET");
+    bench.path = argv[1];
+    bench.home_fd = netns_home();
+    while (fgets(line, sizeof(line), stdin)) {
+        if (sscanf(line, "attach %u %u %u", &count, &callers, &ports) == 3)
+            attach(&bench, count, callers, ports);
+        else if (sscanf(line, "detach %u %u", &count, &callers) == 2)
+            detach(&bench, count, callers);
+        else if (sscanf(line, "churn %u %u", &count, &callers) == 2)
+            churn(&bench, count, callers);
+        fflush(stdout);
+    }
+    return 0;
+}
