@@ -18,6 +18,7 @@
 #include "service/private.h"
 
 #define LOCK_NAME "moatd.lock"
+#define LOCK_WAIT_MS 1000
 
 static uint64_t monotonic_ms(void)
 {
@@ -67,25 +68,61 @@ static void read_holder(int fd, char *text, size_t size)
     text[strcspn(text, "\n")] = '\0';
 }
 
+/* Does the process run, or is it on its way out (killed a moment ago)? */
+static bool holder_runs(const char *pid)
+{
+    char path[64];
+    char text[512];
+    _cleanup_close_ int fd = -1;
+    ssize_t length;
+    const char *after;
+
+    snprintf(path, sizeof(path), "/proc/%.20s/stat", pid);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    length = read(fd, text, sizeof(text) - 1);
+    text[length > 0 ? length : 0] = '\0';
+    after = strrchr(text, ')');
+    return after && after[1] == ' ' && after[2] != 'Z' && after[2] != 'X';
+}
+
+/* A holder that is ending is waited for, LOCK_WAIT_MS at most. 0 or -EWOULDBLOCK with its pid. */
+static int take_lock(int fd, char *pid, size_t size)
+{
+    static const struct timespec pause = {.tv_nsec = 10 * 1000 * 1000};
+
+    for (unsigned waited_ms = 0;; waited_ms += 10) {
+        if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+            return 0;
+        if (errno != EWOULDBLOCK)
+            return -errno;
+        read_holder(fd, pid, size);
+        if (waited_ms >= LOCK_WAIT_MS || holder_runs(pid))
+            return -EWOULDBLOCK;
+        nanosleep(&pause, NULL);
+    }
+}
+
 static int lock_directory(const char *directory, int *ret_fd, struct error *error)
 {
     _cleanup_close_ int fd = -1;
     char path[4096];
     char pid[32];
     int length;
+    int r;
 
     snprintf(path, sizeof(path), "%s/" LOCK_NAME, directory);
     fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
         return error_set(error, errno, "cannot open %s", path);
-    if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-        if (errno != EWOULDBLOCK)
-            return error_set(error, errno, "cannot lock %s", path);
-        read_holder(fd, pid, sizeof(pid));
+    r = take_lock(fd, pid, sizeof(pid));
+    if (r == -EWOULDBLOCK)
         return error_set_reason(
             error, REASON_IN_USE,
             "another moatd (pid %s) uses %s; stop it, or give other directories", pid, directory);
-    }
+    if (r < 0)
+        return error_set(error, r, "cannot lock %s", path);
     length = snprintf(pid, sizeof(pid), "%d\n", getpid());
     if (ftruncate(fd, 0) < 0 || pwrite(fd, pid, (size_t)length, 0) != length)
         return error_set(error, errno, "cannot write %s", path);

@@ -82,12 +82,21 @@ static void channel_close(struct worker_runtime *runtime, struct channel *channe
     channel_deinit(channel);
 }
 
+/* Whoever started moatd may wait for the end of its log: it must not be held open any longer.
+ * Standard input is /dev/null. */
+static void log_detach(void)
+{
+    if (close(STDERR_FILENO) == 0 && dup(STDIN_FILENO) != STDERR_FILENO)
+        abort();
+}
+
 static void control_lost(struct worker_runtime *runtime)
 {
     channel_close(runtime, &runtime->control);
     runtime->control_is_watched_for_write = false;
     is_orphan = 1;
     log_debug("moatd is gone");
+    log_detach();
 }
 
 static void control_watch(struct worker_runtime *runtime)

@@ -26,6 +26,7 @@
 #include "base/log.h"
 #include "worker/channel.h"
 #include "worker/worker.h"
+#include "worker/stray.h"
 
 #define ANSWER_TIMEOUT_MS 1000 /* of silence */
 #define KILL_TIMEOUT_MS 1000
@@ -388,6 +389,17 @@ static int formers_find(struct takeover *takeover, struct strings *ret_files)
     return code;
 }
 
+static bool former_is_known(void *userdata, pid_t pid)
+{
+    const struct takeover *takeover = userdata;
+
+    for (const struct former *former = takeover->formers; former; former = former->next) {
+        if (former->pid == pid)
+            return true;
+    }
+    return false;
+}
+
 int takeover_run(const struct takeover_config *config, struct takeover **ret_takeover,
                  struct error *error)
 {
@@ -410,6 +422,7 @@ int takeover_run(const struct takeover_config *config, struct takeover **ret_tak
         takeover_free(takeover);
         return error_set(error, code, "cannot look for former %s workers", config->kind);
     }
+    strays_end(config->kind, former_is_known, takeover);
     if (takeover->n_sockets)
         qsort(takeover->sockets, takeover->n_sockets, sizeof(takeover->sockets[0]), socket_compare);
     *ret_takeover = takeover;
