@@ -142,10 +142,12 @@ static int daemon_start(struct daemon *daemon, const struct config *config, stru
 
 static void daemon_stop(struct daemon *daemon)
 {
-    rpc_free(daemon->rpc);
-    service_free(daemon->service);
     for (size_t i = 0; i < ARRAY_SIZE(daemon->signals); i++)
         loop_signal_free(daemon->signals[i]);
+    (void)signal(SIGTERM, SIG_IGN); /* once is enough: what ends is not cut short */
+    (void)signal(SIGINT, SIG_IGN);
+    rpc_free(daemon->rpc);
+    service_free(daemon->service);
     loop_free(daemon->loop);
 }
 

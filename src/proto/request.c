@@ -28,10 +28,14 @@ static const char *skip_space(const char *p, const char *end)
     return p;
 }
 
-/* p at the opening quote; returns the place after the closing one, NULL if there is none. */
+/* p at the opening quote; returns the place after the closing one, NULL if there is none, or a
+ * control character that must be escaped comes before it (RFC 8259 section 7; cJSON lets it pass).
+ */
 static const char *skip_string(const char *p, const char *end)
 {
     for (p++; p < end; p++) {
+        if ((unsigned char)*p < 0x20)
+            return NULL;
         if (*p == '\\')
             p++;
         else if (*p == '"')

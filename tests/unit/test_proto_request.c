@@ -111,6 +111,7 @@ static void test_malformed_lines(void **state)
         {"[1,]", PROTO_PARSE_ERROR},
         {"[{}", PROTO_PARSE_ERROR},
         {"\"\xff\"", PROTO_PARSE_ERROR},
+        {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"a\x01z\"}", PROTO_PARSE_ERROR},
         {"[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]", PROTO_PARSE_ERROR},
         {"[]", PROTO_INVALID_REQUEST},
         {"1", PROTO_INVALID_REQUEST},
