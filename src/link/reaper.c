@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Deleting a link waits for an RCU grace period, 16 to 40 ms, however many are deleted at once. So
  * links that are to go are only moved into one group (LINK_GROUP_DYING) by whoever detaches them,
- * and this thread deletes the group, again and again while something is put there.
+ * and this thread deletes the group, again and again while something is put there. The kernel's
+ * configuration lock (RTNL) is held for a part of that time, in which everybody else waits: so a
+ * deletion begins in a quiet moment, QUIET_MS after the last detach, but no later than LATEST_MS
+ * after the first one, and takes all at once. Somebody who waits for it ends the pause.
  *
  * `queued` counts the kicks, `done` how many of them a finished deletion has covered. */
 #include <errno.h>
@@ -10,10 +13,14 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "handle.h"
+
+#define QUIET_MS 4
+#define LATEST_MS 30
 
 struct reaper {
     struct netlink netlink;
@@ -23,6 +30,7 @@ struct reaper {
     pthread_cond_t finished; /* done moved */
     uint64_t queued;
     uint64_t done;
+    unsigned waiting; /* threads in reaper_wait: no pause then */
     bool stop;
 };
 
@@ -42,6 +50,39 @@ static void reaper_delete_group(struct reaper *reaper)
                     failure.extack[0] ? ": " : "", failure.extack);
 }
 
+static struct timespec time_after(struct timespec from, long delay_ms)
+{
+    from.tv_nsec += delay_ms * 1000000;
+    from.tv_sec += from.tv_nsec / 1000000000;
+    from.tv_nsec %= 1000000000;
+    return from;
+}
+
+static bool time_is_before(struct timespec a, struct timespec b)
+{
+    return a.tv_sec < b.tv_sec || (a.tv_sec == b.tv_sec && a.tv_nsec < b.tv_nsec);
+}
+
+/* With the lock held: until nothing was queued for QUIET_MS. */
+static void reaper_pause(struct reaper *reaper)
+{
+    struct timespec now, latest;
+    uint64_t seen;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    latest = time_after(now, LATEST_MS);
+    do {
+        struct timespec quiet = time_after(now, QUIET_MS);
+
+        seen = reaper->queued;
+        while (!reaper->stop && !reaper->waiting && reaper->queued == seen &&
+               pthread_cond_timedwait(&reaper->work, &reaper->lock, &quiet) != ETIMEDOUT)
+            ;
+        clock_gettime(CLOCK_MONOTONIC, &now);
+    } while (!reaper->stop && !reaper->waiting && reaper->queued != seen &&
+             time_is_before(now, latest));
+}
+
 static void *reaper_main(void *userdata)
 {
     struct reaper *reaper = userdata;
@@ -56,6 +97,8 @@ static void *reaper_main(void *userdata)
             pthread_cond_wait(&reaper->work, &reaper->lock);
             continue;
         }
+        reaper_pause(reaper);
+        target = reaper->queued;
         pthread_mutex_unlock(&reaper->lock);
         reaper_delete_group(reaper);
         pthread_mutex_lock(&reaper->lock);
@@ -78,6 +121,17 @@ static int reaper_start(struct reaper *reaper)
     return -r;
 }
 
+/* Timed waits are by the clock that nobody sets. */
+static void work_init(pthread_cond_t *work)
+{
+    pthread_condattr_t attributes;
+
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(work, &attributes);
+    pthread_condattr_destroy(&attributes);
+}
+
 int reaper_new(struct reaper **ret_reaper, struct error *error)
 {
     _cleanup_free_ struct reaper *reaper = calloc(1, sizeof(*reaper));
@@ -88,7 +142,7 @@ int reaper_new(struct reaper **ret_reaper, struct error *error)
     if (r < 0)
         return r;
     pthread_mutex_init(&reaper->lock, NULL);
-    pthread_cond_init(&reaper->work, NULL);
+    work_init(&reaper->work);
     pthread_cond_init(&reaper->finished, NULL);
     r = reaper_start(reaper);
     if (r < 0) {
@@ -127,7 +181,10 @@ void reaper_wait(struct reaper *reaper)
 {
     pthread_mutex_lock(&reaper->lock);
     uint64_t target = reaper->queued;
+    reaper->waiting++;
+    pthread_cond_signal(&reaper->work);
     while (reaper->done < target)
         pthread_cond_wait(&reaper->finished, &reaper->lock);
+    reaper->waiting--;
     pthread_mutex_unlock(&reaper->lock);
 }
