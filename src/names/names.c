@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What the worker is told is kept here in the form of its messages, by id: after a crash all of them are sent again,
- * then READY. A fresh worker answers nothing before READY, which the first one gets when start-up has settled.
+/* What the worker is told is kept here in the form of its messages, by id: after a crash all of
+ * them are sent again, then READY. A fresh worker answers nothing before READY, which the first one
+ * gets when start-up has settled.
  *
- * Every message has a number. The page, which the worker maps too, shows the number before the message is sent; a query
- * that reaches the worker after a caller of ours has answered therefore finds either the message or the notice that it
- * comes (dns_message.h). */
+ * Every message has a number. The page, which the worker maps too, shows the number before the
+ * message is sent; a query that reaches the worker after a caller of ours has answered therefore
+ * finds either the message or the notice that it comes (dns_message.h). */
 #include "names/names.h"
 
 #include <errno.h>
@@ -178,7 +179,8 @@ static void upstreams_log(const struct names *names)
         log_warning("the host has no name server: only guests' names are resolved");
 }
 
-/* Takes what the host's resolv.conf says now, without our own gateways. Returns whether that is something new. */
+/* Takes what the host's resolv.conf says now, without our own gateways. Returns whether that is
+ * something new. */
 static bool upstreams_read(struct names *names)
 {
     const struct ips *wanted = upstreams_wanted(names);
@@ -284,13 +286,13 @@ static bool kept_equal(const struct kept_message *a, const struct kept_message *
 {
     size_t skipped = sizeof(struct dns_message);
 
-    return a->length == b->length && memcmp((const char *)a->payload + skipped,
-                                            (const char *)b->payload + skipped,
-                                            a->length - skipped) == 0;
+    return a->length == b->length &&
+           memcmp((const char *)a->payload + skipped, (const char *)b->payload + skipped,
+                  a->length - skipped) == 0;
 }
 
-/* Sends it, and keeps it in the place of what had its id; takes it over when it returns 0. On failure the former one
- * stays. */
+/* Sends it, and keeps it in the place of what had its id; takes it over when it returns 0. On
+ * failure the former one stays. */
 static int kept_add(struct names *names, struct dns_table *table, struct kept_message *kept,
                     struct error *error)
 {
@@ -400,8 +402,8 @@ static int page_init(struct names *names, struct error *error)
     names->page_fd = memfd_create("moat-names", MFD_CLOEXEC);
     if (names->page_fd < 0 || ftruncate(names->page_fd, sizeof(*names->page)) < 0)
         return error_set(error, errno, "cannot make the name service's page");
-    names->page = mmap(NULL, sizeof(*names->page), PROT_READ | PROT_WRITE, MAP_SHARED,
-                       names->page_fd, 0);
+    names->page =
+        mmap(NULL, sizeof(*names->page), PROT_READ | PROT_WRITE, MAP_SHARED, names->page_fd, 0);
     if (names->page == MAP_FAILED) {
         names->page = NULL;
         return error_set(error, errno, "cannot map the name service's page");
@@ -513,7 +515,8 @@ static struct served_network **network_find(struct names *names, int64_t id)
     return link;
 }
 
-/* The socket for one place: the former network's where the address is the same, the former worker's, or a new one. */
+/* The socket for one place: the former network's where the address is the same, the former
+ * worker's, or a new one. */
 static int network_socket(struct names *names, struct served_network *network, unsigned place,
                           struct served_network *former, struct error *error)
 {
@@ -650,8 +653,8 @@ static struct kept_message *endpoint_message(const struct names *names, const st
     const char *texts[DNS_ENDPOINT_NAMES];
     size_t length;
     size_t count = endpoint_names(guest, endpoint, texts, &length);
-    struct kept_message *kept = kept_new(endpoint->id, DNS_MESSAGE_ENDPOINT,
-                                         sizeof(struct dns_endpoint_message) + length);
+    struct kept_message *kept =
+        kept_new(endpoint->id, DNS_MESSAGE_ENDPOINT, sizeof(struct dns_endpoint_message) + length);
     struct dns_endpoint_message *message;
     char *at;
 

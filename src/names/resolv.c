@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* inotify watches the directory of the path and, where the path is a symbolic link, that of the file that it leads to:
- * a file that is renamed over would take a watch of its own with it. What inotify can't see (a link in the middle
- * of a chain, a directory that does not exist yet, a mount) is found by comparing what stat(2) says once a second. */
+/* inotify watches the directory of the path and, where the path is a symbolic link, that of the
+ * file that it leads to: a file that is renamed over would take a watch of its own with it. What
+ * inotify can't see (a link in the middle of a chain, a directory that does not exist yet, a mount)
+ * is found by comparing what stat(2) says once a second. */
 #include "names/resolv.h"
 
 #include <ctype.h>
@@ -21,8 +22,8 @@
 #define CHECK_INTERVAL_MS 1000
 #define FILE_MAX_SIZE 65536
 #define SERVERS_MAX 64
-#define WATCHED                                                                                   \
-    (IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_CREATE | IN_DELETE | IN_DELETE_SELF |      \
+#define WATCHED                                                                              \
+    (IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_CREATE | IN_DELETE | IN_DELETE_SELF | \
      IN_MOVE_SELF | IN_ATTRIB)
 
 struct resolv {

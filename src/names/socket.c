@@ -18,8 +18,8 @@ static int option_set(int fd, int level, int option, int value)
     return setsockopt(fd, level, option, &value, sizeof(value));
 }
 
-/* A TCP port whose former connections are in TIME_WAIT can be bound again; a UDP socket must not let another program
- * in beside it. */
+/* A TCP port whose former connections are in TIME_WAIT can be bound again; a UDP socket must not
+ * let another program in beside it. */
 static int options_set(int fd, uint8_t protocol, uint8_t family)
 {
     if (family == AF_INET6 && (option_set(fd, IPPROTO_IPV6, IPV6_FREEBIND, 1) < 0 ||
@@ -45,10 +45,11 @@ static int in_use(uint8_t protocol, const struct ip *ip, uint16_t port, struct e
 
     ip_format(ip, address);
     port_holder_format(protocol, ip, port, holder, sizeof(holder));
-    return error_set_reason(error, REASON_PORT_IN_USE,
-                            "the name service needs %s port %u on %s, which %s has; stop it, keep it off "
-                            "that address, or make the network with --no-dns",
-                            name, port, address, holder[0] ? holder : "another program");
+    return error_set_reason(
+        error, REASON_PORT_IN_USE,
+        "the name service needs %s port %u on %s, which %s has; stop it, keep it off "
+        "that address, or make the network with --no-dns",
+        name, port, address, holder[0] ? holder : "another program");
 }
 
 int names_socket_bind(uint8_t protocol, const struct ip *ip, uint16_t port, int *ret_fd,

@@ -154,6 +154,8 @@ void owner_free_all(struct service *service);
 
 /* --- start and repair (reconcile.c) --- */
 int reconcile_start(struct service *service, struct error *error);
+/* Removes every link of ours (teardown): also what a failed removal left. */
+int reconcile_remove_links(struct service *service, struct error *error);
 void reconcile_schedule(struct service *service);
 /* Does what the host has overlap the network's subnet of that family? */
 bool prefix_collides(const struct link_prefix *prefix, const struct network *network);

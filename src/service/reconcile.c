@@ -202,6 +202,13 @@ static int remove_strays(const struct state *state, struct error *error)
     return r;
 }
 
+int reconcile_remove_links(struct service *service, struct error *error)
+{
+    const struct state nothing = {.service = service};
+
+    return remove_strays(&nothing, error);
+}
+
 /* --- rules --- */
 
 static struct nat_batch *batch_everything(const struct state *state)

@@ -209,6 +209,8 @@ int service_teardown(struct service *service, struct error *error)
     if (r >= 0)
         r = remove_networks(service, error);
     if (r >= 0)
+        r = reconcile_remove_links(service, error);
+    if (r >= 0)
         r = nat_remove_all(service->nat, error);
     if (r < 0)
         return r;

@@ -63,7 +63,8 @@ static uint8_t *entry_name(struct entry *entry)
 
 static size_t entry_size(const struct entry *entry)
 {
-    return sizeof(*entry) + entry->n_ttls * sizeof(entry->ttls[0]) + entry->name_length + entry->length;
+    return sizeof(*entry) + entry->n_ttls * sizeof(entry->ttls[0]) + entry->name_length +
+           entry->length;
 }
 
 static uint32_t key_hash(const struct dns_cache_key *key)

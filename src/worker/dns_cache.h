@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Answers of upstream servers, positive and negative (RFC 2308), kept for their TTL within a bound of bytes. An entry
- * is the message as it came, without OPT, and where its TTLs are: a hit is one copy. What was not asked for longest
- * makes room (second chance). */
+/* Answers of upstream servers, positive and negative (RFC 2308), kept for their TTL within a bound
+ * of bytes. An entry is the message as it came, without OPT, and where its TTLs are: a hit is one
+ * copy. What was not asked for longest makes room (second chance). */
 #pragma once
 
 #include "worker/dns_codec.h"
@@ -37,8 +37,8 @@ void dns_cache_flush(struct dns_cache *cache);
 /* Valid until the next call. */
 bool dns_cache_find(struct dns_cache *cache, const struct dns_cache_key *key, uint64_t now_ms,
                     struct dns_stored *ret_stored);
-/* Keeps the answer (to the question of this key) for its ttl_s; nothing when that is 0 or there is no memory.
- * data: the message that it was parsed from. */
+/* Keeps the answer (to the question of this key) for its ttl_s; nothing when that is 0 or there is
+ * no memory. data: the message that it was parsed from. */
 void dns_cache_put(struct dns_cache *cache, const struct dns_cache_key *key,
                    const struct dns_answer *answer, const uint8_t *data, uint64_t now_ms);
 size_t dns_cache_bytes(const struct dns_cache *cache);
@@ -46,6 +46,7 @@ size_t dns_cache_count(const struct dns_cache *cache);
 
 void dns_stored_from_answer(struct dns_stored *stored, const struct dns_answer *answer,
                             const uint8_t *data);
-/* Builds the reply to a client over its query in data (header and question are there); returns its length. */
+/* Builds the reply to a client over its query in data (header and question are there); returns its
+ * length. */
 size_t dns_stored_reply(const struct dns_stored *stored, uint8_t *data, size_t capacity,
                         const struct dns_terms *terms);

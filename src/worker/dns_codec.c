@@ -10,8 +10,8 @@
 
 /* --- names --- */
 
-/* Lower-cases A–Z in whole words; label lengths (0–63) are below 'A', so they pass unchanged. Reads and writes up to
- * seven bytes beyond length. */
+/* Lower-cases A–Z in whole words; label lengths (0–63) are below 'A', so they pass unchanged. Reads
+ * and writes up to seven bytes beyond length. */
 static void bytes_lower(uint8_t *to, const uint8_t *from, size_t length)
 {
     const uint64_t ones = 0x0101010101010101u;
@@ -21,8 +21,8 @@ static void bytes_lower(uint8_t *to, const uint8_t *from, size_t length)
 
         memcpy(&word, from + i, sizeof(word));
         uint64_t low = word & (0x7f * ones);
-        uint64_t from_a = low + (0x80 - 'A') * ones;     /* bit 7: at least 'A' */
-        uint64_t after_z = low + (0x7f - 'Z') * ones;    /* bit 7: above 'Z' */
+        uint64_t from_a = low + (0x80 - 'A') * ones;  /* bit 7: at least 'A' */
+        uint64_t after_z = low + (0x7f - 'Z') * ones; /* bit 7: above 'Z' */
         uint64_t upper = from_a & ~after_z & ~word & (0x80 * ones);
         word |= upper >> 2; /* 0x20 */
         memcpy(to + i, &word, sizeof(word));
@@ -194,7 +194,8 @@ static enum dns_reverse reverse_read(const struct dns_name *name, reverse_label_
     unsigned most = ip_bits(ip->family) / bits_each;
     unsigned good = 0;
 
-    while (good < count && good < most && read(ip, good, name->wire + name->offsets[count - 1 - good]))
+    while (good < count && good < most &&
+           read(ip, good, name->wire + name->offsets[count - 1 - good]))
         good++;
     *ret_bits = good * bits_each;
     if (good < count) {
@@ -205,7 +206,8 @@ static enum dns_reverse reverse_read(const struct dns_name *name, reverse_label_
     return good == most ? DNS_REVERSE_ADDRESS : DNS_REVERSE_PART;
 }
 
-enum dns_reverse dns_reverse_parse(const struct dns_name *name, struct ip *ret_ip, unsigned *ret_bits)
+enum dns_reverse dns_reverse_parse(const struct dns_name *name, struct ip *ret_ip,
+                                   unsigned *ret_bits)
 {
     static const uint8_t v4[] = "\7in-addr\4arpa"; /* with the root's byte, which ends the string */
     static const uint8_t v6[] = "\3ip6\4arpa";
@@ -286,7 +288,8 @@ struct record {
     size_t end;
 };
 
-static bool record_read(const uint8_t *data, size_t length, size_t offset, struct record *ret_record)
+static bool record_read(const uint8_t *data, size_t length, size_t offset,
+                        struct record *ret_record)
 {
     size_t fixed = dns_name_skip(data, length, offset);
 
@@ -308,8 +311,9 @@ static bool record_read(const uint8_t *data, size_t length, size_t offset, struc
 
 /* --- queries --- */
 
-/* OPT (RFC 6891 section 6.1): the class is the size that is taken by UDP, the TTL holds upper rcode, version and flags.
- * Options are passed over unread, but they must fill the rdata exactly. */
+/* OPT (RFC 6891 section 6.1): the class is the size that is taken by UDP, the TTL holds upper
+ * rcode, version and flags. Options are passed over unread, but they must fill the rdata exactly.
+ */
 static bool query_opt(const uint8_t *data, const struct record *record, bool owner_is_root,
                       struct dns_terms *terms)
 {
@@ -588,7 +592,8 @@ static bool walk_section(struct walk *walk, unsigned count, uint16_t *ret_kept, 
     return true;
 }
 
-/* What stands behind OPT is left out with it: cutting from the middle would move what pointers point to. */
+/* What stands behind OPT is left out with it: cutting from the middle would move what pointers
+ * point to. */
 static bool walk_additional(struct walk *walk, unsigned count)
 {
     struct dns_answer *answer = walk->answer;
@@ -614,8 +619,8 @@ static bool walk_additional(struct walk *walk, unsigned count)
     return true;
 }
 
-/* RFC 2308 section 5: an answer without data is cached for as long as its SOA says, and without SOA not at
- * all. A referral or anything else without SOA is no negative answer either. */
+/* RFC 2308 section 5: an answer without data is cached for as long as its SOA says, and without SOA
+ * not at all. A referral or anything else without SOA is no negative answer either. */
 static uint32_t walk_cache_ttl(const struct walk *walk)
 {
     const struct dns_answer *answer = walk->answer;

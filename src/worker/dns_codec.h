@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* DNS messages on the wire (RFC 1035 section 4, RFC 6891): queries are parsed, replies are built in the buffer that the
- * query came in, so that its question, with the case as asked, is never copied. Answers of upstream servers are
- * walked, not rebuilt. Nothing here allocates, blocks or keeps state; every input may be hostile. */
+/* DNS messages on the wire (RFC 1035 section 4, RFC 6891): queries are parsed, replies are built in
+ * the buffer that the query came in, so that its question, with the case as asked, is never copied.
+ * Answers of upstream servers are walked, not rebuilt. Nothing here allocates, blocks or keeps
+ * state; every input may be hostile. */
 #pragma once
 
 #include <stdbool.h>
@@ -12,14 +13,14 @@
 #include "base/address.h"
 
 #define DNS_HEADER_SIZE 12
-#define DNS_NAME_MAX 255  /* bytes on the wire, with the root's */
+#define DNS_NAME_MAX 255 /* bytes on the wire, with the root's */
 #define DNS_LABELS_MAX 127
 #define DNS_TEXT_MAX 1024 /* the longest name with every byte escaped, and its NUL */
 #define DNS_UDP_MIN 512   /* without EDNS (RFC 1035 2.3.4) */
 #define DNS_UDP_MAX 1232  /* what we say by EDNS and never exceed: no fragments on any path */
 #define DNS_MESSAGE_MAX 65535
 #define DNS_OPT_SIZE 11
-#define DNS_EDE_SIZE 6    /* an extended error without text (RFC 8914) */
+#define DNS_EDE_SIZE 6 /* an extended error without text (RFC 8914) */
 
 enum dns_type {
     DNS_TYPE_NONE = 0,
@@ -91,32 +92,37 @@ static inline void dns_write_u32(uint8_t *at, uint32_t value)
 
 /* --- names --- */
 
-/* A name in wire form, lower case, not compressed. The padding behind it may be written and read in words. */
+/* A name in wire form, lower case, not compressed. The padding behind it may be written and read in
+ * words. */
 struct dns_name {
     uint8_t length; /* with the root's byte: 1–255 */
     uint8_t labels; /* without the root */
-    uint8_t offsets[DNS_LABELS_MAX + 1]; /* where label i begins (its length byte); [labels]: the root's byte */
+    uint8_t offsets[DNS_LABELS_MAX +
+                    1]; /* where label i begins (its length byte); [labels]: the root's byte */
     uint8_t wire[DNS_NAME_MAX + 9];
 };
 
-/* Reads a name that is not compressed at data[offset]; returns where it ends, or 0 when it is malformed (a
- * pointer, too long, beyond length). */
+/* Reads a name that is not compressed at data[offset]; returns where it ends, or 0 when it is
+ * malformed (a pointer, too long, beyond length). */
 size_t dns_name_read(const uint8_t *data, size_t length, size_t offset, struct dns_name *ret_name);
-/* Passes over a name that may be compressed; returns where it ends in the message, or 0. Pointers must point back
- * (RFC 1035 4.1.4); they are not followed. */
+/* Passes over a name that may be compressed; returns where it ends in the message, or 0. Pointers
+ * must point back (RFC 1035 4.1.4); they are not followed. */
 size_t dns_name_skip(const uint8_t *data, size_t length, size_t offset);
-/* From text ("web.example" with or without the last dot, "." for the root; no escapes): 0 or -EINVAL. */
+/* From text ("web.example" with or without the last dot, "." for the root; no escapes): 0 or
+ * -EINVAL. */
 int dns_name_parse(const char *text, struct dns_name *ret_name);
-/* With escapes as in RFC 1035 5.1, without the last dot; "." for the root. Returns text. For logs and tests. */
+/* With escapes as in RFC 1035 5.1, without the last dot; "." for the root. Returns text. For logs
+ * and tests. */
 const char *dns_name_format(const uint8_t *wire, char text[DNS_TEXT_MAX]);
 /* Do the last labels of the name spell the suffix? The suffix's own length counts its root. */
 bool dns_name_is_below(const struct dns_name *name, const struct dns_name *suffix);
-/* in-addr.arpa and ip6.arpa (RFC 1035 3.5, RFC 3596 2.5). DNS_REVERSE_NO: no reverse name. _PART: an ancestor of
- * one; ret_ip is its first address and *ret_bits says how many bits it gives. _ADDRESS: a whole address. _BAD: below
- * one of the two trees, but nothing that an address can be spelled as; ret_ip and *ret_bits are those of the
- * nearest ancestor that is one. */
+/* in-addr.arpa and ip6.arpa (RFC 1035 3.5, RFC 3596 2.5). DNS_REVERSE_NO: no reverse name. _PART:
+ * an ancestor of one; ret_ip is its first address and *ret_bits says how many bits it gives.
+ * _ADDRESS: a whole address. _BAD: below one of the two trees, but nothing that an address can be
+ * spelled as; ret_ip and *ret_bits are those of the nearest ancestor that is one. */
 enum dns_reverse { DNS_REVERSE_NO, DNS_REVERSE_PART, DNS_REVERSE_ADDRESS, DNS_REVERSE_BAD };
-enum dns_reverse dns_reverse_parse(const struct dns_name *name, struct ip *ret_ip, unsigned *ret_bits);
+enum dns_reverse dns_reverse_parse(const struct dns_name *name, struct ip *ret_ip,
+                                   unsigned *ret_bits);
 
 /* Seeds dns_hash from the kernel's random source; once per process. */
 void dns_hash_seed(void);
@@ -152,7 +158,8 @@ enum dns_parse {
 
 /* Sets everything but terms.tcp. */
 enum dns_parse dns_query_parse(const uint8_t *data, size_t length, struct dns_query *ret_query);
-/* Turns the query in data (at least a header) into an answer of a header alone; returns its length. */
+/* Turns the query in data (at least a header) into an answer of a header alone; returns its length.
+ */
 size_t dns_error_build(uint8_t *data, enum dns_rcode rcode);
 
 /* --- replies --- */
@@ -177,16 +184,17 @@ static inline uint16_t dns_question_label(const struct dns_query *query, unsigne
     return (uint16_t)(DNS_HEADER_SIZE + query->name.offsets[label]);
 }
 #define DNS_OWNER_ROOT 0 /* as owner: the root */
-/* Adds an answer (class IN) whose owner is the name at this offset of the message. All or nothing: false, and
- * `truncated` set, when it does not fit. */
+/* Adds an answer (class IN) whose owner is the name at this offset of the message. All or nothing:
+ * false, and `truncated` set, when it does not fit. */
 bool dns_reply_answer(struct dns_reply *reply, uint16_t owner, uint16_t type, uint32_t ttl_s,
                       const void *rdata, uint16_t rdata_length);
 bool dns_reply_authority(struct dns_reply *reply, uint16_t owner, uint16_t type, uint32_t ttl_s,
                          const void *rdata, uint16_t rdata_length);
 /* Appends records that are in wire form already, as they are. */
 bool dns_reply_append(struct dns_reply *reply, const void *records, size_t length);
-/* Writes the header and, where the query had one, OPT. flags: DNS_FLAG_AA, DNS_FLAG_AD or none; RD, CD and opcode are
- * the query's, RA is always set. Truncated answers lose all their records. Returns the message's length. */
+/* Writes the header and, where the query had one, OPT. flags: DNS_FLAG_AA, DNS_FLAG_AD or none; RD,
+ * CD and opcode are the query's, RA is always set. Truncated answers lose all their records.
+ * Returns the message's length. */
 size_t dns_reply_finish(struct dns_reply *reply, const struct dns_terms *terms, uint16_t flags,
                         enum dns_rcode rcode, enum dns_ede ede);
 
@@ -195,7 +203,8 @@ size_t dns_reply_finish(struct dns_reply *reply, const struct dns_terms *terms, 
 /* The longest question that dns_question_build makes. */
 #define DNS_QUESTION_MAX (DNS_HEADER_SIZE + DNS_NAME_MAX + 4 + DNS_OPT_SIZE)
 
-/* Builds a recursive question (class IN) for this wire name; returns its length. flags: DNS_FLAG_CD or none. */
+/* Builds a recursive question (class IN) for this wire name; returns its length. flags: DNS_FLAG_CD
+ * or none. */
 size_t dns_question_build(uint8_t data[DNS_QUESTION_MAX], uint16_t id, const uint8_t *name,
                           size_t name_length, uint16_t type, uint16_t flags, bool edns,
                           bool dnssec_ok);
@@ -214,14 +223,14 @@ struct dns_answer {
     uint16_t answers;
     uint16_t authority;
     uint16_t additional; /* of those kept */
-    /* For the cache. Lowest TTL; of a negative answer that which its SOA gives (RFC 2308 section 5). 0: not to be
-     * cached. Offsets of the TTL fields. */
+    /* For the cache. Lowest TTL; of a negative answer that which its SOA gives (RFC 2308 section
+     * 5). 0: not to be cached. Offsets of the TTL fields. */
     uint32_t ttl_s;
     uint16_t n_ttls;
     uint16_t ttls[DNS_TTLS_MAX];
     struct dns_name name; /* of the question, lower case */
 };
 
-/* Walks the whole message. False when any of it is malformed or it is no response to a standard query. Names of
- * owners are checked for form; the contents of rdata are passed on as they are. */
+/* Walks the whole message. False when any of it is malformed or it is no response to a standard
+ * query. Names of owners are checked for form; the contents of rdata are passed on as they are. */
 bool dns_answer_parse(const uint8_t *data, size_t length, struct dns_answer *ret_answer);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Nothing is answered before READY: a fresh worker gets its sockets, with queries that wait in them, before it knows
- * all names. Afterwards each batch of queries is preceded by a look at the page: when it shows a number that was not
- * handled yet, moatd's messages are read first, so that a query sent after `attach` has answered finds the name. */
+/* Nothing is answered before READY: a fresh worker gets its sockets, with queries that wait in
+ * them, before it knows all names. Afterwards each batch of queries is preceded by a look at the
+ * page: when it shows a number that was not handled yet, moatd's messages are read first, so that a
+ * query sent after `attach` has answered finds the name. */
 #include "worker/dns_control.h"
 
 #include <errno.h>
@@ -44,8 +45,8 @@ struct dns_control {
 
 /* --- sync --- */
 
-/* What moatd has announced is about to be sent, or in its queue. It is waited for once, as long as more comes: moatd may
- * be dead. */
+/* What moatd has announced is about to be sent, or in its queue. It is waited for once, as long as
+ * more comes: moatd may be dead. */
 static void control_wait(struct dns_control *control, uint64_t number)
 {
     uint64_t before;
@@ -176,7 +177,8 @@ static bool text_is_ended(const char *text, size_t size)
 }
 
 /* A reference, or NULL for none. */
-static struct dns_upstreams *servers_get(struct dns_control *control, const struct dns_servers *servers)
+static struct dns_upstreams *servers_get(struct dns_control *control,
+                                         const struct dns_servers *servers)
 {
     uint32_t count = servers->count < DNS_SERVERS_MAX ? servers->count : DNS_SERVERS_MAX;
 
@@ -203,7 +205,8 @@ static int handle_config(struct dns_control *control, const struct dns_config_me
     return 0;
 }
 
-static int handle_upstreams(struct dns_control *control, const struct dns_upstreams_message *message)
+static int handle_upstreams(struct dns_control *control,
+                            const struct dns_upstreams_message *message)
 {
     const struct dns_servers *servers = &message->upstreams;
     uint32_t count = servers->count < DNS_SERVERS_MAX ? servers->count : DNS_SERVERS_MAX;
@@ -351,18 +354,19 @@ static const struct {
     bool is_minimum; /* more may follow */
 } formats[] = {
     [DNS_MESSAGE_CONFIG - WORKER_FIRST_OWN] = {"config", sizeof(struct dns_config_message), false},
-    [DNS_MESSAGE_UPSTREAMS - WORKER_FIRST_OWN] = {"upstreams", sizeof(struct dns_upstreams_message),
-                                                  false},
-    [DNS_MESSAGE_NETWORK - WORKER_FIRST_OWN] = {"network", sizeof(struct dns_network_message), false},
-    [DNS_MESSAGE_NETWORK_REMOVE - WORKER_FIRST_OWN] = {"network-remove",
-                                                       sizeof(struct dns_remove_message), false},
-    [DNS_MESSAGE_ENDPOINT - WORKER_FIRST_OWN] = {"endpoint", sizeof(struct dns_endpoint_message),
-                                                 true},
-    [DNS_MESSAGE_ENDPOINT_REMOVE - WORKER_FIRST_OWN] = {"endpoint-remove",
-                                                        sizeof(struct dns_remove_message), false},
+    [DNS_MESSAGE_UPSTREAMS -
+        WORKER_FIRST_OWN] = {"upstreams", sizeof(struct dns_upstreams_message), false},
+    [DNS_MESSAGE_NETWORK -
+        WORKER_FIRST_OWN] = {"network", sizeof(struct dns_network_message), false},
+    [DNS_MESSAGE_NETWORK_REMOVE -
+        WORKER_FIRST_OWN] = {"network-remove", sizeof(struct dns_remove_message), false},
+    [DNS_MESSAGE_ENDPOINT -
+        WORKER_FIRST_OWN] = {"endpoint", sizeof(struct dns_endpoint_message), true},
+    [DNS_MESSAGE_ENDPOINT_REMOVE -
+        WORKER_FIRST_OWN] = {"endpoint-remove", sizeof(struct dns_remove_message), false},
     [DNS_MESSAGE_RECORD - WORKER_FIRST_OWN] = {"record", sizeof(struct dns_record_message), false},
-    [DNS_MESSAGE_RECORD_REMOVE - WORKER_FIRST_OWN] = {"record-remove",
-                                                      sizeof(struct dns_remove_message), false},
+    [DNS_MESSAGE_RECORD_REMOVE -
+        WORKER_FIRST_OWN] = {"record-remove", sizeof(struct dns_remove_message), false},
     [DNS_MESSAGE_READY - WORKER_FIRST_OWN] = {"ready", sizeof(struct dns_message), false},
 };
 

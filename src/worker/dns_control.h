@@ -11,7 +11,8 @@
 struct dns_control_config {
     struct loop *loop;
     uint16_t port; /* of upstream servers: DNS_PORT */
-    /* Reads what moatd has sent, and calls dns_control_message for each; cheap when nothing has come. */
+    /* Reads what moatd has sent, and calls dns_control_message for each; cheap when nothing has
+     * come. */
     void (*receive)(void *userdata);
     /* Waits a little for more to come: moatd has said (by the page) that it will. */
     void (*wait)(void *userdata);
@@ -22,7 +23,8 @@ struct dns_control;
 
 struct dns_control *dns_control_new(const struct dns_control_config *config); /* NULL: no memory */
 void dns_control_free(struct dns_control *control);
-/* One message; a descriptor that is kept is taken out of fds (-1 stands there then). What is malformed is logged and left. */
+/* One message; a descriptor that is kept is taken out of fds (-1 stands there then). What is
+ * malformed is logged and left. */
 void dns_control_message(struct dns_control *control, uint16_t type, const void *payload,
                          size_t length, int *fds, size_t n_fds);
 /* Are there sockets that serve clients? After drain: is anything still due? */

@@ -1,19 +1,20 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* A *question* is a name, type and set of servers that somebody waits for. It makes *attempts*: one server, one socket
- * of its own (connected, so that the kernel drops what comes from elsewhere, on a port that the kernel draws), an id
- * drawn at random, the name's case drawn at random (0x20) where the server keeps it: RFC 5452. An answer must
- * have the id, the question and its case, or it is none.
+/* A *question* is a name, type and set of servers that somebody waits for. It makes *attempts*: one
+ * server, one socket of its own (connected, so that the kernel drops what comes from elsewhere, on
+ * a port that the kernel draws), an id drawn at random, the name's case drawn at random (0x20)
+ * where the server keeps it: RFC 5452. An answer must have the id, the question and its case, or it
+ * is none.
  *
- *   first    the best server is asked. Servers that failed or were slow are asked beside it now and then, only to
- *            see how they do: such a *probe* answers nobody while the fuse burns.
- *   fuse     after 250 ms, or at once when a server can't or won't answer, the next one is asked too; the first good
+ *   first    the best server is asked. Servers that failed or were slow are asked beside it now and
+ * then, only to see how they do: such a *probe* answers nobody while the fuse burns. fuse     after
+ * 250 ms, or at once when a server can't or won't answer, the next one is asked too; the first good
  *            answer wins. When all have been asked they are asked again, at longer distances.
  *   tcp      a truncated answer: from then on TCP.
- *   over     everybody has been answered. Attempts without an answer go on for a while, so that a late answer and none
- *            are told apart: that is what orders the servers.
+ *   over     everybody has been answered. Attempts without an answer go on for a while, so that a
+ * late answer and none are told apart: that is what orders the servers.
  *
- * A question is in the table (others may join) until it is over. It ends 4.5 s after it was asked, before the
- * usual client (5 s) gives up. */
+ * A question is in the table (others may join) until it is over. It ends 4.5 s after it was asked,
+ * before the usual client (5 s) gives up. */
 #include "worker/dns_forward.h"
 
 #include <errno.h>
@@ -220,7 +221,8 @@ static void question_free(struct dns_question *question)
 
 /* --- the end of a question --- */
 
-/* Answers all that wait. The question is over then, and freed when no attempt is left to learn from. */
+/* Answers all that wait. The question is over then, and freed when no attempt is left to learn
+ * from. */
 static void question_finish(struct dns_question *question, const struct dns_stored *stored)
 {
     struct dns_forward *forward = question->forward;
@@ -261,7 +263,6 @@ static void attempts_expire(struct dns_question *question)
     }
 }
 
-
 static void question_key(const struct dns_question *question, struct dns_cache_key *ret_key)
 {
     *ret_key = (struct dns_cache_key){.upstreams = question->upstreams->id,
@@ -291,9 +292,8 @@ static size_t attempt_build(const struct attempt *attempt, uint8_t data[DNS_QUES
 
     return dns_question_build(data, attempt->id,
                               attempt->folded ? question->name.wire : question->cased,
-                              question->name.length, question->type,
-                              question->flags & DNS_FLAG_CD, attempt->edns,
-                              question->flags & DNS_CACHE_DO);
+                              question->name.length, question->type, question->flags & DNS_FLAG_CD,
+                              attempt->edns, question->flags & DNS_CACHE_DO);
 }
 
 static bool attempt_send_udp(struct attempt *attempt)
@@ -318,8 +318,8 @@ static int attempt_connect(const struct dns_forward *forward, const struct ip *i
 {
     struct sockaddr_storage address;
     socklen_t length = ip_to_sockaddr(ip, forward->config.port, &address);
-    _cleanup_close_ int fd = socket(ip->family, (tcp ? SOCK_STREAM : SOCK_DGRAM) | SOCK_NONBLOCK |
-                                                    SOCK_CLOEXEC, 0);
+    _cleanup_close_ int fd =
+        socket(ip->family, (tcp ? SOCK_STREAM : SOCK_DGRAM) | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
     if (fd < 0)
         return -errno;
@@ -343,7 +343,8 @@ static bool attempt_open(struct attempt *attempt)
     return attempt->tcp ? attempt_prepare_tcp(attempt) : attempt_send_udp(attempt);
 }
 
-/* Asks this server too. False when that can't even begin: no route, nobody there, no descriptor left. */
+/* Asks this server too. False when that can't even begin: no route, nobody there, no descriptor
+ * left. */
 static bool attempt_start(struct dns_question *question, struct dns_server *server, bool probe)
 {
     struct dns_forward *forward = question->forward;
@@ -410,7 +411,8 @@ static bool question_ask_next(struct dns_question *question)
     return started;
 }
 
-/* A server can't or won't answer: the next, or, where all have been asked and none is left that may answer, the end. */
+/* A server can't or won't answer: the next, or, where all have been asked and none is left that may
+ * answer, the end. */
 static void question_advance(struct dns_question *question)
 {
     question->fuse_over = true;
@@ -467,10 +469,9 @@ static enum verdict answer_judge(const struct attempt *attempt, const struct dns
 
     if (answer->id != attempt->id || (good && !answer->has_question))
         return VERDICT_STRAY;
-    if (answer->has_question &&
-        (answer->type != question->type || answer->class != DNS_CLASS_IN ||
-         answer->name.length != name->length ||
-         memcmp(answer->name.wire, name->wire, name->length) != 0))
+    if (answer->has_question && (answer->type != question->type || answer->class != DNS_CLASS_IN ||
+                                 answer->name.length != name->length ||
+                                 memcmp(answer->name.wire, name->wire, name->length) != 0))
         return VERDICT_STRAY;
     if (answer->has_question && !attempt->folded &&
         memcmp(data + DNS_HEADER_SIZE, question->cased, name->length) != 0)
@@ -530,8 +531,8 @@ static void verdict_act(struct dns_question *question, struct dns_server *server
     }
 }
 
-/* One message from the attempt's server; data is not the attempt's own. True when it was a stray one: the attempt is
- * there still. */
+/* One message from the attempt's server; data is not the attempt's own. True when it was a stray
+ * one: the attempt is there still. */
 static bool attempt_received(struct attempt *attempt, const uint8_t *data, size_t length)
 {
     struct dns_question *question = attempt->question;
@@ -604,7 +605,8 @@ static bool attempt_tcp_write(struct attempt *attempt)
     return attempt->position == attempt->length;
 }
 
-/* The length comes first, into the buffer that held the question; then a buffer of that length takes the rest. */
+/* The length comes first, into the buffer that held the question; then a buffer of that length
+ * takes the rest. */
 static bool attempt_tcp_expect(struct attempt *attempt)
 {
     size_t length = dns_read_u16(attempt->buffer);
@@ -759,8 +761,8 @@ static void question_shed(struct dns_question *question)
     question_finish(question, NULL);
 }
 
-/* Before a new question: one socket must be free. First go those that nobody waits for, then those of an asker that
- * has many itself, then the oldest. */
+/* Before a new question: one socket must be free. First go those that nobody waits for, then those
+ * of an asker that has many itself, then the oldest. */
 static void forward_make_room(struct dns_forward *forward, const struct dns_quota *quota)
 {
     while (forward->n_sockets >= forward->config.max_sockets) {

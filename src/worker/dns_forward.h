@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Questions that upstream servers answer. Each is asked once, whoever waits for it; the first good answer goes to all
- * that wait and into the cache. */
+/* Questions that upstream servers answer. Each is asked once, whoever waits for it; the first good
+ * answer goes to all that wait and into the cache. */
 #pragma once
 
 #include "base/loop.h"
@@ -13,7 +13,8 @@ struct dns_question;
 
 struct dns_waiter;
 struct dns_waiter_ops {
-    /* The answer; NULL: none could be had (SERVFAIL). Valid during the call, which must free the waiter. */
+    /* The answer; NULL: none could be had (SERVFAIL). Valid during the call, which must free the
+     * waiter. */
     void (*answer)(struct dns_waiter *waiter, const struct dns_stored *stored);
     /* Nobody waits any more (its guest is gone): free it. */
     void (*drop)(struct dns_waiter *waiter);
@@ -49,8 +50,9 @@ struct dns_forward *dns_forward_new(const struct dns_forward_config *config); /*
 /* Drops all that wait. */
 void dns_forward_free(struct dns_forward *forward);
 
-/* Asks, or joins those who have asked. The waiter's answer comes by its ops, maybe before this returns. 0, -ENOMEM, or
- * -ENETUNREACH when the set is empty: then the waiter stays the caller's. */
+/* Asks, or joins those who have asked. The waiter's answer comes by its ops, maybe before this
+ * returns. 0, -ENOMEM, or -ENETUNREACH when the set is empty: then the waiter stays the caller's.
+ */
 int dns_forward_ask(struct dns_forward *forward, struct dns_upstreams *upstreams,
                     const struct dns_query *query, struct dns_waiter *waiter);
 /* Takes a waiter out, which is the caller's then. The question goes on for the cache's sake. */

@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Which name wins where several could be meant, below the domain and for single labels:
- *   1. "host" is the gateway of the asker's network, "host.NETWORK" that of another network which it is on;
+ *   1. "host" is the gateway of the asker's network, "host.NETWORK" that of another network which
+ * it is on;
  *   2. NAME.NETWORK, where the asker is on that network, is NAME there;
  *   3. NAME on any network that the asker is on, and static names for every network;
  *   4. NETWORK alone exists without data (names are below it).
- * Everything else there is NXDOMAIN, and never goes to an upstream server. The one exception: DS and DNSKEY of a
- * top-level domain, which only a validating resolver in a guest asks for, and which it can't do without.
+ * Everything else there is NXDOMAIN, and never goes to an upstream server. The one exception: DS
+ * and DNSKEY of a top-level domain, which only a validating resolver in a guest asks for, and which
+ * it can't do without.
  *
- * The SOA of a negative answer names the zone that the name would be in: the domain; the root for a single label; for
- * a reverse name the labels that our subnet's prefix spells. */
+ * The SOA of a negative answer names the zone that the name would be in: the domain; the root for a
+ * single label; for a reverse name the labels that our subnet's prefix spells. */
 #include "worker/dns_local.h"
 
 #define RANGES_MAX 32
@@ -42,7 +44,8 @@ static size_t finish(struct local *local, enum dns_rcode rcode)
     return dns_reply_finish(&local->reply, &local->query->terms, DNS_FLAG_AA, rcode, DNS_EDE_NONE);
 }
 
-/* NXDOMAIN or no data, with the SOA of the zone whose name begins at this label of the question's. */
+/* NXDOMAIN or no data, with the SOA of the zone whose name begins at this label of the question's.
+ */
 static size_t finish_negative(struct local *local, enum dns_rcode rcode, uint16_t soa_owner)
 {
     uint16_t length;
@@ -141,8 +144,7 @@ static bool ranges_network(struct ranges *ranges, const struct zone_node *node, 
     uint32_t first = node_lower(node, network, type);
 
     if (type != DNS_TYPE_NONE)
-        ranges_add(ranges, node->records + first,
-                   node_lower(node, network, type + 1u) - first);
+        ranges_add(ranges, node->records + first, node_lower(node, network, type + 1u) - first);
     first = node_lower(node, network, DNS_TYPE_NONE);
     return first < node->count && node->records[first].network == network;
 }
@@ -344,8 +346,8 @@ static void answer_ptr(void *userdata, const uint8_t *key, size_t key_length, bo
         target[length++] = 0;
     }
     if (length <= DNS_NAME_MAX && wants(local, DNS_TYPE_PTR))
-        dns_reply_answer(&local->reply, DNS_HEADER_SIZE, DNS_TYPE_PTR, zone_ttl(local->zone), target,
-                         (uint16_t)length);
+        dns_reply_answer(&local->reply, DNS_HEADER_SIZE, DNS_TYPE_PTR, zone_ttl(local->zone),
+                         target, (uint16_t)length);
 }
 
 struct exists {
@@ -379,8 +381,8 @@ static bool answer_address(struct local *local, const struct zone_network *netwo
     return true;
 }
 
-/* The label at which the reverse zone of our subnet begins: as many labels before "in-addr.arpa" as the
- * prefix reaches into. */
+/* The label at which the reverse zone of our subnet begins: as many labels before "in-addr.arpa" as
+ * the prefix reaches into. */
 static uint16_t reverse_zone_owner(const struct local *local, const struct zone_network *network,
                                    const struct ip *ip)
 {

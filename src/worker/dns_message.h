@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The messages between names/ and the DNS worker (worker/message.h carries them). Each payload begins with its own
- * number; the *page*, a piece of memory that both map, holds the number of the last message that moatd has set out to
- * send. A worker whose page says the number that it has handled knows everything without a system call. */
+/* The messages between names/ and the DNS worker (worker/message.h carries them). Each payload
+ * begins with its own number; the *page*, a piece of memory that both map, holds the number of the
+ * last message that moatd has set out to send. A worker whose page says the number that it has
+ * handled knows everything without a system call. */
 #pragma once
 
 #include <stdalign.h>
@@ -14,9 +15,9 @@
 #include "worker/message.h"
 
 #define DNS_PORT 53
-#define DNS_DOMAIN_MAX 254     /* with the NUL */
-#define DNS_SERVERS_MAX 8      /* upstream servers of one list */
-#define DNS_ENDPOINT_NAMES 17  /* the guest's name and LIMIT_ALIASES aliases */
+#define DNS_DOMAIN_MAX 254    /* with the NUL */
+#define DNS_SERVERS_MAX 8     /* upstream servers of one list */
+#define DNS_ENDPOINT_NAMES 17 /* the guest's name and LIMIT_ALIASES aliases */
 
 enum {
     DNS_MESSAGE_CONFIG = WORKER_FIRST_OWN, /* first of all; with the page's descriptor */

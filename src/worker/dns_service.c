@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* On an internal network what is not ours is REFUSED (with extended error 18, Prohibited): true, where NXDOMAIN would
- * say that the name does not exist and be remembered; and libc's and systemd's resolvers go on to the next
- * server, which a guest with a second network has. SERVFAIL would make resolvers try again and again. */
+/* On an internal network what is not ours is REFUSED (with extended error 18, Prohibited): true,
+ * where NXDOMAIN would say that the name does not exist and be remembered; and libc's and systemd's
+ * resolvers go on to the next server, which a guest with a second network has. SERVFAIL would make
+ * resolvers try again and again. */
 #include "worker/dns_service.h"
 
 #include <stdlib.h>

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What becomes of one query, whatever it came by: who asks, is it well-formed, is it ours, is it in the cache, does it
- * go to upstream servers. The transports (dns_udp.h, dns_tcp.h) receive and send. */
+/* What becomes of one query, whatever it came by: who asks, is it well-formed, is it ours, is it in
+ * the cache, does it go to upstream servers. The transports (dns_udp.h, dns_tcp.h) receive and
+ * send. */
 #pragma once
 
 #include "worker/dns_forward.h"
@@ -23,7 +24,8 @@ struct dns_service {
     uint8_t buffer[DNS_MESSAGE_MAX]; /* where late replies are built */
 };
 
-/* A query that waits for upstream servers. The transport allocates it with room for the question behind it. */
+/* A query that waits for upstream servers. The transport allocates it with room for the question
+ * behind it. */
 struct dns_client {
     struct dns_waiter waiter;
     struct dns_service *service;
@@ -41,13 +43,14 @@ struct dns_request {
     size_t capacity; /* at least DNS_UDP_MAX */
     uint64_t now_ms;
     bool tcp;
-    /* Makes the client when the answer must wait: question (room for `length` bytes) and reply are set, the rest zero.
-     * NULL: no room; SERVFAIL. */
+    /* Makes the client when the answer must wait: question (room for `length` bytes) and reply are
+     * set, the rest zero. NULL: no room; SERVFAIL. */
     struct dns_client *(*client_new)(struct dns_request *request, size_t length);
     void *transport; /* for client_new */
 };
 
-/* Length of the reply in request->data; 0: none, or not now. Never blocks; allocates only for what must wait. */
+/* Length of the reply in request->data; 0: none, or not now. Never blocks; allocates only for what
+ * must wait. */
 size_t dns_service_handle(struct dns_service *service, struct dns_request *request);
 /* Whose bounds count for this source; NULL: nobody's who gets answers. */
 struct dns_quota *dns_service_quota(struct dns_service *service, struct zone_network *network,

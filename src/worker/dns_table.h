@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The hash table of the DNS worker: pointers to items that carry their own keys, with open addressing, linear
- * probing and deletion by shifting back (no tombstones). It never shrinks. Several items may have the same
- * hash or the same key. Hashes are seeded (dns_hash), so that nobody outside can choose collisions. */
+/* The hash table of the DNS worker: pointers to items that carry their own keys, with open
+ * addressing, linear probing and deletion by shifting back (no tombstones). It never shrinks.
+ * Several items may have the same hash or the same key. Hashes are seeded (dns_hash), so that
+ * nobody outside can choose collisions. */
 #pragma once
 
 #include <stdbool.h>
@@ -22,8 +23,9 @@ struct dns_table { /* zero-initialised is empty */
 
 typedef bool (*dns_equal_fn)(const void *item, const void *key);
 
-/* The first item at or after *position that has this hash and equals the key; NULL when there is none. Begin with
- * *position = hash; go on with the same position for the next one. Inline, so that `equal` is too. */
+/* The first item at or after *position that has this hash and equals the key; NULL when there is
+ * none. Begin with *position = hash; go on with the same position for the next one. Inline, so that
+ * `equal` is too. */
 static inline void *dns_table_next(const struct dns_table *table, uint32_t hash, dns_equal_fn equal,
                                    const void *key, uint32_t *position)
 {
@@ -58,7 +60,8 @@ static inline void dns_table_put(struct dns_table *table, uint32_t hash, void *i
     table->slots[at] = (struct dns_slot){.item = item, .hash = hash};
 }
 
-/* Makes room for `count` more items, so that as many dns_table_add cannot fail. 0 or -1 (no memory). */
+/* Makes room for `count` more items, so that as many dns_table_add cannot fail. 0 or -1 (no
+ * memory). */
 static inline int dns_table_reserve(struct dns_table *table, uint32_t count)
 {
     uint32_t size = table->slots ? table->mask + 1 : 0;
@@ -98,7 +101,8 @@ static inline void dns_table_remove(struct dns_table *table, uint32_t hash, cons
 
     if (!table->slots)
         return;
-    for (hole = hash & table->mask; table->slots[hole].item != item; hole = (hole + 1) & table->mask)
+    for (hole = hash & table->mask; table->slots[hole].item != item;
+         hole = (hole + 1) & table->mask)
         if (!table->slots[hole].item)
             return;
     /* Whatever was pushed past the hole moves back into it, until a free slot. */

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* A connection holds memory only while half a query has come or replies have not gone out. It stops reading while too
- * many of its queries wait or too much of its output is unsent, so a client that does not read gets no further, and
- * it is closed when for a while neither a whole query has come nor any of a reply gone. Bytes that trickle in
- * don't count.
+/* A connection holds memory only while half a query has come or replies have not gone out. It stops
+ * reading while too many of its queries wait or too much of its output is unsent, so a client that
+ * does not read gets no further, and it is closed when for a while neither a whole query has come
+ * nor any of a reply gone. Bytes that trickle in don't count.
  *
- * Connections stand in two lists, the oldest activity first: the transport's, for the time-out, and their
- * asker's, for its bound. One that is found broken while it is being worked on is marked, and freed by who works on it. */
+ * Connections stand in two lists, the oldest activity first: the transport's, for the time-out, and
+ * their asker's, for its bound. One that is found broken while it is being worked on is marked, and
+ * freed by who works on it. */
 #include "worker/dns_tcp.h"
 
 #include <errno.h>
@@ -18,8 +19,9 @@
 
 #define ACCEPTS_MAX 16      /* in one turn */
 #define ACCEPT_PAUSE_MS 100 /* when descriptors or memory are short */
-#define INPUT_MAX (2 * (DNS_TCP_QUERY_MAX + 2)) /* bytes of one connection that are looked at together */
-#define UNSENT_MAX 65536    /* bytes; beyond, nothing more is read */
+#define INPUT_MAX \
+    (2 * (DNS_TCP_QUERY_MAX + 2)) /* bytes of one connection that are looked at together */
+#define UNSENT_MAX 65536          /* bytes; beyond, nothing more is read */
 
 struct tcp_client {
     struct dns_client client;
@@ -327,7 +329,8 @@ static bool is_whole_query(const uint8_t *data, size_t length)
     return length >= 2 && length - 2 >= dns_read_u16(data);
 }
 
-/* All whole queries in `data`, as long as answers have room; returns how many bytes they are. -1: nonsense came. */
+/* All whole queries in `data`, as long as answers have room; returns how many bytes they are. -1:
+ * nonsense came. */
 static ssize_t queries_handle(struct dns_connection *connection, const uint8_t *data, size_t length)
 {
     size_t at = 0;
@@ -363,8 +366,8 @@ static bool input_keep(struct dns_connection *connection, const uint8_t *data, s
     return true;
 }
 
-/* Handles what was kept and the `got` bytes that stand behind it in the transport's buffer. False: the connection
- * must end. */
+/* Handles what was kept and the `got` bytes that stand behind it in the transport's buffer. False:
+ * the connection must end. */
 static bool input_handle(struct dns_connection *connection, size_t got)
 {
     struct dns_tcp *tcp = connection->tcp;
@@ -377,8 +380,7 @@ static bool input_handle(struct dns_connection *connection, size_t got)
     if (connection->ended)
         return false;
     handled = queries_handle(connection, tcp->input, length);
-    return handled >= 0 &&
-           input_keep(connection, tcp->input + handled, length - (size_t)handled);
+    return handled >= 0 && input_keep(connection, tcp->input + handled, length - (size_t)handled);
 }
 
 static bool connection_read(struct dns_connection *connection)
@@ -411,8 +413,8 @@ static bool connection_may_read(const struct dns_connection *connection)
 
 static bool connection_is_through(const struct dns_connection *connection)
 {
-    bool no_more = connection->tcp->draining ||
-                   (connection->eof && !connection_has_query(connection));
+    bool no_more =
+        connection->tcp->draining || (connection->eof && !connection_has_query(connection));
 
     return no_more && connection->n_waiting == 0 && output_unsent(connection) == 0;
 }
@@ -426,7 +428,8 @@ static bool connection_catch_up(struct dns_connection *connection)
     return true;
 }
 
-/* After everything that was done with a connection: sends, then waits for what is due, or ends it. */
+/* After everything that was done with a connection: sends, then waits for what is due, or ends it.
+ */
 static void connection_settle(struct dns_connection *connection)
 {
     connection->busy = true;
@@ -479,7 +482,8 @@ static void idle_expired(void *userdata)
 
 static void listener_watch(struct dns_tcp_listener *listener)
 {
-    loop_io_set_events(listener->io, listener->accepting && !listener->tcp->paused ? LOOP_READ : 0u);
+    loop_io_set_events(listener->io,
+                       listener->accepting && !listener->tcp->paused ? LOOP_READ : 0u);
 }
 
 static void pause_set(struct dns_tcp *tcp, bool paused)
@@ -507,8 +511,8 @@ static bool source_read(const struct sockaddr_storage *address, struct ip *ret_i
     return true;
 }
 
-/* Room for one more: the asker's own oldest goes; only where it has none, that of all which has been silent for
- * longest. */
+/* Room for one more: the asker's own oldest goes; only where it has none, that of all which has
+ * been silent for longest. */
 static void connections_make_room(struct dns_tcp *tcp, struct dns_quota *quota)
 {
     if (quota->n_connections >= tcp->config.max_connections_per_asker)
@@ -568,7 +572,8 @@ static void listener_readable(void *userdata, unsigned events)
     (void)events;
     tcp->config.sync(tcp->config.userdata);
     /* The listener may be closed by now; its number would be another's. */
-    for (const struct dns_tcp_listener *other = tcp->listeners; other != listener; other = other->next)
+    for (const struct dns_tcp_listener *other = tcp->listeners; other != listener;
+         other = other->next)
         if (!other)
             return;
     for (int i = 0; i < ACCEPTS_MAX; i++) {

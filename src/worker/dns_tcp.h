@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Queries by TCP (RFC 7766, RFC 9210): pipelined, answered in the order in which answers are ready. */
+/* Queries by TCP (RFC 7766, RFC 9210): pipelined, answered in the order in which answers are ready.
+ */
 #pragma once
 
 #include "base/loop.h"
@@ -19,8 +20,8 @@ struct dns_tcp_config {
     void *userdata;
     uint32_t max_connections;           /* in all */
     uint32_t max_connections_per_asker; /* of one guest: beyond, its own oldest goes */
-    uint32_t max_waiting;               /* queries of one connection that wait for upstream servers */
-    uint32_t idle_ms;                   /* without a whole query or a reply */
+    uint32_t max_waiting; /* queries of one connection that wait for upstream servers */
+    uint32_t idle_ms;     /* without a whole query or a reply */
 };
 
 struct dns_tcp *dns_tcp_new(const struct dns_tcp_config *config); /* NULL: no memory */

@@ -69,8 +69,7 @@ struct dns_udp *dns_udp_new(struct loop *loop, struct dns_service *service, dns_
                                                    .msg_namelen = sizeof(udp->addresses[i]),
                                                    .msg_iov = &udp->received_parts[i],
                                                    .msg_iovlen = 1};
-        udp->sent[i].msg_hdr =
-            (struct msghdr){.msg_iov = &udp->sent_parts[i], .msg_iovlen = 1};
+        udp->sent[i].msg_hdr = (struct msghdr){.msg_iov = &udp->sent_parts[i], .msg_iovlen = 1};
     }
     return udp;
 }

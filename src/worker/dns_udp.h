@@ -16,7 +16,8 @@ struct dns_udp *dns_udp_new(struct loop *loop, struct dns_service *service, dns_
                             void *userdata);
 void dns_udp_free(struct dns_udp *udp); /* after its sockets */
 
-/* Serves this bound socket, which is closed with it. NULL: no memory (the descriptor stays the caller's). */
+/* Serves this bound socket, which is closed with it. NULL: no memory (the descriptor stays the
+ * caller's). */
 struct dns_udp_socket *dns_udp_open(struct dns_udp *udp, int fd, struct zone_network *network);
 int dns_udp_fd(const struct dns_udp_socket *socket);
 /* Stops or starts receiving; answers that are due are sent all the same. */

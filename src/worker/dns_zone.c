@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* One hash table of names (nodes); each node holds its records sorted by network, so that what an asker sees is a few
- * runs found by binary search, however many guests share an alias. Endpoints and static records remember the keys that
- * they put records under, and take exactly those back. A key of several labels also puts records without type under
- * its ancestors: they exist then, with nothing to say (RFC 8020). */
+/* One hash table of names (nodes); each node holds its records sorted by network, so that what an
+ * asker sees is a few runs found by binary search, however many guests share an alias. Endpoints
+ * and static records remember the keys that they put records under, and take exactly those back. A
+ * key of several labels also puts records without type under its ancestors: they exist then, with
+ * nothing to say (RFC 8020). */
 #include "worker/dns_zone.h"
 
 #include <errno.h>
@@ -45,11 +46,11 @@ struct zone {
     uint16_t networks_end; /* no index at or above is used */
     struct dns_table networks_label;
     struct dns_table nodes;
-    struct dns_table guests;        /* by id */
-    struct dns_table endpoints;     /* by id */
-    struct dns_table endpoints_ip;  /* by address: up to twice each */
-    struct dns_table statics;       /* by id */
-    struct dns_table statics_ip;    /* by address */
+    struct dns_table guests;       /* by id */
+    struct dns_table endpoints;    /* by id */
+    struct dns_table endpoints_ip; /* by address: up to twice each */
+    struct dns_table statics;      /* by id */
+    struct dns_table statics_ip;   /* by address */
     uint32_t serial;
     uint16_t soa_length;
     uint8_t soa[2 * (DNS_NAME_MAX + 16) + 20];
@@ -254,8 +255,8 @@ static int node_make_room(struct zone_node *node)
 
     if (inside ? node->count == 0 : node->count < 4 || node->count & (node->count - 1))
         return 0;
-    grown = reallocarray(inside ? NULL : node->records, inside ? 4 : node->count * 2ul,
-                         sizeof(*grown));
+    grown =
+        reallocarray(inside ? NULL : node->records, inside ? 4 : node->count * 2ul, sizeof(*grown));
     if (!grown)
         return -ENOMEM;
     if (inside)
@@ -326,8 +327,8 @@ static void key_remove(struct zone *zone, const uint8_t *key, size_t key_length,
         node_remove_owner(zone, key + at, key_length - at, owner);
 }
 
-/* Puts records for the addresses under the key, and ones without type under its ancestors. On failure some are there:
- * key_remove takes them away. */
+/* Puts records for the addresses under the key, and ones without type under its ancestors. On
+ * failure some are there: key_remove takes them away. */
 static int key_insert(struct zone *zone, const uint8_t *key, size_t key_length, const void *owner,
                       uint16_t network, const struct ip *ips, size_t n_ips)
 {
@@ -424,7 +425,8 @@ int zone_network_set(struct zone *zone, const struct zone_network *config,
     return 0;
 }
 
-/* Removing moves other items into freed slots, so the table is gone through until nothing is found. */
+/* Removing moves other items into freed slots, so the table is gone through until nothing is found.
+ */
 static void network_remove_items(struct zone *zone, const struct zone_network *network)
 {
     for (uint32_t i = 0; zone->endpoints.slots && i <= zone->endpoints.mask;) {
@@ -632,7 +634,8 @@ static int endpoint_adopt(struct zone *zone, struct zone_endpoint *endpoint, int
     endpoint->guest = guest;
     guest_upstreams_set(guest, upstreams);
     r = endpoint_insert(zone, endpoint);
-    if (r < 0 && dns_table_find(&zone->endpoints, id_hash(endpoint->id), endpoint_has_id, &endpoint->id)) {
+    if (r < 0 &&
+        dns_table_find(&zone->endpoints, id_hash(endpoint->id), endpoint_has_id, &endpoint->id)) {
         zone_endpoint_remove(zone, endpoint->id);
     } else if (r < 0) {
         guest_network_remove(guest, endpoint->network->index);
@@ -642,7 +645,8 @@ static int endpoint_adopt(struct zone *zone, struct zone_endpoint *endpoint, int
     return r;
 }
 
-/* The former endpoint goes after the new one is there: its guest, and what the guest has in flight, stays. */
+/* The former endpoint goes after the new one is there: its guest, and what the guest has in flight,
+ * stays. */
 int zone_endpoint_set(struct zone *zone, const struct zone_endpoint_config *config)
 {
     struct zone_guest *keep =
@@ -704,8 +708,8 @@ static int static_insert(struct zone *zone, struct zone_static *record)
     }
     dns_table_add(&zone->statics, id_hash(record->id), record);
     dns_table_add(&zone->statics_ip, ip_hash(&record->ip), record);
-    if (key_insert(zone, record->key, record->key_length, record, record->network, &record->ip,
-                   1) < 0) {
+    if (key_insert(zone, record->key, record->key_length, record, record->network, &record->ip, 1) <
+        0) {
         zone_record_remove(zone, record->id);
         return -ENOMEM;
     }
@@ -755,8 +759,8 @@ void zone_record_remove(struct zone *zone, int64_t id)
 
 /* --- who asks, and what is asked for --- */
 
-/* The host's own packets to a gateway's address come from that address or, where a program says so, from loopback; the
- * kernel takes neither from outside. */
+/* The host's own packets to a gateway's address come from that address or, where a program says so,
+ * from loopback; the kernel takes neither from outside. */
 static bool source_is_host(const struct zone *zone, const struct ip *source)
 {
     if (ip_is_loopback(source))
@@ -764,7 +768,8 @@ static bool source_is_host(const struct zone *zone, const struct ip *source)
     for (uint16_t i = 0; i < zone->networks_end; i++) {
         const struct zone_network *network = zone->networks[i];
 
-        if (network && (ip_equal(&network->gateway, source) || ip_equal(&network->gateway6, source)))
+        if (network &&
+            (ip_equal(&network->gateway, source) || ip_equal(&network->gateway6, source)))
             return true;
     }
     return false;
@@ -778,8 +783,8 @@ bool zone_asker_find(const struct zone *zone, struct zone_network *network, cons
     const struct zone_endpoint *endpoint;
 
     ret_asker->network = network;
-    while ((endpoint = dns_table_next(&zone->endpoints_ip, hash, endpoint_has_ip, source,
-                                      &position))) {
+    while ((endpoint =
+                dns_table_next(&zone->endpoints_ip, hash, endpoint_has_ip, source, &position))) {
         if (endpoint->network == network) {
             ret_asker->guest = endpoint->guest;
             return true;

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What the name worker knows: networks, the endpoints of guests on them, static records; and who may see what. One
- * thread, no I/O. A change touches only the names that it is about.
+/* What the name worker knows: networks, the endpoints of guests on them, static records; and who
+ * may see what. One thread, no I/O. A change touches only the names that it is about.
  *
- * Names are kept by their *key*: the labels in wire form, lower case, without the domain and without the root's byte.
- * "web", "web.moat.internal" and "WEB" have one key. A name of several labels outside the domain is its own
- * key, so a static record or an alias may also be "db.example.com". Each record belongs to one network, or to every
- * one, and is seen by those who are on it. */
+ * Names are kept by their *key*: the labels in wire form, lower case, without the domain and
+ * without the root's byte. "web", "web.moat.internal" and "WEB" have one key. A name of several
+ * labels outside the domain is its own key, so a static record or an alias may also be
+ * "db.example.com". Each record belongs to one network, or to every one, and is seen by those who
+ * are on it. */
 #pragma once
 
 #include "base/address.h"
@@ -97,8 +98,8 @@ int zone_new(const char *domain, uint32_t ttl_s, zone_guest_gone_fn guest_gone, 
              struct zone **ret_zone);
 void zone_free(struct zone *zone);
 
-/* All return 0, -ENOMEM, -EINVAL (a name that is none), -ENOENT (no such network) or -ENOSPC (too many). What has the
- * same id is replaced; on failure it is gone. */
+/* All return 0, -ENOMEM, -EINVAL (a name that is none), -ENOENT (no such network) or -ENOSPC (too
+ * many). What has the same id is replaced; on failure it is gone. */
 int zone_network_set(struct zone *zone, const struct zone_network *config,
                      struct zone_network **ret_network);
 /* Removes it with its endpoints and static records. */
@@ -111,7 +112,8 @@ int zone_record_set(struct zone *zone, int64_t id, int64_t network_id, const cha
                     const struct ip *ip);
 void zone_record_remove(struct zone *zone, int64_t id);
 
-/* Whose query is it, by source address, on a socket of this network's gateway? False: nobody's who gets answers. */
+/* Whose query is it, by source address, on a socket of this network's gateway? False: nobody's who
+ * gets answers. */
 bool zone_asker_find(const struct zone *zone, struct zone_network *network, const struct ip *source,
                      struct dns_asker *ret_asker);
 
@@ -128,7 +130,8 @@ const struct zone_network *zone_network_find_label(const struct zone *zone, cons
 struct zone_network *zone_network_at(const struct zone *zone, uint16_t index);
 /* Our network whose subnet this address is in; NULL if none. */
 const struct zone_network *zone_network_find_subnet(const struct zone *zone, const struct ip *ip);
-/* Calls fn with the key of each name that this address has and the asker sees. below: it is meant below the domain. */
+/* Calls fn with the key of each name that this address has and the asker sees. below: it is meant
+ * below the domain. */
 typedef void (*zone_name_fn)(void *userdata, const uint8_t *key, size_t key_length, bool below);
 void zone_address_names(const struct zone *zone, const struct dns_asker *asker, const struct ip *ip,
                         zone_name_fn fn, void *userdata);

@@ -654,6 +654,71 @@ static void test_guest_side_is_complete(void **state)
     assert_ok(link_bridge_remove(host, "moat0", &error));
 }
 
+/* A namespace that has links of its own, so that the indexes we would choose are not free. */
+static void test_indexes_that_are_taken(void **state)
+{
+    struct link_bridge bridge = bridge_new();
+    _cleanup_close_ int guest = netns_new();
+    struct link_endpoint endpoint = endpoint_new(2, false, guest);
+
+    (void)state;
+    assert_ok(link_bridge_ensure(host, &bridge, &error));
+    enter(guest);
+    foreign_veth("up0", "up1", 1500); /* 2 and 3 */
+    enter(host_netns);
+    uint32_t next = host->next_index; /* and the host's next one */
+    assert_ok(link_veth_create(host, &endpoint, &error));
+    assert_reaches(guest, "10.88.0.2", host_netns, "10.88.0.1");
+    assert_ok(link_endpoint_remove(host, &endpoint, &error));
+    link_reaper_wait(host);
+    assert_ok(link_veth_create(host, &endpoint, &error));
+    uint32_t taken = if_nametoindex("mv2");
+    assert_true(taken > next);
+    struct link_endpoint second = endpoint_new(3, true, guest);
+    memcpy(second.peer_name, "eth1", 5);
+    second.gateway = (struct ip){0};
+    host->next_index = taken;
+    assert_ok(link_veth_create(host, &second, &error));
+    assert_true(if_nametoindex("mv3") > taken);
+    assert_ok(link_endpoint_remove(host, &endpoint, &error));
+    assert_ok(link_endpoint_remove(host, &second, &error));
+    assert_ok(link_bridge_remove(host, "moat0", &error));
+}
+
+static void test_the_default_route_moves(void **state)
+{
+    struct link_bridge bridge = bridge_new();
+    _cleanup_close_ int guest = netns_new();
+    struct link_endpoint first = endpoint_new(2, false, guest),
+                         second = endpoint_new(3, true, guest);
+    struct link *inside;
+    struct ip none = {0};
+    uint32_t mtu;
+
+    (void)state;
+    assert_ok(link_bridge_ensure(host, &bridge, &error));
+    assert_ok(link_veth_create(host, &first, &error));
+    memcpy(second.peer_name, "eth1", 5);
+    second.gateway = none;
+    second.mtu = 1300;
+    assert_ok(link_veth_create(host, &second, &error));
+    enter(guest);
+    assert_ok(link_open(&inside, &error));
+    enter(host_netns);
+    assert_ok(link_default_mtu(inside, &mtu, &error));
+    assert_int_equal(mtu, 1500);
+    assert_ok(link_default_route_set(guest, "eth1", &bridge.address.ip, &none, &error));
+    assert_ok(link_default_mtu(inside, &mtu, &error));
+    assert_int_equal(mtu, 1300);
+    assert_ok(link_endpoint_remove(host, &first, &error));
+    assert_ok(link_default_mtu(inside, &mtu, &error));
+    assert_int_equal(mtu, 1300);
+    assert_true(link_default_route_set(guest, "eth7", &bridge.address.ip, &none, &error) < 0);
+    link_close(inside);
+    assert_ok(link_endpoint_remove(host, &second, &error));
+    assert_ok(link_bridge_remove(host, "moat0", &error));
+}
+
 static void test_names_that_are_taken(void **state)
 {
     struct link_bridge bridge = bridge_new();
@@ -1321,6 +1386,8 @@ int main(void)
         in_host(test_ports_move_between_kinds),
         in_host(test_routed_port_drops_made_up_sources),
         in_host(test_guest_side_is_complete),
+        in_host(test_indexes_that_are_taken),
+        in_host(test_the_default_route_moves),
         in_host(test_names_that_are_taken),
         in_host(test_a_full_bridge_is_told),
         in_host(test_ensure_repairs_the_host_side),
