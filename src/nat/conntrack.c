@@ -30,9 +30,12 @@
 
 #define DATAGRAM_MAX 65536
 #define RECEIVE_BUFFER (2 * 1024 * 1024)
-#define FILTERED_GUESTS_MAX 8 /* more of them are cheaper by one dump */
-#define DELETE_ROOM 512       /* one DELETE: two tuples of IPv6 take 160 */
-#define DELETE_CHUNK 32768    /* bytes of DELETEs in one datagram */
+/* A DELETE by filter takes 0.3 ms in a table of 262,144 buckets and disturbs nobody. A dump takes
+ * 6 ms with softirqs off, during which no RCU grace period ends: who makes or retires a link
+ * meanwhile waits as long. So it is for very many guests only. */
+#define FILTERED_GUESTS_MAX 64
+#define DELETE_ROOM 512    /* one DELETE: two tuples of IPv6 take 160 */
+#define DELETE_CHUNK 32768 /* bytes of DELETEs in one datagram */
 
 /* The kernel's bits for CTA_FILTER_ORIG_FLAGS and _REPLY_FLAGS, which its headers don't export
  * (net/netfilter/nf_internals.h). */

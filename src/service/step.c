@@ -4,6 +4,7 @@
  * links, so that a guest's link never carries a packet that its rules have not seen; names and
  * relays come last. */
 #include <errno.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 
 #include "base/cleanup.h"
@@ -113,13 +114,16 @@ int guest_rules_replace(struct service *service, const struct guest_plan *plan,
     return r;
 }
 
-/* Flows that went to the host itself before a port was published would go on doing so. */
+/* Datagrams that went to the host itself before a port was published would go on doing so. (A TCP
+ * connection that the host has there is a program's own, and stays.) */
 static void flush_ports(struct service *service, const struct guest_plan *plan)
 {
     for (size_t i = 0; plan->with_ports && i < plan->guest->n_ports; i++) {
         struct nat_port port;
 
         plan_nat_port(plan, &plan->guest->ports[i], &port);
+        if (port.protocol != IPPROTO_UDP)
+            continue;
         conntrack_flush_port(service->conntrack, &port);
     }
 }
@@ -140,7 +144,7 @@ static void guest_rules_undo(struct service *service, void *subject)
 
     if (rules_commit(service, plan, false, &error) < 0)
         undo_failed(service, "a guest's rules", &error);
-    flush_ports(service, plan);
+    /* What its ports led to it is from or to its addresses too. */
     for (size_t i = plan->first_endpoint; i < plan->guest->n_endpoints; i++) {
         const struct endpoint *endpoint = &plan->guest->endpoints[i];
 
