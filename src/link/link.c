@@ -225,3 +225,24 @@ int link_remove_by_name(struct link *link, const char *host_name, struct error *
         return r;
     return link_discard(link, state.info.index, host_name, error);
 }
+
+int link_remove_all(struct link *link, struct error *error)
+{
+    _cleanup_free_ struct link_info *links = NULL;
+    size_t count = 0;
+
+    int r = link_list(link, &links, &count, error);
+    for (size_t i = 0; r == 0 && i < count; i++) {
+        struct request request;
+
+        link_forget(link, links[i].index, links[i].name);
+        request_init(&request);
+        struct nlmsghdr *message = request_link(&request, RTM_SETLINK, 0, links[i].index, "retire");
+        mnl_attr_put_u32(message, IFLA_GROUP, LINK_GROUP_DYING);
+        request_tolerate(&request, ENODEV);
+        r = netlink_commit(&link->host, &request, links[i].name, error);
+    }
+    reaper_kick(link->reaper);
+    reaper_wait(link->reaper);
+    return r;
+}

@@ -126,6 +126,8 @@ int link_endpoint_remove(struct link *link, const struct link_endpoint *endpoint
 /* By name only (what the store does not know any more): soft detach of a link of ours. Its proxy
  * and neighbour entries on the bridge stay until link_bridge_ensure or the address's next owner. */
 int link_remove_by_name(struct link *link, const char *host_name, struct error *error);
+/* Deletes every link of ours, whatever made it, and waits until they are gone (teardown). */
+int link_remove_all(struct link *link, struct error *error);
 /* Blocks until everything that was queued for deletion is gone (teardown, tests). */
 void link_reaper_wait(struct link *link);
 /* Sets lo up inside a namespace. */

@@ -9,6 +9,7 @@
 #include "names/names.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -179,21 +180,27 @@ static void upstreams_log(const struct names *names)
         log_warning("the host has no name server: only guests' names are resolved");
 }
 
+static bool ips_equal(const struct ips *a, const struct ips *b)
+{
+    if (a->count != b->count)
+        return false;
+    for (size_t i = 0; i < a->count; i++)
+        if (!ip_equal(&a->items[i], &b->items[i]))
+            return false;
+    return true;
+}
+
 /* Takes what the host's resolv.conf says now, without our own gateways. Returns whether that is
  * something new. */
 static bool upstreams_read(struct names *names)
 {
     const struct ips *wanted = upstreams_wanted(names);
     struct ips now = {0};
-    bool same;
 
     for (size_t i = 0; i < wanted->count; i++)
         if (!is_own_gateway(names, &wanted->items[i]) && ips_add(&now, &wanted->items[i]) < 0)
             break;
-    same = now.count == names->upstreams.count;
-    for (size_t i = 0; same && i < now.count; i++)
-        same = ip_equal(&now.items[i], &names->upstreams.items[i]);
-    if (same) {
+    if (ips_equal(&now, &names->upstreams)) {
         ips_deinit(&now);
         return false;
     }
@@ -527,7 +534,7 @@ static int network_socket(struct names *names, struct served_network *network, u
     if (former)
         former_ip = place < 2 ? &former->message.gateway : &former->message.gateway6;
     if (former && former->fds[place] >= 0 && ip_equal(ip, former_ip)) {
-        network->fds[place] = dup(former->fds[place]);
+        network->fds[place] = fcntl(former->fds[place], F_DUPFD_CLOEXEC, 0);
         return network->fds[place] < 0 ? error_set(error, errno, "cannot keep a socket") : 0;
     }
     network->fds[place] = worker_inherited_take(names->worker, protocol, ip, DNS_PORT);
@@ -549,26 +556,27 @@ static int network_bind(struct names *names, struct served_network *network,
     return 0;
 }
 
-static int network_new(struct names *names, const struct network *config,
-                       struct served_network **ret_network, struct error *error)
+/* Without sockets. NULL: no memory. */
+static struct served_network *network_new(const struct names *names, const struct network *network)
 {
-    _cleanup_(network_freep) struct served_network *network = calloc(1, sizeof(*network));
+    struct served_network *served = calloc(1, sizeof(*served));
 
-    if (!network)
-        return error_set(error, ENOMEM, "out of memory");
-    memset(network->fds, 0xff, sizeof(network->fds));
-    if (ips_copy(&config->dns_servers, &network->servers) < 0)
-        return error_set(error, ENOMEM, "out of memory");
-    network->message.id = config->id;
-    network->message.gateway = config->gateway;
-    network->message.gateway6 = config->gateway6;
-    network->message.subnet = config->subnet;
-    network->message.subnet6 = config->subnet6;
-    network->message.internal = config->internal;
-    memcpy(network->message.name, config->name, strlen(config->name));
-    servers_fill(names, &network->servers, &network->message.upstreams);
-    *ret_network = TAKE_PTR(network);
-    return 0;
+    if (!served)
+        return NULL;
+    memset(served->fds, 0xff, sizeof(served->fds));
+    if (ips_copy(&network->dns_servers, &served->servers) < 0) {
+        free(served);
+        return NULL;
+    }
+    served->message.id = network->id;
+    served->message.gateway = network->gateway;
+    served->message.gateway6 = network->gateway6;
+    served->message.subnet = network->subnet;
+    served->message.subnet6 = network->subnet6;
+    served->message.internal = network->internal;
+    memcpy(served->message.name, network->name, strlen(network->name));
+    servers_fill(names, &served->servers, &served->message.upstreams);
+    return served;
 }
 
 static bool sockets_equal(const struct served_network *network, const struct served_network *former)
@@ -583,35 +591,39 @@ static bool sockets_equal(const struct served_network *network, const struct ser
 /* Number and sockets left out. */
 static bool network_equal(const struct served_network *a, const struct served_network *b)
 {
-    struct dns_network_message ours = a->message;
-
-    ours.message = b->message.message;
-    ours.sockets = b->message.sockets;
-    return memcmp(&ours, &b->message, sizeof(ours)) == 0;
+    return cidr_equal(&a->message.subnet, &b->message.subnet) &&
+           cidr_equal(&a->message.subnet6, &b->message.subnet6) &&
+           ip_equal(&a->message.gateway, &b->message.gateway) &&
+           ip_equal(&a->message.gateway6, &b->message.gateway6) &&
+           a->message.internal == b->message.internal &&
+           strcmp(a->message.name, b->message.name) == 0 && ips_equal(&a->servers, &b->servers) &&
+           memcmp(&a->message.upstreams, &b->message.upstreams, sizeof(a->message.upstreams)) == 0;
 }
 
-int names_network_add(struct names *names, const struct network *config, struct error *error)
+int names_network_add(struct names *names, const struct network *network, struct error *error)
 {
-    _cleanup_(network_freep) struct served_network *network = NULL;
-    struct served_network **link = network_find(names, config->id);
+    _cleanup_(network_freep) struct served_network *served = NULL;
+    struct served_network **link = network_find(names, network->id);
     struct served_network *former = *link;
     bool same_sockets;
     int r = fault_point("names.network", error);
 
-    if (r == 0)
-        r = network_new(names, config, &network, error);
-    if (r == 0 && config->dns)
-        r = network_bind(names, network, former, error);
     if (r < 0)
         return r;
-    same_sockets = former && sockets_equal(network, former);
-    if (same_sockets && network_equal(network, former))
+    served = network_new(names, network);
+    if (!served)
+        return error_set(error, ENOMEM, "out of memory");
+    r = network->dns ? network_bind(names, served, former, error) : 0;
+    if (r < 0)
+        return r;
+    same_sockets = former && sockets_equal(served, former);
+    if (same_sockets && network_equal(served, former))
         return 0;
-    r = network_send(names, network, !same_sockets, error);
+    r = network_send(names, served, !same_sockets, error);
     if (r < 0)
         return r;
-    network->next = former ? former->next : NULL;
-    *link = TAKE_PTR(network);
+    served->next = former ? former->next : NULL;
+    *link = TAKE_PTR(served);
     network_free(former);
     if (!same_sockets)
         gateways_changed(names);

@@ -709,6 +709,7 @@ int service_guest_attach(struct service *service, const struct peer *peer,
     if (attach.guest.n_endpoints == 0)
         event_emit(service, "guest.attached", NULL, attach.guest.name, "mode %s",
                    guest_mode_name(attach.guest.mode));
+    guest_show_netns(&attach.guest);
     *ret_guest = attach.guest;
     *ret_fd = attach.tap_fd;
     return 0;

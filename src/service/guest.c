@@ -23,8 +23,7 @@ int guest_find(struct service *service, const char *name, struct guest *ret_gues
     return r;
 }
 
-/* People and scripts want a path where there is one. */
-static void show_netns(struct guest *guest)
+void guest_show_netns(struct guest *guest)
 {
     if (!guest->netns && guest->pid && asprintf(&guest->netns, "/proc/%d/ns/net", guest->pid) < 0)
         guest->netns = NULL;
@@ -36,7 +35,7 @@ int service_guest_get(struct service *service, const char *name, struct guest *r
     int r = guest_find(service, name, ret_guest, error);
 
     if (r >= 0)
-        show_netns(ret_guest);
+        guest_show_netns(ret_guest);
     return r;
 }
 
@@ -46,7 +45,7 @@ int service_guest_list(struct service *service, struct guest **ret_guests, size_
     int r = store_guest_list(service->store, ret_guests, ret_count, error);
 
     for (size_t i = 0; r >= 0 && i < *ret_count; i++)
-        show_netns(&(*ret_guests)[i]);
+        guest_show_netns(&(*ret_guests)[i]);
     return r;
 }
 

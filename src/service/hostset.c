@@ -141,26 +141,6 @@ int hostset_forwarding_ensure(struct service *service, uint8_t which, struct err
     return sysctl_set(family->main_key, "1", error);
 }
 
-static int count_users(struct service *service, uint8_t family, size_t *ret_count,
-                       struct error *error)
-{
-    struct network *networks = NULL;
-    size_t count = 0;
-    size_t users = 0;
-    int r = store_network_list(service->store, &networks, &count, error);
-
-    if (r < 0)
-        return r;
-    for (size_t i = 0; i < count; i++) {
-        users += !networks[i].internal &&
-                 cidr_is_set(family == AF_INET ? &networks[i].subnet : &networks[i].subnet6);
-        network_deinit(&networks[i]);
-    }
-    free(networks);
-    *ret_count = users;
-    return 0;
-}
-
 static void give_back(void *userdata, const char *setting, const char *value)
 {
     const char *key = setting + strlen(PREFIX);
@@ -213,10 +193,10 @@ static int release(struct service *service, const struct family *family, struct 
 void hostset_forwarding_release(struct service *service, uint8_t which)
 {
     struct error error = ERROR_INIT;
-    size_t users = 0;
-    int r = count_users(service, which, &users, &error);
+    bool forwards = false;
+    int r = store_network_forwards(service->store, which, &forwards, &error);
 
-    if (r >= 0 && users == 0)
+    if (r >= 0 && !forwards)
         r = release(service, family_of(which), &error);
     if (r < 0)
         log_warning("giving the host's settings back: %s", error.text);

@@ -124,6 +124,8 @@ void guest_remove_by_id(struct service *service, int64_t guest_id, const char *w
 void guest_netns_open(const struct guest *guest, int *ret_fd);
 int guest_find(struct service *service, const char *name, struct guest *ret_guest,
                struct error *error);
+/* For a result: people and scripts want a path to the namespace where there is one. */
+void guest_show_netns(struct guest *guest);
 /* Refuses a namespace that is another guest's. */
 int netns_check_free(struct service *service, const struct guest *guest, struct error *error);
 /* Gives an endpoint's addresses back and deletes its row; inside a transaction. */
@@ -154,8 +156,6 @@ void owner_free_all(struct service *service);
 
 /* --- start and repair (reconcile.c) --- */
 int reconcile_start(struct service *service, struct error *error);
-/* Removes every link of ours (teardown): also what a failed removal left. */
-int reconcile_remove_links(struct service *service, struct error *error);
 void reconcile_schedule(struct service *service);
 /* Does what the host has overlap the network's subnet of that family? */
 bool prefix_collides(const struct link_prefix *prefix, const struct network *network);

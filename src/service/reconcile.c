@@ -130,34 +130,57 @@ static bool guest_is_alive(struct service *service, const struct guest *guest)
     return links_exist(service, guest);
 }
 
+/* What the kernel keeps for a guest besides its links: routes, proxies, neighbours, flows. */
+static void clear_traces(struct service *service, const struct guest_plan *plan)
+{
+    for (size_t i = 0; i < plan->guest->n_endpoints; i++) {
+        const struct endpoint *endpoint = &plan->guest->endpoints[i];
+        struct link_endpoint link;
+        struct error error = ERROR_INIT;
+
+        plan_link(plan, i, &link);
+        if (link_endpoint_remove(service->link, &link, &error) < 0)
+            log_warning("guest %s: %s", plan->guest->name, error.text);
+        if (ip_is_set(&endpoint->ip))
+            conntrack_flush_guest(service->conntrack, &endpoint->ip);
+        if (ip_is_set(&endpoint->ip6))
+            conntrack_flush_guest(service->conntrack, &endpoint->ip6);
+    }
+}
+
+static int drop_guest(struct service *service, struct guest *guest, struct error *error)
+{
+    struct guest_plan plan;
+    int r = guest_plan_load(service, guest, &plan, error);
+
+    if (r < 0)
+        return r;
+    r = store_begin(service->store, error);
+    if (r >= 0)
+        r = store_guest_release(service->store, guest, error);
+    if (r >= 0)
+        r = store_commit(service->store, error);
+    if (r < 0) {
+        store_rollback(service->store);
+    } else {
+        clear_traces(service, &plan);
+        log_info("guest %s ended while moatd was away", guest->name);
+    }
+    guest_plan_deinit_networks(&plan);
+    return r;
+}
+
 static int drop_dead_guests(struct service *service, struct error *error)
 {
     struct guest *guests = NULL;
     size_t count = 0;
     int r = store_guest_list(service->store, &guests, &count, error);
 
-    for (size_t i = 0; r >= 0 && i < count; i++) {
-        int removed;
-
-        if (guest_is_alive(service, &guests[i]))
-            continue;
-        removed = store_begin(service->store, error);
-        if (removed >= 0)
-            removed = store_guest_release(service->store, &guests[i], error);
-        if (removed >= 0)
-            removed = store_commit(service->store, error);
-        if (removed < 0) {
-            store_rollback(service->store);
-            r = removed;
-            break;
-        }
-        for (size_t j = 0; j < guests[i].n_endpoints; j++) {
-            conntrack_flush_guest(service->conntrack, &guests[i].endpoints[j].ip);
-        }
-        log_info("guest %s ended while moatd was away", guests[i].name);
-    }
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
+        if (r >= 0 && !guest_is_alive(service, &guests[i]))
+            r = drop_guest(service, &guests[i], error);
         guest_deinit(&guests[i]);
+    }
     free(guests);
     return r;
 }
@@ -200,13 +223,6 @@ static int remove_strays(const struct state *state, struct error *error)
     }
     free(links);
     return r;
-}
-
-int reconcile_remove_links(struct service *service, struct error *error)
-{
-    const struct state nothing = {.service = service};
-
-    return remove_strays(&nothing, error);
 }
 
 /* --- rules --- */

@@ -133,49 +133,77 @@ int service_localhost_set(struct service *service, const struct localhost_params
 
 /* --- teardown --- */
 
-static int remove_guests(struct service *service, struct error *error)
-{
-    struct guest *guests = NULL;
-    size_t count = 0;
-    int r = store_guest_list(service->store, &guests, &count, error);
-
-    for (size_t i = 0; i < count; i++) {
-        if (r >= 0)
-            r = guest_remove(service, &guests[i], "teardown", error);
-        guest_deinit(&guests[i]);
-    }
-    free(guests);
-    return r;
-}
-
-static int remove_network(struct service *service, const struct network *network,
-                          struct error *error)
+/* Everything in one transaction: one by one each would wait for the disk. */
+static int forget_all(struct service *service, const struct guest *guests, size_t n_guests,
+                      const struct network *networks, size_t n_networks, struct error *error)
 {
     int r = store_begin(service->store, error);
 
-    if (r >= 0)
-        r = store_network_delete(service->store, network->id, error);
+    for (size_t i = 0; r >= 0 && i < n_guests; i++)
+        r = store_guest_release(service->store, &guests[i], error);
+    for (size_t i = 0; r >= 0 && i < n_networks; i++)
+        r = store_network_delete(service->store, networks[i].id, error);
     if (r >= 0)
         r = store_commit(service->store, error);
-    if (r < 0) {
+    if (r < 0)
         store_rollback(service->store);
-        return r;
-    }
-    network_undo(service, network);
-    return 0;
+    return r;
 }
 
-static int remove_networks(struct service *service, struct error *error)
+static int load_plans(struct service *service, struct guest *guests, size_t count,
+                      struct guest_plan *plans, struct error *error)
 {
-    struct network *networks = NULL;
-    size_t count = 0;
-    int r = store_network_list(service->store, &networks, &count, error);
+    int r = 0;
 
-    for (size_t i = 0; i < count; i++) {
-        if (r >= 0)
-            r = remove_network(service, &networks[i], error);
-        network_deinit(&networks[i]);
+    for (size_t i = 0; r >= 0 && i < count; i++)
+        r = guest_plan_load(service, &guests[i], &plans[i], error);
+    return r;
+}
+
+static int remove_objects(struct service *service, struct guest *guests, size_t n_guests,
+                          struct network *networks, size_t n_networks, struct error *error)
+{
+    struct guest_plan *plans = calloc(n_guests + 1, sizeof(*plans));
+    int r = plans ? load_plans(service, guests, n_guests, plans, error)
+                  : error_set(error, ENOMEM, "teardown");
+
+    if (r >= 0)
+        r = forget_all(service, guests, n_guests, networks, n_networks, error);
+    if (r >= 0)
+        r = link_remove_all(service->link,
+                            error); /* at once, for the same reason; the undos find nothing */
+    for (size_t i = 0; r >= 0 && i < n_guests; i++) {
+        owner_remove(service, guests[i].id);
+        guest_plan_undo(service, &plans[i]);
+        event_emit(service, "guest.detached", NULL, guests[i].name, "teardown");
     }
+    for (size_t i = 0; r >= 0 && i < n_networks; i++)
+        network_undo(service, &networks[i]);
+    for (size_t i = 0; plans && i < n_guests; i++) {
+        if (plans[i].guest)
+            guest_plan_deinit_networks(&plans[i]);
+    }
+    free(plans);
+    return r;
+}
+
+static int remove_everything(struct service *service, struct error *error)
+{
+    struct guest *guests = NULL;
+    struct network *networks = NULL;
+    size_t n_guests = 0;
+    size_t n_networks = 0;
+    int r = store_guest_list(service->store, &guests, &n_guests, error);
+
+    if (r >= 0)
+        r = store_network_list(service->store, &networks, &n_networks, error);
+    if (r >= 0)
+        r = remove_objects(service, guests, n_guests, networks, n_networks, error);
+    for (size_t i = 0; i < n_guests; i++)
+        guest_deinit(&guests[i]);
+    for (size_t i = 0; i < n_networks; i++)
+        network_deinit(&networks[i]);
+    free(guests);
     free(networks);
     return r;
 }
@@ -204,12 +232,8 @@ static void remove_files(struct service *service)
 
 int service_teardown(struct service *service, struct error *error)
 {
-    int r = remove_guests(service, error);
+    int r = remove_everything(service, error);
 
-    if (r >= 0)
-        r = remove_networks(service, error);
-    if (r >= 0)
-        r = reconcile_remove_links(service, error);
     if (r >= 0)
         r = nat_remove_all(service->nat, error);
     if (r < 0)

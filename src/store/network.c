@@ -243,3 +243,18 @@ int store_network_count(struct store *store, uint64_t *ret_count, struct error *
 {
     return store_tally(store, "network", ret_count, error);
 }
+
+int store_network_forwards(struct store *store, uint8_t family, bool *ret_forwards,
+                           struct error *error)
+{
+    _cleanup_query_ struct query query =
+        query_begin(store, "SELECT EXISTS (SELECT 1 FROM network WHERE NOT internal"
+                           " AND iif(?, subnet, subnet6) IS NOT NULL)");
+    bool row;
+
+    query_bind_int(&query, family == AF_INET);
+    int r = query_next(&query, &row, error);
+    if (r == 0)
+        *ret_forwards = row && query_bool(&query);
+    return r;
+}

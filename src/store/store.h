@@ -58,6 +58,9 @@ int store_network_list(struct store *store, struct network **ret_networks, size_
                        struct error *error);
 /* How many there are, at constant cost. */
 int store_network_count(struct store *store, uint64_t *ret_count, struct error *error);
+/* Is there a network of that family that is not internal? */
+int store_network_forwards(struct store *store, uint8_t family, bool *ret_forwards,
+                           struct error *error);
 /* Names of the guests that have an endpoint on it, sorted. */
 int store_network_guests(struct store *store, int64_t network_id, struct strings *ret_names,
                          struct error *error);

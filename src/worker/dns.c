@@ -8,7 +8,7 @@
 #include "worker/dns_control.h"
 #include "worker/runtime.h"
 
-#define STATS_INTERVAL_MS 1000
+#define REPORT_INTERVAL_MS 1000
 #define SYNC_WAIT_MS 20 /* how long queries wait for what moatd has announced */
 
 struct dns_worker {
@@ -33,9 +33,21 @@ static void sockets_wanted(void *userdata, struct worker_handover *handover)
     dns_control_hand_over(((struct dns_worker *)userdata)->control, handover);
 }
 
+static void report_start(void *userdata)
+{
+    struct dns_worker *worker = userdata;
+
+    if (!loop_timer_is_active(worker->timer))
+        loop_timer_start(worker->timer, REPORT_INTERVAL_MS);
+}
+
+/* The timer sees when the last answer that is due has gone. */
 static void drain_wanted(void *userdata)
 {
-    dns_control_drain(((struct dns_worker *)userdata)->control);
+    struct dns_worker *worker = userdata;
+
+    dns_control_drain(worker->control);
+    report_start(worker);
 }
 
 static bool serves(void *userdata)
@@ -78,16 +90,19 @@ static void channel_wait(void *userdata)
     (void)poll(&channel, 1, SYNC_WAIT_MS);
 }
 
+/* Runs while there is something to report, so that an idle worker sleeps. */
 static void timer_expired(void *userdata)
 {
     struct dns_worker *worker = userdata;
     struct dns_stats_message stats;
 
     dns_control_stats(worker->control, &stats);
+    if (memcmp(&stats, &worker->reported, sizeof(stats)) != 0 ||
+        worker_runtime_is_draining(worker->runtime))
+        report_start(worker);
     if (memcmp(&stats, &worker->reported, sizeof(stats)) != 0 &&
         worker_runtime_send(worker->runtime, DNS_MESSAGE_STATS, &stats, sizeof(stats)) == 0)
         worker->reported = stats;
-    loop_timer_start(worker->timer, STATS_INTERVAL_MS);
     stop_if_done(worker);
 }
 
@@ -104,6 +119,7 @@ static bool worker_init(struct dns_worker *worker)
         .port = DNS_PORT,
         .receive = channel_receive,
         .wait = channel_wait,
+        .active = report_start,
         .userdata = worker,
     });
     worker->channel = loop_io_new(worker->loop, worker_runtime_fd(worker->runtime), LOOP_READ,
@@ -130,7 +146,6 @@ int dns_worker_run(struct worker_runtime *runtime)
 
     if (started) {
         worker_runtime_start(runtime, &ops, &worker);
-        loop_timer_start(worker.timer, STATS_INTERVAL_MS);
         loop_run(worker.loop);
     }
     worker_deinit(&worker);

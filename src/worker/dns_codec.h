@@ -146,6 +146,8 @@ struct dns_query {
     struct dns_terms terms;
     uint16_t type;
     uint16_t class;
+    uint32_t key_hash;    /* set by dns_local_prepare, as is key_length */
+    uint8_t key_length;   /* of the name without the domain and without the root's byte */
     struct dns_name name; /* lower case; the message keeps the case as asked */
 };
 
@@ -156,7 +158,7 @@ enum dns_parse {
     DNS_PARSE_NOTIMP,
 };
 
-/* Sets everything but terms.tcp. */
+/* Sets everything but terms.tcp and the key's. */
 enum dns_parse dns_query_parse(const uint8_t *data, size_t length, struct dns_query *ret_query);
 /* Turns the query in data (at least a header) into an answer of a header alone; returns its length.
  */

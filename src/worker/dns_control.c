@@ -15,7 +15,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 
-#define CACHE_BYTES (4u << 20)
+#define CACHE_BYTES (2u << 20)
 #define WAITERS_PER_ASKER 2048
 #define UPSTREAM_SOCKETS 4096
 #define CONNECTIONS 1024
@@ -64,6 +64,7 @@ static void control_sync(void *userdata)
     struct dns_control *control = userdata;
     uint64_t number = atomic_load_explicit(&control->page->number, memory_order_acquire);
 
+    control->config.active(control->config.userdata);
     if (number == control->number || control->draining || control->receiving)
         return;
     control->receiving = true;

@@ -16,6 +16,8 @@ struct dns_control_config {
     void (*receive)(void *userdata);
     /* Waits a little for more to come: moatd has said (by the page) that it will. */
     void (*wait)(void *userdata);
+    /* Called for each batch of queries, before it is answered. */
+    void (*active)(void *userdata);
     void *userdata;
 };
 

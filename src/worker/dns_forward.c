@@ -383,17 +383,28 @@ static bool question_has_attempt(const struct dns_question *question)
     return attempt != NULL;
 }
 
-static void question_arm(struct dns_question *question)
+/* Until the next attempt: the fuse while there are servers that were not asked, then ever longer.
+ */
+static uint64_t question_delay(const struct dns_question *question)
 {
     uint32_t count = question->upstreams->count;
-    uint64_t elapsed = loop_now_ms(question->forward->config.loop) - question->started_ms;
-    uint64_t left = elapsed < DEADLINE_MS ? DEADLINE_MS - elapsed : 0;
-    uint64_t delay = FUSE_MS;
+    uint64_t delay = AGAIN_MS;
 
     if (question->tcp)
-        delay = TCP_FUSE_MS;
-    else if (question->asked >= count)
-        delay = (uint64_t)AGAIN_MS << (question->asked / count - 1);
+        return TCP_FUSE_MS;
+    if (question->asked < count)
+        return FUSE_MS;
+    for (uint32_t asked = 2 * count; asked <= question->asked && count > 0; asked += count)
+        delay *= 2;
+    return delay;
+}
+
+static void question_arm(struct dns_question *question)
+{
+    uint64_t elapsed = loop_now_ms(question->forward->config.loop) - question->started_ms;
+    uint64_t left = elapsed < DEADLINE_MS ? DEADLINE_MS - elapsed : 0;
+    uint64_t delay = question_delay(question);
+
     if (question->asked >= ATTEMPTS_MAX)
         delay = left;
     loop_timer_start(question->timer, delay < left ? delay : left);

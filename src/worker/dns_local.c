@@ -219,7 +219,7 @@ static void answer_ranges(struct local *local, struct zone_node *node, const str
             return;
         if (++skip == ranges->items[at].count) {
             skip = 0;
-            at = (at + 1) % ranges->count;
+            at = at + 1 < ranges->count ? at + 1 : 0;
         }
     }
 }
@@ -246,6 +246,17 @@ static bool answer_node(struct local *local, struct zone_node *node, const struc
         return false;
     answer_ranges(local, node, &ranges);
     return true;
+}
+
+/* The node of the question's first key_length bytes. */
+static struct zone_node *node_find(const struct local *local, size_t key_length)
+{
+    const struct dns_query *query = local->query;
+    const uint8_t *key = query->name.wire;
+
+    return zone_node_find(local->zone, key, key_length,
+                          key_length == query->key_length ? query->key_hash
+                                                          : zone_key_hash(key, key_length));
 }
 
 /* Has it data of any type, not only descendants? */
@@ -303,7 +314,7 @@ static bool answer_on_network(struct local *local, unsigned labels, uint16_t soa
         return true;
     }
     struct view view = {.networks = &network->index, .count = 1};
-    if (!answer_node(local, zone_node_find(local->zone, name->wire, offset), &view))
+    if (!answer_node(local, node_find(local, offset), &view))
         return false;
     *ret_length = finish_answers(local, soa_owner);
     return true;
@@ -322,7 +333,7 @@ static size_t answer_ours(struct local *local, unsigned labels, uint16_t soa_own
         return answer_localhost(local, soa_owner);
     if (labels > 1 && answer_on_network(local, labels, soa_owner, &length))
         return length;
-    if (answer_node(local, zone_node_find(local->zone, name->wire, name->offsets[labels]), &view))
+    if (answer_node(local, node_find(local, name->offsets[labels]), &view))
         return finish_answers(local, soa_owner);
     if (labels == 1 && network_seen(local, name->wire))
         return finish_negative(local, DNS_RCODE_NOERROR, soa_owner);
@@ -429,7 +440,7 @@ static bool answer_elsewhere(struct local *local, size_t *ret_length)
         *ret_length = answer_localhost(local, dns_question_label(local->query, name->labels - 1u));
         return true;
     }
-    node = zone_node_find(local->zone, name->wire, name->length - 1u);
+    node = node_find(local, name->length - 1u);
     if (!node_has_data(node, &view))
         return false;
     answer_node(local, node, &view);
@@ -443,7 +454,19 @@ static bool is_for_validator(const struct local *local)
     const struct dns_name *name = &local->query->name;
 
     return (local->query->type == DNS_TYPE_DS || local->query->type == DNS_TYPE_DNSKEY) &&
-           !node_has_data(zone_node_find(local->zone, name->wire, name->length - 1u), &view);
+           !node_has_data(node_find(local, name->length - 1u), &view);
+}
+
+void dns_local_prepare(const struct zone *zone, struct dns_query *query)
+{
+    const struct dns_name *domain = zone_domain(zone);
+    const struct dns_name *name = &query->name;
+
+    if (dns_name_is_below(name, domain))
+        query->key_length = name->offsets[name->labels - domain->labels];
+    else
+        query->key_length = (uint8_t)(name->length - 1);
+    query->key_hash = zone_key_hash(name->wire, query->key_length);
 }
 
 bool dns_local_answer(const struct zone *zone, const struct dns_asker *asker,

@@ -6,6 +6,8 @@
 
 #include "worker/dns_zone.h"
 
+/* Computes the query's key; before dns_local_answer. */
+void dns_local_prepare(const struct zone *zone, struct dns_query *query);
 /* Builds the reply over the query in data and sets *ret_length; false when the question is not ours
  * to answer (it is one for upstream servers). capacity as for dns_reply_begin. */
 bool dns_local_answer(const struct zone *zone, const struct dns_asker *asker,

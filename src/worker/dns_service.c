@@ -19,7 +19,7 @@ struct dns_quota *dns_service_quota(struct dns_service *service, struct zone_net
 {
     struct dns_asker asker;
 
-    if (!zone_asker_find(service->zone, network, source, &asker))
+    if (!zone_asker_find(service->zone, network, source, zone_source_hash(source), &asker))
         return NULL;
     return asker_quota(service, &asker);
 }
@@ -139,20 +139,38 @@ static size_t query_answer(struct dns_service *service, struct dns_request *requ
     return query_elsewhere(service, request, query, asker);
 }
 
-size_t dns_service_handle(struct dns_service *service, struct dns_request *request)
+void dns_service_read(const struct dns_service *service, struct dns_request *request)
 {
-    struct dns_query query;
+    struct dns_query *query = &request->query;
+
+    request->source_hash = zone_source_hash(&request->source);
+    request->parse = dns_query_parse(request->data, request->length, query);
+    query->terms.tcp = request->tcp;
+    if (request->parse != DNS_PARSE_OK)
+        return;
+    dns_local_prepare(service->zone, query);
+    zone_prefetch_slots(service->zone, query->key_hash, request->source_hash);
+}
+
+void dns_service_prefetch(const struct dns_service *service, const struct dns_request *request)
+{
+    if (request->parse == DNS_PARSE_OK)
+        zone_prefetch_items(service->zone, request->query.key_hash, request->source_hash);
+}
+
+size_t dns_service_answer(struct dns_service *service, struct dns_request *request)
+{
     struct dns_asker asker;
 
     service->stats.queries++;
-    if (!zone_asker_find(service->zone, request->network, &request->source, &asker)) {
+    if (!zone_asker_find(service->zone, request->network, &request->source, request->source_hash,
+                         &asker)) {
         service->stats.refused++;
         return 0;
     }
-    query.terms.tcp = request->tcp;
-    switch (dns_query_parse(request->data, request->length, &query)) {
+    switch (request->parse) {
     case DNS_PARSE_OK:
-        return query_answer(service, request, &query, &asker);
+        return query_answer(service, request, &request->query, &asker);
     case DNS_PARSE_FORMERR:
         return dns_error_build(request->data, DNS_RCODE_FORMERR);
     case DNS_PARSE_NOTIMP:

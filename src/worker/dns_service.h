@@ -47,11 +47,19 @@ struct dns_request {
      * set, the rest zero. NULL: no room; SERVFAIL. */
     struct dns_client *(*client_new)(struct dns_request *request, size_t length);
     void *transport; /* for client_new */
+    /* Set by dns_service_read: */
+    uint32_t source_hash;
+    enum dns_parse parse;
+    struct dns_query query;
 };
 
-/* Length of the reply in request->data; 0: none, or not now. Never blocks; allocates only for what
- * must wait. */
-size_t dns_service_handle(struct dns_service *service, struct dns_request *request);
+/* The first step for each query of a batch: parses it. Then for each, if there are several: what
+ * its answer will read is brought into the CPU's cache (as far as the first step could not). */
+void dns_service_read(const struct dns_service *service, struct dns_request *request);
+void dns_service_prefetch(const struct dns_service *service, const struct dns_request *request);
+/* The last step. Length of the reply in request->data; 0: none, or not now. Never blocks; allocates
+ * only for what must wait. */
+size_t dns_service_answer(struct dns_service *service, struct dns_request *request);
 /* Whose bounds count for this source; NULL: nobody's who gets answers. */
 struct dns_quota *dns_service_quota(struct dns_service *service, struct zone_network *network,
                                     const struct ip *source);

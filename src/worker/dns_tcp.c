@@ -17,11 +17,10 @@
 
 #include "base/cleanup.h"
 
-#define ACCEPTS_MAX 16      /* in one turn */
-#define ACCEPT_PAUSE_MS 100 /* when descriptors or memory are short */
-#define INPUT_MAX \
-    (2 * (DNS_TCP_QUERY_MAX + 2)) /* bytes of one connection that are looked at together */
-#define UNSENT_MAX 65536          /* bytes; beyond, nothing more is read */
+#define ACCEPTS_MAX 16                            /* in one turn */
+#define ACCEPT_PAUSE_MS 100                       /* when descriptors or memory are short */
+#define INPUT_MAX (2ul * (DNS_TCP_QUERY_MAX + 2)) /* bytes that are looked at together */
+#define UNSENT_MAX 65536                          /* bytes; beyond, nothing more is read */
 
 struct tcp_client {
     struct dns_client client;
@@ -312,7 +311,8 @@ static bool query_handle(struct dns_connection *connection, const uint8_t *data,
 
     memcpy(tcp->work, data, length);
     connection_touch(connection);
-    reply = dns_service_handle(tcp->config.service, &request);
+    dns_service_read(tcp->config.service, &request);
+    reply = dns_service_answer(tcp->config.service, &request);
     return reply == 0 || output_append(connection, tcp->work, reply);
 }
 

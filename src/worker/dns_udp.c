@@ -49,35 +49,9 @@ struct dns_udp {
     struct iovec received_parts[BATCH];
     struct iovec sent_parts[BATCH];
     union address addresses[BATCH];
+    struct dns_request requests[BATCH];
     uint8_t data[BATCH][QUERY_MAX + 8]; /* and what dns_codec.h may touch behind a name */
 };
-
-struct dns_udp *dns_udp_new(struct loop *loop, struct dns_service *service, dns_sync_fn sync,
-                            void *userdata)
-{
-    struct dns_udp *udp = calloc(1, sizeof(*udp));
-
-    if (!udp)
-        return NULL;
-    udp->loop = loop;
-    udp->service = service;
-    udp->sync = sync;
-    udp->userdata = userdata;
-    for (int i = 0; i < BATCH; i++) {
-        udp->received_parts[i] = (struct iovec){.iov_base = udp->data[i], .iov_len = QUERY_MAX};
-        udp->received[i].msg_hdr = (struct msghdr){.msg_name = &udp->addresses[i],
-                                                   .msg_namelen = sizeof(udp->addresses[i]),
-                                                   .msg_iov = &udp->received_parts[i],
-                                                   .msg_iovlen = 1};
-        udp->sent[i].msg_hdr = (struct msghdr){.msg_iov = &udp->sent_parts[i], .msg_iovlen = 1};
-    }
-    return udp;
-}
-
-void dns_udp_free(struct dns_udp *udp)
-{
-    free(udp);
-}
 
 /* --- clients that wait --- */
 
@@ -143,35 +117,40 @@ static bool address_read(const union address *address, struct ip *ret_ip)
     return true;
 }
 
-static size_t query_handle(struct dns_udp_socket *socket, unsigned i, uint64_t now_ms)
+/* False: of no family that is served. */
+static bool query_read(struct dns_udp_socket *socket, unsigned i, uint64_t now_ms)
 {
     struct dns_udp *udp = socket->udp;
-    struct dns_request request = {
-        .network = socket->network,
-        .data = udp->data[i],
-        .length = udp->received[i].msg_len,
-        .capacity = DNS_UDP_MAX,
-        .now_ms = now_ms,
-        .client_new = client_new,
-        .transport = socket,
-    };
+    struct dns_request *request = &udp->requests[i];
 
-    if (!address_read(&udp->addresses[i], &request.source))
-        return 0;
-    udp->client_address = &udp->addresses[i];
-    return dns_service_handle(udp->service, &request);
+    if (!address_read(&udp->addresses[i], &request->source))
+        return false;
+    request->network = socket->network;
+    request->length = udp->received[i].msg_len;
+    request->now_ms = now_ms;
+    request->transport = socket;
+    dns_service_read(udp->service, request);
+    return true;
 }
 
-/* Answers all that can be answered now; returns how many replies stand in udp->sent. */
+/* Answers all that can be answered now; returns how many replies stand in udp->sent. Three times
+ * over the batch, so that the memory of one query comes while others are worked on. */
 static unsigned batch_handle(struct dns_udp_socket *socket, unsigned count)
 {
     struct dns_udp *udp = socket->udp;
     uint64_t now_ms = loop_now_ms(udp->loop);
     unsigned replies = 0;
 
+    for (unsigned i = 0; i < count; i++)
+        if (!query_read(socket, i, now_ms))
+            return 0; /* can't be on a socket of ours */
+    for (unsigned i = 0; i < count; i++)
+        dns_service_prefetch(udp->service, &udp->requests[i]);
     for (unsigned i = 0; i < count; i++) {
-        size_t length = query_handle(socket, i, now_ms);
+        size_t length;
 
+        udp->client_address = &udp->addresses[i];
+        length = dns_service_answer(udp->service, &udp->requests[i]);
         if (length == 0)
             continue;
         udp->sent_parts[replies] = (struct iovec){.iov_base = udp->data[i], .iov_len = length};
@@ -233,7 +212,36 @@ static void socket_readable(void *userdata, unsigned events)
     }
 }
 
-/* --- sockets --- */
+/* --- interface --- */
+
+struct dns_udp *dns_udp_new(struct loop *loop, struct dns_service *service, dns_sync_fn sync,
+                            void *userdata)
+{
+    struct dns_udp *udp = calloc(1, sizeof(*udp));
+
+    if (!udp)
+        return NULL;
+    udp->loop = loop;
+    udp->service = service;
+    udp->sync = sync;
+    udp->userdata = userdata;
+    for (int i = 0; i < BATCH; i++) {
+        udp->received_parts[i] = (struct iovec){.iov_base = udp->data[i], .iov_len = QUERY_MAX};
+        udp->received[i].msg_hdr = (struct msghdr){.msg_name = &udp->addresses[i],
+                                                   .msg_namelen = sizeof(udp->addresses[i]),
+                                                   .msg_iov = &udp->received_parts[i],
+                                                   .msg_iovlen = 1};
+        udp->requests[i] = (struct dns_request){
+            .data = udp->data[i], .capacity = DNS_UDP_MAX, .client_new = client_new};
+        udp->sent[i].msg_hdr = (struct msghdr){.msg_iov = &udp->sent_parts[i], .msg_iovlen = 1};
+    }
+    return udp;
+}
+
+void dns_udp_free(struct dns_udp *udp)
+{
+    free(udp);
+}
 
 struct dns_udp_socket *dns_udp_open(struct dns_udp *udp, int fd, struct zone_network *network)
 {

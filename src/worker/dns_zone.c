@@ -205,11 +205,29 @@ void zone_free(struct zone *zone)
 
 /* --- nodes --- */
 
-struct zone_node *zone_node_find(const struct zone *zone, const uint8_t *key, size_t key_length)
+uint32_t zone_key_hash(const uint8_t *key, size_t key_length)
+{
+    return dns_hash(key, key_length, 0);
+}
+
+struct zone_node *zone_node_find(const struct zone *zone, const uint8_t *key, size_t key_length,
+                                 uint32_t hash)
 {
     struct key wanted = {.bytes = key, .length = key_length};
 
-    return dns_table_find(&zone->nodes, dns_hash(key, key_length, 0), node_has_key, &wanted);
+    return dns_table_find(&zone->nodes, hash, node_has_key, &wanted);
+}
+
+void zone_prefetch_slots(const struct zone *zone, uint32_t key_hash, uint32_t source_hash)
+{
+    dns_table_prefetch_slot(&zone->nodes, key_hash);
+    dns_table_prefetch_slot(&zone->endpoints_ip, source_hash);
+}
+
+void zone_prefetch_items(const struct zone *zone, uint32_t key_hash, uint32_t source_hash)
+{
+    dns_table_prefetch_item(&zone->nodes, key_hash);
+    dns_table_prefetch_item(&zone->endpoints_ip, source_hash);
 }
 
 size_t zone_node_count(const struct zone *zone)
@@ -219,14 +237,15 @@ size_t zone_node_count(const struct zone *zone)
 
 static struct zone_node *node_get(struct zone *zone, const uint8_t *key, size_t key_length)
 {
-    struct zone_node *node = zone_node_find(zone, key, key_length);
+    uint32_t hash = zone_key_hash(key, key_length);
+    struct zone_node *node = zone_node_find(zone, key, key_length, hash);
 
     if (node)
         return node;
     node = calloc(1, sizeof(*node) + key_length);
     if (!node)
         return NULL;
-    node->hash = dns_hash(key, key_length, 0);
+    node->hash = hash;
     node->key_length = (uint8_t)key_length;
     node->records = &node->only;
     memcpy(node->key, key, key_length);
@@ -301,7 +320,7 @@ static int node_insert(struct zone *zone, const uint8_t *key, size_t key_length,
 static void node_remove_owner(struct zone *zone, const uint8_t *key, size_t key_length,
                               const void *owner)
 {
-    struct zone_node *node = zone_node_find(zone, key, key_length);
+    struct zone_node *node = zone_node_find(zone, key, key_length, zone_key_hash(key, key_length));
     uint32_t kept = 0;
 
     if (!node)
@@ -775,16 +794,20 @@ static bool source_is_host(const struct zone *zone, const struct ip *source)
     return false;
 }
 
-bool zone_asker_find(const struct zone *zone, struct zone_network *network, const struct ip *source,
-                     struct dns_asker *ret_asker)
+uint32_t zone_source_hash(const struct ip *source)
 {
-    uint32_t hash = ip_hash(source);
-    uint32_t position = hash;
+    return ip_hash(source);
+}
+
+bool zone_asker_find(const struct zone *zone, struct zone_network *network, const struct ip *source,
+                     uint32_t source_hash, struct dns_asker *ret_asker)
+{
+    uint32_t position = source_hash;
     const struct zone_endpoint *endpoint;
 
     ret_asker->network = network;
-    while ((endpoint =
-                dns_table_next(&zone->endpoints_ip, hash, endpoint_has_ip, source, &position))) {
+    while ((endpoint = dns_table_next(&zone->endpoints_ip, source_hash, endpoint_has_ip, source,
+                                      &position))) {
         if (endpoint->network == network) {
             ret_asker->guest = endpoint->guest;
             return true;

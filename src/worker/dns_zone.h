@@ -112,10 +112,11 @@ int zone_record_set(struct zone *zone, int64_t id, int64_t network_id, const cha
                     const struct ip *ip);
 void zone_record_remove(struct zone *zone, int64_t id);
 
-/* Whose query is it, by source address, on a socket of this network's gateway? False: nobody's who
- * gets answers. */
+uint32_t zone_source_hash(const struct ip *source);
+/* Whose query is it, by source address (and its hash), on a socket of this network's gateway?
+ * False: nobody's who gets answers. */
 bool zone_asker_find(const struct zone *zone, struct zone_network *network, const struct ip *source,
-                     struct dns_asker *ret_asker);
+                     uint32_t source_hash, struct dns_asker *ret_asker);
 
 /* --- for dns_local.c, which answers from it --- */
 
@@ -124,7 +125,14 @@ uint32_t zone_ttl(const struct zone *zone);
 uint32_t zone_negative_ttl(const struct zone *zone);
 /* rdata of the SOA, with the serial of the last change. */
 const uint8_t *zone_soa(const struct zone *zone, uint16_t *ret_length);
-struct zone_node *zone_node_find(const struct zone *zone, const uint8_t *key, size_t key_length);
+uint32_t zone_key_hash(const uint8_t *key, size_t key_length);
+/* hash: zone_key_hash of the key. */
+struct zone_node *zone_node_find(const struct zone *zone, const uint8_t *key, size_t key_length,
+                                 uint32_t hash);
+/* Bring what zone_node_find and zone_asker_find will read into the CPU's cache, in two steps:
+ * slots, then items. */
+void zone_prefetch_slots(const struct zone *zone, uint32_t key_hash, uint32_t source_hash);
+void zone_prefetch_items(const struct zone *zone, uint32_t key_hash, uint32_t source_hash);
 /* Network by its label (as in a name: length byte and text). */
 const struct zone_network *zone_network_find_label(const struct zone *zone, const uint8_t *label);
 struct zone_network *zone_network_at(const struct zone *zone, uint16_t index);
