@@ -32,6 +32,9 @@ struct link {
 
 /* Interface index of a name in the host's namespace, 0 if there is none. */
 uint32_t link_index(const struct link *link, const char *name);
+/* Every link of the host, ours or not; the array is the caller's. */
+int link_list_all(struct link *link, struct link_info **ret_links, size_t *ret_count,
+                  struct error *error);
 /* The next index of our own to try; never 0. */
 uint32_t link_index_next(struct link *link);
 /* State of a link: -ENODEV when it is not there. No error text. */

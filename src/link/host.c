@@ -61,6 +61,21 @@ static int links_read(struct link *link, struct list *links, struct error *error
     return r < 0 ? error_set_kernel(error, r, NULL, "cannot read the host's links") : 0;
 }
 
+int link_list_all(struct link *link, struct link_info **ret_links, size_t *ret_count,
+                  struct error *error)
+{
+    struct list links = {0};
+
+    int r = links_read(link, &links, error);
+    if (r < 0) {
+        free(links.items);
+        return r;
+    }
+    *ret_links = links.items;
+    *ret_count = links.count;
+    return 0;
+}
+
 int link_list(struct link *link, struct link_info **ret_links, size_t *ret_count,
               struct error *error)
 {

@@ -43,6 +43,19 @@ static void link_open_settings(struct link *link)
     link->ipv6_conf_fd = open(IPV6_CONF_DIRECTORY, O_PATH | O_DIRECTORY | O_CLOEXEC);
 }
 
+/* Indexes of links that a former moatd made are taken: the count goes on behind them. */
+static int index_start(struct link *link, struct error *error)
+{
+    _cleanup_free_ struct link_info *links = NULL;
+    size_t count = 0;
+
+    int r = link_list_all(link, &links, &count, error);
+    for (size_t i = 0; r == 0 && i < count; i++)
+        if (links[i].index >= link->next_index && links[i].index < LINK_INDEX_END)
+            link->next_index = links[i].index + 1;
+    return r;
+}
+
 int link_open(struct link **ret_link, struct error *error)
 {
     struct link *link = calloc(1, sizeof(*link));
@@ -56,6 +69,8 @@ int link_open(struct link **ret_link, struct error *error)
     int r = link_open_home(link, error);
     if (r == 0)
         r = netlink_open(&link->host, error);
+    if (r == 0)
+        r = index_start(link, error);
     if (r == 0)
         r = reaper_new(&link->reaper, error);
     if (r < 0) {

@@ -132,6 +132,9 @@ int link_remove_all(struct link *link, struct error *error);
 void link_reaper_wait(struct link *link);
 /* Sets lo up inside a namespace. */
 int link_loopback_up(int netns_fd, struct error *error);
+/* Has the guest's side of a veth pair its address (a crash may have come before)? Needs netns_fd. */
+int link_guest_is_set_up(const struct link_endpoint *endpoint, bool *ret_set_up,
+                         struct error *error);
 /* Makes this interface inside carry the default route (per family; absent: left alone), instead of
  * the one that carried it. */
 int link_default_route_set(int netns_fd, const char *interface, const struct ip *gateway,

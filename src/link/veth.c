@@ -104,6 +104,14 @@ static void pair_forsake(struct link *link, const struct link_endpoint *endpoint
         endpoint_undo(link, endpoint, pair->index);
 }
 
+static bool index_is_taken(struct link *link, const struct link_endpoint *endpoint, uint32_t index)
+{
+    struct link_state state;
+
+    return link_get(&link->host, index, NULL, &state) == 0 &&
+           strcmp(state.info.name, endpoint->host_name) != 0;
+}
+
 /* A name that is taken may be that of a link which is just being deleted, on the host or in the
  * guest: then waiting for that helps. */
 static int pair_create(struct link *link, const struct link_endpoint *endpoint, struct pair *pair,
@@ -117,7 +125,9 @@ static int pair_create(struct link *link, const struct link_endpoint *endpoint, 
     for (unsigned try = 0; try < INDEX_TRIES; try++) {
         pair->index = link_index_next(link);
         r = pair_make(link, endpoint, pair, &failure);
-        if (r == -EBUSY && try > 0)
+        if (r == -EEXIST && index_is_taken(link, endpoint, pair->index))
+            r = -EBUSY;
+        else if (r == -EBUSY && try > 0)
             pair->peer_index = link_index_next(link);
         else if ((r == -EEXIST || r == -EXFULL) && !waited)
             link_reaper_wait(link);
@@ -324,6 +334,73 @@ int link_default_route_set(int netns_fd, const char *interface, const struct ip 
         if (ip_is_set(gateway6))
             request_default_route(&request, state.info.index, &guest_router, NLM_F_REPLACE);
         r = netlink_commit(&guest, &request, interface, error);
+    }
+    netlink_close(&guest);
+    return r;
+}
+
+struct wanted_address {
+    struct ip ip;
+    uint32_t index;
+    bool found;
+};
+
+static int address_take(const struct nlmsghdr *message, void *userdata)
+{
+    const struct nlattr *table[IFA_MAX + 1];
+    struct wanted_address *wanted = userdata;
+    const struct ifaddrmsg *header;
+
+    if (!message) {
+        wanted->found = false;
+        return 0;
+    }
+    header = mnl_nlmsg_get_payload(message);
+    netlink_parse_message(message, sizeof(*header), table, IFA_MAX);
+    struct ip ip = attribute_ip(header->ifa_family, table[IFA_ADDRESS]);
+    if (header->ifa_index == wanted->index && ip_equal(&ip, &wanted->ip))
+        wanted->found = true;
+    return 0;
+}
+
+static int guest_has_address(struct netlink *guest, const struct link_endpoint *endpoint,
+                             bool *ret_has)
+{
+    struct wanted_address wanted = {.ip = ip_is_set(&endpoint->ip) ? endpoint->ip : endpoint->ip6};
+    struct link_state state;
+    struct request request;
+    void *extra;
+
+    int r = link_get(guest, 0, endpoint->peer_name, &state);
+    if (r == -ENODEV) {
+        *ret_has = false;
+        return 0;
+    }
+    if (r < 0)
+        return r;
+    wanted.index = state.info.index;
+    request_init(&request);
+    request_add(&request, RTM_GETADDR, 0, sizeof(struct ifaddrmsg), &extra, "read addresses of");
+    ((struct ifaddrmsg *)extra)->ifa_family = wanted.ip.family;
+    r = netlink_dump(guest, &request, address_take, &wanted);
+    if (r == 0)
+        *ret_has = wanted.found;
+    return r;
+}
+
+int link_guest_is_set_up(const struct link_endpoint *endpoint, bool *ret_set_up,
+                         struct error *error)
+{
+    struct netlink guest = NETLINK_INIT;
+    _cleanup_close_ int home_fd = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
+
+    if (home_fd < 0)
+        return error_set(error, errno, "cannot open the host's network namespace");
+    int r = netlink_open_in(endpoint->netns_fd, home_fd, &guest, error);
+    if (r == 0) {
+        r = guest_has_address(&guest, endpoint, ret_set_up);
+        if (r < 0)
+            error_set_kernel(error, r, NULL, "cannot look at %s in the guest", endpoint->peer_name);
     }
     netlink_close(&guest);
     return r;

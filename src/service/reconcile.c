@@ -306,6 +306,20 @@ static int create_link(struct service *service, struct guest_plan *plan,
     return link_veth_create(service->link, endpoint, error);
 }
 
+/* A crash between the pair and the guest's side of it: the pair is made again. */
+static int drop_half_made(struct service *service, const struct link_endpoint *endpoint,
+                          bool *ret_found, struct error *error)
+{
+    int r = link_guest_is_set_up(endpoint, ret_found, error);
+
+    if (r < 0 || *ret_found)
+        return r;
+    log_info("%s was only half made; making it again", endpoint->host_name);
+    r = link_endpoint_remove(service->link, endpoint, error);
+    link_reaper_wait(service->link);
+    return r;
+}
+
 static int ensure_endpoint(const struct state *state, struct guest_plan *plan, size_t index,
                            struct error *error)
 {
@@ -314,9 +328,12 @@ static int ensure_endpoint(const struct state *state, struct guest_plan *plan, s
     bool found = false;
     int r;
 
+    if (plan->guest->kind == KIND_NETNS && plan->netns_fd < 0 && state->start)
+        guest_netns_open(plan->guest, &plan->netns_fd);
     plan_link(plan, index, &endpoint);
-    endpoint.netns_fd = -1;
     r = link_endpoint_ensure(service->link, &endpoint, &found, error);
+    if (r >= 0 && found && state->start && endpoint.netns_fd >= 0)
+        r = drop_half_made(service, &endpoint, &found, error);
     if (r < 0 || found)
         return r;
     if (plan->guest->kind == KIND_NETNS && plan->netns_fd < 0)

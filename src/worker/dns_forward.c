@@ -5,13 +5,15 @@
  * where the server keeps it: RFC 5452. An answer must have the id, the question and its case, or it
  * is none.
  *
- *   first    the best server is asked. Servers that failed or were slow are asked beside it now and
- * then, only to see how they do: such a *probe* answers nobody while the fuse burns. fuse     after
- * 250 ms, or at once when a server can't or won't answer, the next one is asked too; the first good
- *            answer wins. When all have been asked they are asked again, at longer distances.
- *   tcp      a truncated answer: from then on TCP.
- *   over     everybody has been answered. Attempts without an answer go on for a while, so that a
- * late answer and none are told apart: that is what orders the servers.
+ * first: the best server is asked. Servers that failed or were slow are asked beside it now and
+ * then, only to see how they do: such a *probe* answers nobody while the fuse burns.
+ *
+ * fuse: after 250 ms, or at once when a server can't or won't answer, the next one is asked too;
+ * the first good answer wins. When all have been asked they are asked again, at longer distances.
+ * After a truncated answer all of this goes by TCP.
+ *
+ * over: everybody has been answered. Attempts without an answer go on for a while, so that a late
+ * answer and none are told apart: that is what orders the servers.
  *
  * A question is in the table (others may join) until it is over. It ends 4.5 s after it was asked,
  * before the usual client (5 s) gives up. */

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Which name wins where several could be meant, below the domain and for single labels:
- *   1. "host" is the gateway of the asker's network, "host.NETWORK" that of another network which
- * it is on;
+ *   1. "host" is the gateway of the asker's network, "host.NETWORK" that of another one of its own;
  *   2. NAME.NETWORK, where the asker is on that network, is NAME there;
  *   3. NAME on any network that the asker is on, and static names for every network;
  *   4. NETWORK alone exists without data (names are below it).
+ *
  * Everything else there is NXDOMAIN, and never goes to an upstream server. The one exception: DS
  * and DNSKEY of a top-level domain, which only a validating resolver in a guest asks for, and which
  * it can't do without.

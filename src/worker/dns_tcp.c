@@ -78,7 +78,7 @@ struct dns_tcp {
     bool paused;
     bool draining;
     uint8_t input[INPUT_MAX];
-    uint8_t work[DNS_MESSAGE_MAX + 8]; /* a query, then its reply */
+    uint8_t work[DNS_MESSAGE_MAX]; /* a query, then its reply */
 };
 
 /* --- lists --- */

@@ -19,7 +19,7 @@ union address {
     struct sockaddr_in6 v6;
 };
 
-/* A client that waits; it is in its socket's ring. */
+/* A client that waits, in its socket's list. */
 struct udp_client {
     struct dns_client client;
     struct dns_udp_socket *socket;
@@ -50,7 +50,7 @@ struct dns_udp {
     struct iovec sent_parts[BATCH];
     union address addresses[BATCH];
     struct dns_request requests[BATCH];
-    uint8_t data[BATCH][QUERY_MAX + 8]; /* and what dns_codec.h may touch behind a name */
+    uint8_t data[BATCH][QUERY_MAX];
 };
 
 /* --- clients that wait --- */

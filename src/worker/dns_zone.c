@@ -368,20 +368,15 @@ static int key_insert(struct zone *zone, const uint8_t *key, size_t key_length, 
     return 0;
 }
 
-/* The key of a name: what is left without the domain. */
+/* The key of a name: what is left without the domain. Of the domain itself nothing is: length 0. */
 static int key_parse(const struct zone *zone, const char *text, struct dns_name *ret_name,
                      size_t *ret_length)
 {
-    size_t length;
-
-    if (dns_name_parse(text, ret_name) < 0)
+    if (dns_name_parse(text, ret_name) < 0 || ret_name->labels == 0)
         return -EINVAL;
-    length = ret_name->length - 1u;
+    *ret_length = ret_name->length - 1u;
     if (dns_name_is_below(ret_name, &zone->domain))
-        length = ret_name->offsets[ret_name->labels - zone->domain.labels];
-    if (length == 0)
-        return -EINVAL;
-    *ret_length = length;
+        *ret_length = ret_name->offsets[ret_name->labels - zone->domain.labels];
     return 0;
 }
 
@@ -589,6 +584,8 @@ static int endpoint_keys(const struct zone *zone, const struct zone_endpoint_con
 
         if (r < 0)
             return r;
+        if (key_length == 0)
+            continue; /* an alias can't be the domain; the others can be had */
         keys[length] = (uint8_t)key_length;
         memcpy(keys + length + 1, name.wire, key_length);
         length += key_length + 1;
@@ -748,8 +745,8 @@ int zone_record_set(struct zone *zone, int64_t id, int64_t network_id, const cha
     if (network_id != 0 && !network)
         return -ENOENT;
     r = key_parse(zone, name, &parsed, &key_length);
-    if (r < 0)
-        return r;
+    if (r < 0 || key_length == 0)
+        return -EINVAL;
     record = calloc(1, sizeof(*record) + key_length);
     if (!record)
         return -ENOMEM;
