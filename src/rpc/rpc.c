@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Connections. A client's bytes gather in `input` until a newline; each turn of the loop one line
- * per readable client is answered (`pending` keeps a client with more lines in turn). Answers
+/* Connections. A client's bytes gather in `input` until a newline; then the client waits in a queue
+ * and is not read from. Each turn of the loop answers one line of one client; in between all
+ * sockets are looked at again, so that a line that came meanwhile can go first: detaches do, which
+ * are short and which others' attaches must not hold up. Clients of one queue take turns. Answers
  * gather in `output` and leave as the socket takes them. Descriptors that arrive belong to the next
  * line that ends; those that no line used are closed with it. */
 #include "rpc/rpc.h"
@@ -20,7 +22,9 @@
 #include "rpc/dispatch.h"
 
 #define READ_SIZE 65536
-#define LINES_PER_TURN 1
+#define URGENT_METHOD "\"guest.detach\""
+#define URGENT_LOOK 512   /* bytes of a line in which the method is looked for */
+#define URGENT_RUN_MAX 32 /* lines that go first while others wait */
 
 struct output_fd {
     size_t offset; /* leaves with the byte at this place of the output */
@@ -33,7 +37,8 @@ struct client {
     struct client **place; /* what points to this client */
     int fd;
     struct loop_io *io;
-    struct loop_timer *pending; /* more lines wait in the input */
+    struct client *behind; /* in the queue */
+    bool queued;
     struct peer peer;
     struct text input;
     size_t scanned; /* bytes of the input known to hold no newline */
@@ -48,6 +53,11 @@ struct client {
     bool skipping; /* the rest of a line that was too long */
 };
 
+struct queue {
+    struct client *first;
+    struct client *last;
+};
+
 struct rpc {
     const struct config *config;
     struct loop *loop;
@@ -57,7 +67,71 @@ struct rpc {
     struct loop_io *io;
     struct client *clients;
     size_t n_clients;
+    struct loop_timer *turn; /* runs while a queue has clients */
+    struct queue urgent;
+    struct queue ordinary;
+    unsigned urgent_run; /* lines that went first since an ordinary one */
 };
+
+/* --- whose turn it is --- */
+
+static void queue_push(struct queue *queue, struct client *client)
+{
+    client->behind = NULL;
+    client->queued = true;
+    if (queue->last)
+        queue->last->behind = client;
+    else
+        queue->first = client;
+    queue->last = client;
+}
+
+static void queue_remove(struct queue *queue, struct client *client)
+{
+    struct client *before = NULL;
+    struct client *at = queue->first;
+
+    while (at && at != client) {
+        before = at;
+        at = at->behind;
+    }
+    if (!at)
+        return;
+    if (before)
+        before->behind = client->behind;
+    else
+        queue->first = client->behind;
+    if (queue->last == client)
+        queue->last = before;
+    client->queued = false;
+}
+
+/* Only a guess from the text: what it is wrong about is answered all the same, in its turn. */
+static bool line_is_urgent(const struct client *client, size_t length)
+{
+    return memmem(client->input.data, length < URGENT_LOOK ? length : URGENT_LOOK, URGENT_METHOD,
+                  strlen(URGENT_METHOD)) != NULL;
+}
+
+static void client_queue(struct client *client, size_t line_length)
+{
+    struct rpc *rpc = client->rpc;
+
+    queue_push(line_is_urgent(client, line_length) ? &rpc->urgent : &rpc->ordinary, client);
+    loop_timer_start(rpc->turn, 0);
+}
+
+static struct client *queue_next(struct rpc *rpc)
+{
+    bool urgent = rpc->urgent.first && (!rpc->ordinary.first || rpc->urgent_run < URGENT_RUN_MAX);
+    struct queue *queue = urgent ? &rpc->urgent : &rpc->ordinary;
+    struct client *client = queue->first;
+
+    rpc->urgent_run = urgent ? rpc->urgent_run + 1 : 0;
+    if (client)
+        queue_remove(queue, client);
+    return client;
+}
 
 /* --- the end of a connection --- */
 
@@ -76,8 +150,9 @@ static void client_free(struct client *client)
     if (client->next)
         client->next->place = client->place;
     rpc->n_clients--;
+    queue_remove(&rpc->urgent, client);
+    queue_remove(&rpc->ordinary, client);
     loop_io_free(client->io);
-    loop_timer_free(client->pending);
     close_fds(client);
     for (size_t i = 0; i < client->n_output_fds; i++)
         close(client->output_fds[i].fd);
@@ -108,8 +183,7 @@ static void set_events(struct client *client)
 {
     unsigned events = 0;
 
-    if (!client->end_of_input && output_left(client) < RPC_OUTPUT_PAUSE &&
-        !loop_timer_is_active(client->pending))
+    if (!client->end_of_input && output_left(client) < RPC_OUTPUT_PAUSE)
         events |= LOOP_READ;
     if (output_left(client))
         events |= LOOP_WRITE;
@@ -249,29 +323,28 @@ static void drop_input(struct client *client, size_t length)
         text_deinit(&client->input);
 }
 
-/* Takes one line from the input. *ret_more: there is another one. False when the connection is
- * over. */
-static bool handle_input(struct client *client, bool *ret_more)
+/* The first line of the input is there whole; *ret_length: without its end. */
+static bool find_line(struct client *client, size_t *ret_length)
 {
-    char *newline;
-    size_t length;
-    bool ok = true;
+    const char *newline = NULL;
 
-    *ret_more = false;
-    if (!client->input.length)
-        return true;
-    newline =
-        memchr(client->input.data + client->scanned, '\n', client->input.length - client->scanned);
+    if (client->input.length > client->scanned)
+        newline = memchr(client->input.data + client->scanned, '\n',
+                         client->input.length - client->scanned);
     if (!newline) {
         client->scanned = client->input.length;
-        if (client->input.length > PROTO_LINE_MAX) {
-            if (!client->skipping)
-                refuse_long_line(client);
-            drop_input(client, client->input.length);
-        }
-        return true;
+        return false;
     }
-    length = (size_t)(newline - client->input.data);
+    *ret_length = (size_t)(newline - client->input.data);
+    client->scanned = *ret_length;
+    return true;
+}
+
+/* Takes the first line of that length from the input. False when the connection is over. */
+static bool handle_input(struct client *client, size_t length)
+{
+    bool ok = true;
+
     if (client->skipping)
         client->skipping = false;
     else if (length > PROTO_LINE_MAX)
@@ -279,26 +352,51 @@ static bool handle_input(struct client *client, bool *ret_more)
     else if (length && !(length == 1 && client->input.data[0] == '\r'))
         ok = handle_line(client, client->input.data, length);
     drop_input(client, length + 1);
-    *ret_more = client->input.length && memchr(client->input.data, '\n', client->input.length);
     return ok;
 }
 
-static void client_work(struct client *client)
+/* What is not a whole line yet, and is longer than one may be, need not be kept. */
+static void check_partial_line(struct client *client)
 {
-    bool more = false;
-    bool ok = true;
+    if (client->input.length <= PROTO_LINE_MAX)
+        return;
+    if (!client->skipping)
+        refuse_long_line(client);
+    drop_input(client, client->input.length);
+}
 
-    for (unsigned i = 0; ok && i < LINES_PER_TURN; i++)
-        ok = handle_input(client, &more);
+/* Sends what can be sent, and finds out what comes next. */
+static void client_proceed(struct client *client, bool ok)
+{
+    bool more = client->queued;
+    size_t length;
+
     if (ok)
         ok = client_flush(client);
+    if (ok && !more && output_left(client) < RPC_OUTPUT_PAUSE) {
+        more = find_line(client, &length);
+        if (more)
+            client_queue(client, length);
+        else
+            check_partial_line(client);
+    }
     if (!ok || (client->end_of_input && !more && output_left(client) == 0)) {
         client_end(client);
         return;
     }
-    if (more && output_left(client) < RPC_OUTPUT_PAUSE)
-        loop_timer_start(client->pending, 0);
     set_events(client);
+}
+
+static void on_turn(void *userdata)
+{
+    struct rpc *rpc = userdata;
+    struct client *client = queue_next(rpc);
+    size_t length;
+
+    if (rpc->urgent.first || rpc->ordinary.first)
+        loop_timer_start(rpc->turn, 0);
+    if (client)
+        client_proceed(client, !find_line(client, &length) || handle_input(client, length));
 }
 
 /* --- input --- */
@@ -347,16 +445,11 @@ static ssize_t receive(struct client *client)
     return length;
 }
 
-static void on_pending(void *userdata)
-{
-    client_work(userdata);
-}
-
 static void on_client(void *userdata, unsigned events)
 {
     struct client *client = userdata;
 
-    if (events & LOOP_READ) {
+    if ((events & LOOP_READ) && !client->queued) { /* else it comes again after its turn */
         ssize_t length = receive(client);
 
         if (length < 0 && errno != EAGAIN && errno != EINTR) {
@@ -366,7 +459,7 @@ static void on_client(void *userdata, unsigned events)
         if (length == 0)
             client->end_of_input = true;
     }
-    client_work(client);
+    client_proceed(client, true);
 }
 
 /* --- accepting --- */
@@ -394,10 +487,8 @@ static struct client *client_new(struct rpc *rpc, int fd)
     client->rpc = rpc;
     client->fd = fd;
     client->io = loop_io_new(rpc->loop, fd, LOOP_READ, on_client, client);
-    client->pending = loop_timer_new(rpc->loop, on_pending, client);
-    if (!client->io || !client->pending || read_peer(client) < 0) {
+    if (!client->io || read_peer(client) < 0) {
         loop_io_free(client->io);
-        loop_timer_free(client->pending);
         free(client);
         return NULL;
     }
@@ -506,7 +597,10 @@ int rpc_new(const struct config *config, struct loop *loop, int listen_fd, struc
     if (!rpc)
         return error_set(error, ENOMEM, "socket");
     *rpc = (struct rpc){.config = config, .loop = loop, .fd = listen_fd, .passed = listen_fd >= 0};
-    if (!rpc->passed)
+    rpc->turn = loop_timer_new(loop, on_turn, rpc);
+    if (!rpc->turn)
+        r = error_set(error, ENOMEM, "socket");
+    if (r >= 0 && !rpc->passed)
         r = make_socket(rpc, error);
     if (r < 0) {
         rpc_free(rpc);
@@ -533,6 +627,7 @@ void rpc_free(struct rpc *rpc)
         (void)client_flush(rpc->clients);
         client_free(rpc->clients);
     }
+    loop_timer_free(rpc->turn);
     loop_io_free(rpc->io);
     if (rpc->fd >= 0)
         close(rpc->fd);
