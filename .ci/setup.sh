@@ -10,25 +10,45 @@ require_root() {
     [ "$(id -u)" = 0 ] || die "needs root: it makes network namespaces, and installs packages that are missing"
 }
 
-# In a plain chroot "/" is not a mount point, and then nobody can make a mount namespace of his own
-# with private mounts: neither `ip netns exec`, nor unshare(1), nor `moat run`. Start this script
-# again in a mount namespace where the same files are a mount; nothing of it reaches the outside.
+# In a plain chroot "/" is not a mount point, and then nobody can have a mount namespace of his own:
+# neither `ip netns exec` nor unshare(1) nor `moat run`; and who enters one leaves the chroot. Start
+# this script again in a mount namespace whose root is the chroot's. Nothing of it reaches the
+# outside. Needs python3.
 require_root_mount() {
+    local mount_point
     while read -r _ _ _ _ mount_point _; do
         [ "$mount_point" = / ] && return 0
     done </proc/self/mountinfo
     [ -z "${MOAT_ROOT_MOUNTED:-}" ] || die "can't make / a mount point"
     export MOAT_ROOT_MOUNTED=1
-    # /proc is a mount of its own; below it, once private, a mount stays where it is made.
-    exec unshare --mount --propagation unchanged /bin/bash -c '
-        set -e
-        mount --make-private /proc
-        mount -t tmpfs tmpfs /proc/fs
-        mkdir /proc/fs/root
-        mount --rbind / /proc/fs/root
-        mount --make-rprivate /proc/fs/root
-        cd /proc/fs/root
-        exec chroot . /bin/bash "$@"' bash "$(realpath "$0")" "$@"
+    exec /usr/bin/python3 - "$(realpath "$0")" "$@" <<'PYTHON'
+import ctypes, os, sys
+
+CLONE_NEWNS, MS_BIND, MS_MOVE, MS_REC, MS_PRIVATE = 0x20000, 0x1000, 0x2000, 0x4000, 0x40000
+libc = ctypes.CDLL(None, use_errno=True)
+
+def call(name, *arguments):
+    if getattr(libc, name)(*arguments) < 0:
+        sys.exit(f"this chroot can't be made a mount: {name}: {os.strerror(ctypes.get_errno())}")
+
+def mount(source, target, flags):
+    call("mount", source, target, None, ctypes.c_ulong(flags), None)
+
+terminal = os.open("/dev/tty", os.O_RDONLY) if os.isatty(1) else os.open("/dev/null", os.O_RDONLY)
+call("unshare", CLONE_NEWNS)
+tree = os.open("/", os.O_PATH)
+call("setns", os.open("/proc/self/ns/mnt", os.O_RDONLY), CLONE_NEWNS)  # its root is the root now
+os.fchdir(tree)
+path = os.getcwd().encode()
+mount(None, b"/", MS_REC | MS_PRIVATE)
+mount(path, path, MS_BIND | MS_REC)
+os.chdir(path)
+mount(b".", b"/", MS_MOVE)
+os.chroot(".")
+os.chdir("/")
+os.dup2(terminal, 0)
+os.execv("/bin/bash", ["bash"] + sys.argv[1:])
+PYTHON
 }
 
 # install_packages GROUP...: the packages of these groups that are missing.

@@ -8,12 +8,14 @@
 
 #include "base/cleanup.h"
 #include "network_option.h"
+#include "value.h"
 
-static int add(struct strings *strings, const char *value, struct error *error)
+/* Into the list that is this member of the method's params. */
+static int add(struct invocation *invocation, const char *member, const char *value,
+               struct error *error)
 {
-    int r = strings_add(strings, value);
-
-    return r < 0 ? error_set(error, r, "option") : 0;
+    return value_set(proto_method_get(invocation->command->method)->params, member,
+                     &invocation->params, value, error);
 }
 
 int arguments_add_network(struct invocation *invocation, const char *value, struct error *error)
@@ -23,13 +25,10 @@ int arguments_add_network(struct invocation *invocation, const char *value, stru
 
 int arguments_add_port(struct invocation *invocation, const char *value, struct error *error)
 {
-    struct strings *ports = invocation->command->method == METHOD_GUEST_ATTACH
-                                ? &invocation->params.guest_attach.ports
-                                : &invocation->params.port.ports;
     struct port port;
     int r = port_parse(value, "", &port, error);
 
-    return r < 0 ? r : add(ports, value, error);
+    return r < 0 ? r : add(invocation, "ports", value, error);
 }
 
 /* NAME:IP; an IPv6 address may stand in brackets. The API takes it without them. */
@@ -51,24 +50,27 @@ int arguments_add_host(struct invocation *invocation, const char *value, struct 
     if (!name || !name_is_dns(name) || !bare || ip_parse(bare, &ip) < 0)
         return option_refuse(error, "\"%.80s\" is not a NAME:IP such as db:192.0.2.7", value);
     snprintf(entry, sizeof(entry), "%s:%s", name, ip_format(&ip, text));
-    return add(&invocation->params.guest_attach.hosts, entry, error);
+    return add(invocation, "hosts", entry, error);
 }
 
 int arguments_add_search(struct invocation *invocation, const char *value, struct error *error)
 {
     if (!name_is_dns(value))
         return option_refuse(error, "\"%.80s\" is not a domain", value);
-    return add(&invocation->params.guest_attach.dns_search, value, error);
+    return add(invocation, "dns_search", value, error);
 }
 
 int arguments_add_name(struct invocation *invocation, const char *value, struct error *error)
 {
+    int r;
+
     if (!name_is_valid(value))
         return option_refuse(
             error,
             "\"%.80s\" is not a name: 1 to 63 of a-z, 0-9 and '-', with no '-' at either end",
             value);
-    return add(&invocation->words, value, error);
+    r = strings_add(&invocation->words, value);
+    return r < 0 ? error_set(error, r, "option") : 0;
 }
 
 int arguments_set_quiet(struct invocation *invocation, const char *value, struct error *error)

@@ -94,16 +94,25 @@ int invocation_fail(int exit_code, const struct error *error)
     return exit_code;
 }
 
+int invocation_connect(struct invocation *invocation)
+{
+    struct error error = ERROR_INIT;
+
+    if (invocation->remote || remote_connect(invocation->socket, &invocation->remote, &error) == 0)
+        return EXIT_DONE;
+    return invocation_fail(EXIT_UNREACHABLE, &error);
+}
+
 int invocation_call(struct invocation *invocation, enum method_id method,
                     const union params *params, struct proto_response **ret_response)
 {
     struct error error = ERROR_INIT;
-    int r = 0;
+    int code = invocation_connect(invocation);
+    int r;
 
-    if (!invocation->remote)
-        r = remote_connect(invocation->socket, &invocation->remote, &error);
-    if (r == 0)
-        r = remote_call(invocation->remote, method, params, ret_response, &error);
+    if (code != EXIT_DONE)
+        return code;
+    r = remote_call(invocation->remote, method, params, ret_response, &error);
     if (r < 0)
         return invocation_fail(r == -ENOTCONN ? EXIT_UNREACHABLE : EXIT_REFUSED, &error);
     return EXIT_DONE;

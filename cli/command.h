@@ -62,6 +62,8 @@ void invocation_deinit(struct invocation *invocation);
 /* Sets the command, and params to its method's defaults. */
 void invocation_set_command(struct invocation *invocation, const struct command *command);
 
+/* Connects, unless that was done. Returns the exit code; says what went wrong on stderr. */
+int invocation_connect(struct invocation *invocation);
 /* Calls a method. Connects when there is no connection yet. Returns EXIT_DONE with the answer,
  * which the caller frees, or says what went wrong on stderr and returns the exit code. */
 int invocation_call(struct invocation *invocation, enum method_id method,

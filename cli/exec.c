@@ -46,7 +46,8 @@ struct execution {
     uid_t owner; /* of the guest's user namespace */
     gid_t owner_group;
     bool has_owner;
-    bool own_group; /* COMMAND's (terminal.h) */
+    bool ignore_children; /* COMMAND's signal disposition */
+    bool own_group;       /* COMMAND's (terminal.h) */
     sigset_t mask;
     int channel;
 };
@@ -255,6 +256,7 @@ static _Noreturn void execute(const struct execution *execution)
         .user = execution->has_user ? &execution->user : NULL,
         .mask = &execution->mask,
         .user_namespace = execution->user_namespace,
+        .ignore_children = execution->ignore_children,
         .own_group = execution->own_group,
         .tied = true,
         .channel = execution->channel,
@@ -292,6 +294,7 @@ static int start(struct execution *execution, struct supervise *supervise, struc
     if (r < 0)
         return error_set(error, r, "can't make a socket");
     execution->channel = fds[1];
+    execution->ignore_children = process_claim_children();
     execution->own_group = terminal_wants_own_group();
     supervise->own_group = execution->own_group;
     supervise_block_signals(&execution->mask);

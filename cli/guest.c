@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "arguments.h"
 #include "base/cleanup.h"
@@ -24,20 +25,26 @@ static int set_kind(struct guest_attach_params *params, enum guest_kind kind, st
     return 0;
 }
 
-/* The daemon's directory is another one: the path is made absolute. */
+/* The daemon's directory is another one: the path is made absolute. It is not resolved: the links
+ * in /proc/PID/ns lead to no path. */
 static int set_netns(struct invocation *invocation, const char *value, struct error *error)
 {
     struct guest_attach_params *params = &invocation->params.guest_attach;
-    _cleanup_free_ char *path = NULL;
+    _cleanup_free_ char *directory = NULL;
     int r = set_kind(params, KIND_NETNS, error);
 
     if (r < 0)
         return r;
-    path = realpath(value, NULL);
-    if (!path)
-        return option_refuse(error, "\"%.200s\": %s", value, strerror(errno));
-    params->netns = TAKE_PTR(path);
-    return 0;
+    if (value[0] == '\0')
+        return option_refuse(error, "the path is empty");
+    if (value[0] == '/') {
+        params->netns = strdup(value);
+    } else {
+        directory = getcwd(NULL, 0);
+        if (!directory || asprintf(&params->netns, "%s/%s", directory, value) < 0)
+            params->netns = NULL;
+    }
+    return params->netns ? 0 : error_set(error, ENOMEM, "path");
 }
 
 static int set_pid(struct invocation *invocation, const char *value, struct error *error)

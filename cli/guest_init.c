@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Process 1 stays in the caller's session and process group, and so does COMMAND: the terminal, its
- * signals and the caller's shell treat them like any other program. Signals that the terminal sends
- * to the whole group do nothing to process 1, since the kernel drops those without a handler
+/* Process 1 stays in the caller's session and process group. Signals that the terminal sends to the
+ * whole group do nothing to it, since the kernel drops those without a handler
  * (pid_namespaces(7)). */
 #include "guest_init.h"
 
@@ -107,6 +106,7 @@ static _Noreturn void execute(const struct guest_init *init)
         .user = init->user,
         .mask = init->mask,
         .user_namespace = init->user_namespace,
+        .ignore_children = init->ignore_children,
         .own_group = init->own_group,
         .channel = init->channel,
     };

@@ -15,8 +15,9 @@ struct guest_init {
     char **command_line;
     const char *hostname; /* NULL: the host's */
     bool user_namespace;
-    bool own_group; /* COMMAND's (terminal.h) */
-    uid_t uid;      /* the caller's */
+    bool ignore_children; /* COMMAND's signal disposition */
+    bool own_group;       /* COMMAND's (terminal.h) */
+    uid_t uid;            /* the caller's */
     gid_t gid;
     const sigset_t *mask; /* COMMAND's */
     int channel;

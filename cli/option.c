@@ -216,20 +216,33 @@ static int take_long(struct parser *parser, const char *text)
     return option_apply(parser, option, value);
 }
 
-/* -q, -qv, -nNAME, -n NAME */
-static int take_bundle(struct parser *parser, const char *letters)
+static int refuse_letter(struct parser *parser, char letter, const char *bundle)
 {
+    char place[96];
+
+    place_text(parser->invocation, place);
+    if (bundle[1] == '\0')
+        return option_refuse(parser->error, "%s has no option -%c; \"%s --help\" lists them", place,
+                             letter, place);
+    return option_refuse(parser->error,
+                         "%s has no option -%c, as in \"-%.40s\"; \"%s --help\" lists them", place,
+                         letter, bundle, place);
+}
+
+/* -q, -qv, -nNAME, -n NAME */
+static int take_bundle(struct parser *parser, const char *bundle)
+{
+    const char *letters = bundle;
+
     while (*letters) {
         const struct option *option = find_letter(command_options(parser), *letters);
         const char *value = NULL;
-        char place[96];
         int r;
 
         if (!option)
             option = find_letter(option_globals, *letters);
         if (!option)
-            return option_refuse(parser->error, "%s has no option -%.1s; \"%s --help\" lists them",
-                                 place_text(parser->invocation, place), letters, place);
+            return refuse_letter(parser, *letters, bundle);
         letters++;
         if (option->kind == OPTION_VALUE) {
             value = letters;

@@ -22,6 +22,11 @@ _Noreturn void process_fail(int channel, int exit_code, const struct error *erro
     _exit(exit_code);
 }
 
+bool process_claim_children(void)
+{
+    return signal(SIGCHLD, SIG_DFL) == SIG_IGN;
+}
+
 void process_tie_to_parent(int channel)
 {
     char peek;
@@ -147,6 +152,8 @@ _Noreturn void process_execute(const struct process *process)
         terminal_enter_own_group();
     if (prepare(process, &error) == 0) {
         (void)channel_send(process->channel, MESSAGE_STARTED, 0, NULL);
+        if (process->ignore_children)
+            signal(SIGCHLD, SIG_IGN);
         sigprocmask(SIG_SETMASK, process->mask, NULL);
         execvp(process->argv[0], process->argv);
         exit_code = refuse_execution(process->argv[0], errno, &error);

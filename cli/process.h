@@ -16,6 +16,7 @@ struct process {
     const struct user *user;   /* the user, looked up outside; NULL: the caller's */
     const sigset_t *mask;      /* the caller's signal mask */
     bool user_namespace;       /* there is one id in it: the caller's */
+    bool ignore_children;      /* SIGCHLD is ignored, as the caller has it */
     bool own_group;            /* a process group of its own, with the terminal (terminal.h) */
     bool tied;                 /* ends with its parent */
     int channel;
@@ -26,6 +27,9 @@ struct process {
 _Noreturn void process_execute(const struct process *process);
 /* Tells the channel and exits. */
 _Noreturn void process_fail(int channel, int exit_code, const struct error *error);
+/* Whoever waits for children may not ignore SIGCHLD, as some callers do. Returns whether it was
+ * ignored. */
+bool process_claim_children(void);
 /* The caller ends with its parent from here on, also when that ended before it could be asked for:
  * then the other end of the channel is closed. */
 void process_tie_to_parent(int channel);

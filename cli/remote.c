@@ -5,6 +5,8 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/pidfd.h>
+#include <sys/socket.h>
 
 #include "moat/moat.h"
 
@@ -147,4 +149,16 @@ int remote_drain(struct remote *remote)
             return -ENOTCONN;
         free(line);
     }
+}
+
+int remote_open_daemon(const struct remote *remote)
+{
+    struct ucred credentials;
+    socklen_t size = sizeof(credentials);
+
+    /* Of the process that listens (unix(7)); 0 when it is outside our pid namespace. */
+    if (getsockopt(remote_fd(remote), SOL_SOCKET, SO_PEERCRED, &credentials, &size) < 0 ||
+        credentials.pid <= 1)
+        return -1;
+    return pidfd_open(credentials.pid, 0);
 }

@@ -26,5 +26,8 @@ int remote_event(struct remote *remote, struct proto_response **ret_event, struc
 /* Reads and forgets what has arrived. Returns 0, or -ENOTCONN at the connection's end. Doesn't
  * block. */
 int remote_drain(struct remote *remote);
+/* The daemon's process as a pidfd, which the caller closes; -1 where it isn't known (the socket is
+ * another process's, such as the service manager's). */
+int remote_open_daemon(const struct remote *remote);
 
 DEFINE_CLEANUP(struct proto_response, proto_response_free)

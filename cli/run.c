@@ -7,6 +7,7 @@
  * ends, so do the child and the guest. */
 #include <errno.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -18,6 +19,7 @@
 #include "base/cleanup.h"
 #include "channel.h"
 #include "guest_init.h"
+#include "process.h"
 #include "remote.h"
 #include "resolver_query.h"
 #include "supervise.h"
@@ -37,19 +39,6 @@ struct run {
 };
 
 /* --- options --- */
-
-static int set_name(struct invocation *invocation, const char *value, struct error *error)
-{
-    struct guest_attach_params *params = &invocation->params.guest_attach;
-
-    if (!name_is_valid(value))
-        return option_refuse(
-            error,
-            "\"%.80s\" is not a name: 1 to 63 of a-z, 0-9 and '-', with no '-' at either end",
-            value);
-    snprintf(params->name, sizeof(params->name), "%s", value);
-    return 0;
-}
 
 static int set_hostname(struct invocation *invocation, const char *value, struct error *error)
 {
@@ -92,7 +81,6 @@ static const struct option run_options[] = {
      .kind = OPTION_VALUE,
      .value = "GUEST",
      .field = "name",
-     .set = set_name,
      .doc = "the guest's name (default: run-<6 hex digits>)"},
     ARGUMENTS_NETWORK,
     ARGUMENTS_MODE,
@@ -214,6 +202,19 @@ static void choose_name(struct guest_attach_params *params)
     snprintf(params->name, sizeof(params->name), "run-%.6s", id);
 }
 
+/* When the child has failed meanwhile, that is the reason, and not what the daemon says about it.
+ */
+static void prefer_childs_reason(const struct run *run, struct error *error)
+{
+    struct pollfd poll_fd = {.fd = run->channel, .events = POLLIN};
+    struct message message;
+    pid_t sender;
+
+    if (poll(&poll_fd, 1, 0) == 1 && channel_receive(run->channel, &message, &sender) == 0 &&
+        message.type == MESSAGE_FAILED)
+        error_set(error, 0, "%s", message.text);
+}
+
 static int attach(struct run *run, struct error *error)
 {
     _cleanup_(proto_response_freep) struct proto_response *response = NULL;
@@ -225,8 +226,10 @@ static int attach(struct run *run, struct error *error)
     params->guest_attach.pid = (uint32_t)run->child;
     params->guest_attach.ephemeral = true;
     r = remote_call(run->remote, METHOD_GUEST_ATTACH, params, &response, error);
-    if (r < 0)
+    if (r < 0) {
+        prefer_childs_reason(run, error);
         return r;
+    }
     return proto_response_object(response, &proto_guest, &run->guest, error);
 }
 
@@ -277,18 +280,44 @@ static void tell_ports(const struct run *run)
     }
 }
 
-/* Gone at once, not just soon: whoever waits for us may use the name and the ports again. What
- * can't be done any more the daemon does by itself. */
-static void detach(struct run *run, struct remote *remote)
+/* moatd was started again meanwhile: is the guest of this name still ours? */
+static int find_again(const struct run *run, struct remote **ret_remote, struct error *error)
 {
+    _cleanup_(remote_freep) struct remote *remote = NULL;
+    _cleanup_(proto_response_freep) struct proto_response *response = NULL;
+    union params params = {0};
+    struct guest guest;
+    bool same;
+    int r = remote_connect(run->invocation->socket, &remote, error);
+
+    snprintf(params.name.name, sizeof(params.name.name), "%s", run->guest.name);
+    if (r == 0)
+        r = remote_call(remote, METHOD_GUEST_GET, &params, &response, error);
+    if (r == 0)
+        r = proto_response_object(response, &proto_guest, &guest, error);
+    if (r < 0)
+        return r;
+    same = strcmp(guest.uid, run->guest.uid) == 0;
+    guest_deinit(&guest);
+    if (!same)
+        return -ENOENT;
+    *ret_remote = TAKE_PTR(remote);
+    return 0;
+}
+
+/* Gone at once, not just soon: whoever waits for us may use the name and the ports again. What
+ * can't be done any more the daemon does by itself, so that failures are none. */
+static void detach(const struct run *run, struct remote *remote)
+{
+    _cleanup_(remote_freep) struct remote *fresh = NULL;
     _cleanup_(proto_response_freep) struct proto_response *response = NULL;
     struct error ignored = ERROR_INIT;
     union params params = {0};
 
-    if (!remote)
+    if (!remote && find_again(run, &fresh, &ignored) < 0)
         return;
     snprintf(params.guest_detach.name, sizeof(params.guest_detach.name), "%s", run->guest.name);
-    (void)remote_call(remote, METHOD_GUEST_DETACH, &params, &response, &ignored);
+    (void)remote_call(remote ? remote : fresh, METHOD_GUEST_DETACH, &params, &response, &ignored);
 }
 
 /* --- the whole --- */
@@ -308,6 +337,7 @@ static void run_init(struct run *ret_run, struct invocation *invocation)
                  .hostname = options->hostname ? options->hostname
                              : options->rootfs ? params->name
                                                : NULL,
+                 .ignore_children = process_claim_children(),
                  .own_group = terminal_wants_own_group(),
                  .uid = geteuid(),
                  .gid = getegid()},

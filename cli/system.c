@@ -1,13 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* moat status, doctor, events, teardown */
 #include <inttypes.h>
+#include <poll.h>
 #include <stdio.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "arguments.h"
 #include "base/cleanup.h"
 #include "remote.h"
 #include "show.h"
+
+#define TEARDOWN_TIMEOUT_MS 5000
 
 /* --- status --- */
 
@@ -138,17 +142,33 @@ static int system_events(struct invocation *invocation)
 
 /* --- teardown --- */
 
+/* The daemon ends with it, and what follows this command may rely on that. */
+static int tear_down(struct invocation *invocation)
+{
+    struct pollfd daemon = {.fd = -1, .events = POLLIN};
+    int code = invocation_connect(invocation);
+
+    if (code != EXIT_DONE)
+        return code;
+    daemon.fd = remote_open_daemon(invocation->remote);
+    code = invocation_show(invocation, NULL);
+    if (daemon.fd < 0)
+        return code;
+    if (code == EXIT_DONE)
+        poll(&daemon, 1, TEARDOWN_TIMEOUT_MS);
+    close(daemon.fd);
+    return code;
+}
+
 static int system_teardown(struct invocation *invocation)
 {
     struct error error = ERROR_INIT;
 
-    if (!invocation->yes) {
-        option_refuse(
-            &error,
-            "teardown removes every network, guest and port of moat; add --yes if you mean it");
-        return invocation_fail(EXIT_USAGE, &error);
-    }
-    return invocation_show(invocation, NULL);
+    if (invocation->yes)
+        return tear_down(invocation);
+    option_refuse(
+        &error, "teardown removes every network, guest and port of moat; add --yes if you mean it");
+    return invocation_fail(EXIT_USAGE, &error);
 }
 
 static const struct option teardown_options[] = {

@@ -113,23 +113,29 @@ static void write_cell(struct text *text, const char *cell, size_t width, bool l
         text_append(text, "%*s", (int)((cut ? 0 : width - length) + COLUMN_GAP), "");
 }
 
+static void widths_of(const struct table *table, size_t *widths)
+{
+    for (size_t row = 0; row < table->n_rows; row++)
+        for (size_t i = 0; i < table->n_columns; i++) {
+            size_t width = text_width(table->cells[row * table->n_columns + i]);
+
+            if (width > widths[i])
+                widths[i] = width;
+        }
+}
+
 void table_format(const struct table *table, size_t max_width, struct text *text)
 {
     size_t widths[TABLE_COLUMNS_MAX] = {0};
-    size_t n = table->n_columns;
 
-    for (size_t i = 0; i < table->n_rows * n; i++) {
-        size_t width = text_width(table->cells[i]);
-
-        if (width > widths[i % n])
-            widths[i % n] = width;
-    }
+    widths_of(table, widths);
     if (max_width > 0)
-        widths_shrink(widths, n, max_width);
-    for (size_t i = 0; i < table->n_rows * n; i++) {
-        write_cell(text, table->cells[i], widths[i % n], i % n == n - 1);
-        if (i % n == n - 1)
-            text_append(text, "\n");
+        widths_shrink(widths, table->n_columns, max_width);
+    for (size_t row = 0; row < table->n_rows; row++) {
+        for (size_t i = 0; i < table->n_columns; i++)
+            write_cell(text, table->cells[row * table->n_columns + i], widths[i],
+                       i + 1 == table->n_columns);
+        text_append(text, "\n");
     }
 }
 

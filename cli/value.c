@@ -107,28 +107,44 @@ static int set_cidr(uint8_t family, struct cidr *member, const char *text, struc
     return 0;
 }
 
-static int add_ip(struct ips *member, const char *text, struct error *error)
+static int check_count(const struct proto_field *field, size_t count, struct error *error)
+{
+    if (field->max && count >= field->max)
+        return option_refuse(error, "at most %llu of these are taken",
+                             (unsigned long long)field->max);
+    return 0;
+}
+
+static int add_ip(const struct proto_field *field, struct ips *member, const char *text,
+                  struct error *error)
 {
     struct ip ip;
     int r = set_ip(0, &ip, text, error);
 
+    if (r == 0)
+        r = check_count(field, member->count, error);
     if (r < 0)
         return r;
     r = ips_add(member, &ip);
     return r < 0 ? error_set(error, r, "option") : 0;
 }
 
-static int add_string(struct strings *member, const char *text, struct error *error)
+static int add_string(const struct proto_field *field, struct strings *member, const char *text,
+                      struct error *error)
 {
     int r;
 
     if (text[0] == '\0')
         return option_refuse(error, "the value is empty");
+    r = check_count(field, member->count, error);
+    if (r < 0)
+        return r;
     r = strings_add(member, text);
     return r < 0 ? error_set(error, r, "option") : 0;
 }
 
-static int add_label(struct labels *member, const char *text, struct error *error)
+static int add_label(const struct proto_field *field, struct labels *member, const char *text,
+                     struct error *error)
 {
     size_t length = strcspn(text, "=");
     _cleanup_free_ char *key = strndup(text, length);
@@ -136,6 +152,9 @@ static int add_label(struct labels *member, const char *text, struct error *erro
 
     if (text[length] == '\0' || length == 0)
         return refuse(error, text, "a label; write it as KEY=VALUE");
+    r = check_count(field, member->count, error);
+    if (r < 0)
+        return r;
     r = key ? labels_set(member, key, text + length + 1) : -ENOMEM;
     return r < 0 ? error_set(error, r, "option") : 0;
 }
@@ -234,11 +253,11 @@ static int member_set(const struct proto_field *field, void *member, const char 
     case PROTO_CIDR6:
         return set_cidr(AF_INET6, member, text, error);
     case PROTO_STRINGS:
-        return add_string(member, text, error);
+        return add_string(field, member, text, error);
     case PROTO_IPS:
-        return add_ip(member, text, error);
+        return add_ip(field, member, text, error);
     case PROTO_LABELS:
-        return add_label(member, text, error);
+        return add_label(field, member, text, error);
     default:
         return set_form(field, member, text, error);
     }

@@ -25,6 +25,8 @@
 #include "worker/supervisor.h"
 
 /* One network, with its sockets in the order of DNS_SOCKET_…; -1 where there is none. */
+#define SYNC_TIMEOUT_MS 200
+
 struct served_network {
     struct served_network *next;
     struct ips servers; /* as configured; the message has those that are no gateways of ours */
@@ -614,6 +616,11 @@ int names_network_add(struct names *names, const struct network *network, struct
     if (!served)
         return error_set(error, ENOMEM, "out of memory");
     r = network->dns ? network_bind(names, served, former, error) : 0;
+    if (r < 0 && error->reason == REASON_PORT_IN_USE &&
+        worker_sync(names->worker, SYNC_TIMEOUT_MS) == 0) {
+        *error = ERROR_INIT; /* the worker may just have held the sockets of a removed network */
+        r = network_bind(names, served, former, error);
+    }
     if (r < 0)
         return r;
     same_sockets = former && sockets_equal(served, former);

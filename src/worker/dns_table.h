@@ -61,12 +61,14 @@ static inline void dns_table_prefetch_slot(const struct dns_table *table, uint32
 
 static inline void dns_table_prefetch_item(const struct dns_table *table, uint32_t hash)
 {
-    const struct dns_slot *slot = table->slots ? &table->slots[hash & table->mask] : NULL;
+    uint32_t at = hash & table->mask;
 
-    if (!slot || slot->hash != hash || !slot->item)
+    if (!table->slots)
         return;
-    __builtin_prefetch(slot->item);
-    __builtin_prefetch((const char *)slot->item + 64);
+    while (table->slots[at].item && table->slots[at].hash != hash)
+        at = (at + 1) & table->mask;
+    __builtin_prefetch(table->slots[at].item);
+    __builtin_prefetch((const char *)table->slots[at].item + 64);
 }
 
 static inline void dns_table_put(struct dns_table *table, uint32_t hash, void *item)

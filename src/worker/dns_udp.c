@@ -11,7 +11,8 @@
 
 #define BATCH 64
 #define QUERY_MAX DNS_UDP_MAX /* longer ones are malformed: the rest is cut off by the kernel */
-#define ROUNDS_MAX 16         /* batches taken from one socket in one turn */
+#define GROUP 16      /* queries worked on together: what they touch stays in the nearest cache */
+#define ROUNDS_MAX 16 /* batches taken from one socket in one turn */
 
 union address {
     struct sockaddr any;
@@ -49,7 +50,7 @@ struct dns_udp {
     struct iovec received_parts[BATCH];
     struct iovec sent_parts[BATCH];
     union address addresses[BATCH];
-    struct dns_request requests[BATCH];
+    struct dns_request requests[GROUP];
     uint8_t data[BATCH][QUERY_MAX];
 };
 
@@ -102,62 +103,72 @@ static struct dns_client *client_new(struct dns_request *request, size_t length)
 
 /* --- batches --- */
 
-static bool address_read(const union address *address, struct ip *ret_ip)
+static struct ip address_read(const union address *address)
 {
-    if (address->any.sa_family == AF_INET)
-        *ret_ip = (struct ip){.family = AF_INET};
-    else if (address->any.sa_family == AF_INET6)
-        *ret_ip = (struct ip){.family = AF_INET6};
-    else
-        return false;
-    if (ret_ip->family == AF_INET)
-        memcpy(ret_ip->bytes, &address->v4.sin_addr, 4);
-    else
-        memcpy(ret_ip->bytes, &address->v6.sin6_addr, 16);
-    return true;
+    struct ip ip = {.family = AF_INET};
+
+    if (address->any.sa_family == AF_INET6) {
+        ip.family = AF_INET6;
+        memcpy(ip.bytes, &address->v6.sin6_addr, 16);
+    } else {
+        memcpy(ip.bytes, &address->v4.sin_addr, 4);
+    }
+    return ip;
 }
 
-/* False: of no family that is served. */
-static bool query_read(struct dns_udp_socket *socket, unsigned i, uint64_t now_ms)
+static void query_read(struct dns_udp_socket *socket, unsigned at, struct dns_request *request,
+                       uint64_t now_ms)
 {
     struct dns_udp *udp = socket->udp;
-    struct dns_request *request = &udp->requests[i];
 
-    if (!address_read(&udp->addresses[i], &request->source))
-        return false;
+    request->source = address_read(&udp->addresses[at]);
     request->network = socket->network;
-    request->length = udp->received[i].msg_len;
+    request->data = udp->data[at];
+    request->length = udp->received[at].msg_len;
     request->now_ms = now_ms;
     request->transport = socket;
     dns_service_read(udp->service, request);
-    return true;
 }
 
-/* Answers all that can be answered now; returns how many replies stand in udp->sent. Three times
- * over the batch, so that the memory of one query comes while others are worked on. */
-static unsigned batch_handle(struct dns_udp_socket *socket, unsigned count)
+static void reply_put(struct dns_udp *udp, unsigned at, size_t length, unsigned *replies)
+{
+    struct msghdr *header = &udp->sent[*replies].msg_hdr;
+
+    udp->sent_parts[*replies] = (struct iovec){.iov_base = udp->data[at], .iov_len = length};
+    header->msg_name = &udp->addresses[at];
+    header->msg_namelen = udp->received[at].msg_hdr.msg_namelen;
+    ++*replies;
+}
+
+/* Three times over the group, so that the memory of one query comes while others are worked on. */
+static void group_handle(struct dns_udp_socket *socket, unsigned first, unsigned count,
+                         uint64_t now_ms, unsigned *replies)
 {
     struct dns_udp *udp = socket->udp;
-    uint64_t now_ms = loop_now_ms(udp->loop);
-    unsigned replies = 0;
 
     for (unsigned i = 0; i < count; i++)
-        if (!query_read(socket, i, now_ms))
-            return 0; /* can't be on a socket of ours */
+        query_read(socket, first + i, &udp->requests[i], now_ms);
     for (unsigned i = 0; i < count; i++)
         dns_service_prefetch(udp->service, &udp->requests[i]);
     for (unsigned i = 0; i < count; i++) {
         size_t length;
 
-        udp->client_address = &udp->addresses[i];
+        udp->client_address = &udp->addresses[first + i];
         length = dns_service_answer(udp->service, &udp->requests[i]);
-        if (length == 0)
-            continue;
-        udp->sent_parts[replies] = (struct iovec){.iov_base = udp->data[i], .iov_len = length};
-        udp->sent[replies].msg_hdr.msg_name = &udp->addresses[i];
-        udp->sent[replies].msg_hdr.msg_namelen = udp->received[i].msg_hdr.msg_namelen;
-        replies++;
+        if (length > 0)
+            reply_put(udp, first + i, length, replies);
     }
+}
+
+/* Answers all that can be answered now; returns how many replies stand in udp->sent. */
+static unsigned batch_handle(struct dns_udp_socket *socket, unsigned count)
+{
+    uint64_t now_ms = loop_now_ms(socket->udp->loop);
+    unsigned replies = 0;
+
+    for (unsigned first = 0; first < count; first += GROUP)
+        group_handle(socket, first, count - first < GROUP ? count - first : GROUP, now_ms,
+                     &replies);
     return replies;
 }
 
@@ -231,10 +242,10 @@ struct dns_udp *dns_udp_new(struct loop *loop, struct dns_service *service, dns_
                                                    .msg_namelen = sizeof(udp->addresses[i]),
                                                    .msg_iov = &udp->received_parts[i],
                                                    .msg_iovlen = 1};
-        udp->requests[i] = (struct dns_request){
-            .data = udp->data[i], .capacity = DNS_UDP_MAX, .client_new = client_new};
         udp->sent[i].msg_hdr = (struct msghdr){.msg_iov = &udp->sent_parts[i], .msg_iovlen = 1};
     }
+    for (int i = 0; i < GROUP; i++)
+        udp->requests[i] = (struct dns_request){.capacity = DNS_UDP_MAX, .client_new = client_new};
     return udp;
 }
 

@@ -20,6 +20,7 @@
 
 #define CALLERS_MAX 64
 #define REPLY_MAX 65536
+#define RING 64 /* namespaces of one caller that churns */
 
 struct caller {
     struct bench *bench;
@@ -163,24 +164,31 @@ static void *detach_main(void *userdata)
     return NULL;
 }
 
-/* A namespace of its own for each round: the link in the last one is still being deleted. */
+/* Each caller goes round its own namespaces: the link in the last one is still being deleted. */
 static void *churn_main(void *userdata)
 {
     const struct caller *caller = userdata;
     struct bench *bench = caller->bench;
+    int home_fd = netns_home();
+    int ring[RING];
     char name[32];
 
+    for (unsigned i = 0; i < RING; i++)
+        ring[i] = netns_make(home_fd);
     pthread_barrier_wait(&bench->start);
     for (unsigned i = 0; caller->id == 0 ? i < bench->rounds : !bench->stop; i++) {
-        int netns_fd = netns_make(bench->home_fd);
-
+        netns_settle(ring[i % RING], home_fd);
         snprintf(name, sizeof(name), "churn-%u-%u", caller->id, i);
-        guest_attach(caller, name, netns_fd);
+        guest_attach(caller, name, ring[i % RING]);
         uint64_t taken = guest_detach(caller, name);
-        close(netns_fd);
         if (caller->id == 0)
             bench->samples_ns[i] = taken;
     }
+    for (unsigned i = 0; i < RING; i++) {
+        netns_settle(ring[i], home_fd);
+        close(ring[i]);
+    }
+    close(home_fd);
     if (caller->id == 0)
         bench->stop = true;
     return NULL;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The floor for a name server: datagrams are sent back as they came, by one thread, with recvmmsg and sendmmsg.
- *   bench_dns_echo ADDRESS PORT [CPU] */
+/* The floor for a name server: datagrams are sent back as they came, by one thread, with recvmmsg
+ * and sendmmsg. bench_dns_echo ADDRESS PORT [CPU] */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <sched.h>

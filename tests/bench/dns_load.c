@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* A closed-loop generator of DNS queries: a fixed number is in flight, each answer brings the next query. Queries are
- * for the names "PREFIX<n>SUFFIX", n drawn from 0 to COUNT - 1, type A; an answer must have the query's id.
- *   bench_dns_load ADDRESS PORT [-f IN_FLIGHT] [-t SECONDS] [-c CPU] [-n COUNT] [-p PREFIX] [-s SUFFIX] [-a FIRST]
+/* A closed-loop generator of DNS queries: a fixed number is in flight, each answer brings the next
+ * query. Queries are for the names "PREFIX<n>SUFFIX", n drawn from 0 to COUNT - 1, type A; an
+ * answer must have the query's id. bench_dns_load ADDRESS PORT [-f IN_FLIGHT] [-t SECONDS] [-c CPU]
+ * [-n COUNT] [-p PREFIX] [-s SUFFIX] [-a FIRST]
  *                  [-b SOURCE] [-e] [-u]
- * -a: the first n; -b: source address; -e: anything that comes back is an answer (for an echo); -u: an answer with an error
- * code is counted as bad.
- * Prints one line: queries per second, median and 99th percentile of the round trip in µs (of single queries: with one in
- * flight they are exact), lost and bad answers. */
+ * -a: the first n; -b: source address; -e: anything that comes back is an answer (for an echo); -u:
+ * an answer with an error code is counted as bad. Prints one line: queries per second, median and
+ * 99th percentile of the round trip in µs (of single queries: with one in flight they are exact),
+ * lost and bad answers. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <poll.h>

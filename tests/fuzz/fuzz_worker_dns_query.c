@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* A query of a guest, by UDP or TCP: whatever it is, the reply is well-formed, answers the same question, and is no
- * longer than the client takes. The first byte says who asks, and how. */
+/* A query of a guest, by UDP or TCP: whatever it is, the reply is well-formed, answers the same
+ * question, and is no longer than the client takes. The first byte says who asks, and how. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -61,8 +61,8 @@ static void service_init(void)
     service.upstreams = dns_upstreams_get(dns_upstream_pool_new(), NULL, 0);
 }
 
-static void reply_check(const uint8_t *query, size_t query_length, const uint8_t *reply, size_t length,
-                        bool tcp)
+static void reply_check(const uint8_t *query, size_t query_length, const uint8_t *reply,
+                        size_t length, bool tcp)
 {
     struct dns_answer answer;
     struct dns_query asked;
@@ -104,7 +104,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct dns_query parsed;
     dns_query_parse(query, size - 1, &parsed);
     memcpy(buffer, query, size - 1);
-    size_t length = dns_service_handle(&service, &request);
+    dns_service_read(&service, &request);
+    size_t length = dns_service_answer(&service, &request);
     if (length > 0)
         reply_check(query, size - 1, buffer, length, request.tcp);
     free(query);

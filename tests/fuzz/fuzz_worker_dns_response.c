@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* An answer of an upstream server: what is taken from it is cached and passed on as a well-formed reply. */
+/* An answer of an upstream server: what is taken from it is cached and passed on as a well-formed
+ * reply. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,8 +18,8 @@ static void reply_check(const struct dns_stored *stored, const struct dns_answer
     static uint8_t data[DNS_MESSAGE_MAX];
     struct dns_query query;
     struct dns_answer again;
-    size_t length = dns_question_build(data, 1, answer->name.wire, answer->name.length, answer->type,
-                                       0, true, false);
+    size_t length = dns_question_build(data, 1, answer->name.wire, answer->name.length,
+                                       answer->type, 0, true, false);
 
     must(dns_query_parse(data, length, &query) == DNS_PARSE_OK);
     query.terms.tcp = tcp;

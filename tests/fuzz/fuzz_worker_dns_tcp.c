@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What one client sends by TCP, in pieces: each piece is the byte that says its length (0: the worker's turn) and that
- * many bytes. Nothing hangs, nothing is kept after the connection. */
+/* What one client sends by TCP, in pieces: each piece is the byte that says its length (0: the
+ * worker's turn) and that many bytes. Nothing hangs, nothing is kept after the connection. */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -102,7 +102,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             continue;
     }
     turn();
-    setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset)); /* no TIME_WAIT: ports would run out */
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset,
+               sizeof(reset)); /* no TIME_WAIT: ports would run out */
     close(fd);
     for (int i = 0; i < 100 && dns_tcp_count(tcp) > 0; i++)
         turn();

@@ -453,3 +453,15 @@ class Host(Namespace):
             kill_quietly(pid)
         self.close()
         shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def intent(host):
+    """What the store has, as the API tells it."""
+    return {"networks": host.call("network.list"), "guests": host.call("guest.list"), "ports": host.call("port.list"),
+            "names": host.call("dns.list")}
+
+
+def settled(host, before, what):
+    """Wait until the kernel looks like before; deletions go on behind."""
+    wait.wait_for(lambda: not before.differences(host.kernel()), 3,
+             lambda: what + ":\n  " + "\n  ".join(before.differences(host.kernel())), every=0.03)

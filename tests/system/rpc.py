@@ -143,6 +143,8 @@ class Rpc:
                 continue
             break
         assert answer.get("jsonrpc") == "2.0", answer
+        if answer.get("id") is None and "error" in answer:
+            raise RpcError(method, answer["error"])  # about the connection, not about this request
         assert answer.get("id") == request["id"], f"answer to another question: {answer}"
         if "error" in answer:
             assert "result" not in answer, f"result and error at once: {answer}"

@@ -295,7 +295,7 @@ ROWS = [
         "ip_range": CIDR_ROWS,
         "ipv6": BOOL_ROWS, "internal": BOOL_ROWS, "isolated": BOOL_ROWS, "host_access": BOOL_ROWS, "dns": BOOL_ROWS, "ignore": BOOL_ROWS,
         "mtu": field(None, "1500", 0, 67, 65536, -1, 1500.5, 2 ** 40, [], {}, True),
-        "bridge": field(None, 1, "", "a/b", "a b", "x" * 16, ".", "..", "a:b", [], {}) + [("eth0", "in_use"), ("br-blue", "exists")],
+        "bridge": field(None, 1, "", "a/b", "a b", "x" * 16, ".", "..", "a:b", [], {}) + [("eth0", "in_use"), ("br-blue", "in_use")],
         "dns_servers": STRING_LIST + field(["x"], ["192.0.2.1"] * 9),
         "labels": LABEL_ROWS,
         "colour": field("blue"),
@@ -309,7 +309,7 @@ ROWS = [
         "kind": field(None, 1, "", "chair", "NETNS", [], {}),
         "pid": field(None, 0, -1, "1", 1.5, 2 ** 40, [], {}) + [(4194000, "not_found")],
         "netns": field(None, 1, [], {}, "/proc/self/ns/net"),
-        "netns_fd": BOOL_ROWS + field(True),
+        "netns_fd": BOOL_ROWS + [(True, "field netns")],
         "mode": MODE_ROWS,
         "networks": field(None, 1, "default", {}, [1], ["default"], [{}], [{"name": 1}], [{"name": "default", "x": 1}],
                           [{"name": f"n{i}"} for i in range(17)]) +
@@ -369,9 +369,10 @@ def test_rpc_members(ready, method):
             wrong.append(f"{shown} was accepted: {str(result)[:200]}")
             undo(ready, method, params)
         except rpc.RpcError as error:
-            if answer == "field":
-                if error.code != -32602 or not (error.field or "").startswith(member):
-                    wrong.append(f"{shown}: not -32602 for {member}: {error}")
+            if answer.startswith("field"):
+                named = answer.partition(" ")[2] or member
+                if error.code != -32602 or not (error.field or "").startswith(named):
+                    wrong.append(f"{shown}: not -32602 for {named}: {error}")
             elif error.reason != answer or error.code != -32000:
                 wrong.append(f"{shown}: not {answer}: {error}")
         if intent(ready) != before:

@@ -174,11 +174,13 @@ def restore(machine, everything):
 
 def test_a_setting_that_the_administrator_changed_meanwhile_stays(host):
     """Forwarding was off before moat; then somebody turned a setting of eth0 on his own account."""
-    host.sysctl("ipv4/conf/eth0/accept_source_route", 1)
+    former = host.sysctl("ipv4/conf/eth0/accept_source_route")
+    changed = "0" if former == "1" else "1"
+    host.sysctl("ipv4/conf/eth0/accept_source_route", changed)
     host.attach_guest("box")
     host.moat("teardown", "--yes")
-    assert host.sysctl("ipv4/conf/eth0/accept_source_route") == "1"
-    host.sysctl("ipv4/conf/eth0/accept_source_route", 0)
+    assert host.sysctl("ipv4/conf/eth0/accept_source_route") == changed
+    host.sysctl("ipv4/conf/eth0/accept_source_route", former)
 
 
 def test_things_of_others_stay(host):

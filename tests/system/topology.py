@@ -54,7 +54,7 @@ class World:
 
     def _wire(self):
         self.router.ip_batch([
-            "link add lan0 type bridge",
+            "link add lan0 address 02:00:c0:a8:4d:01 type bridge",
             "link set lan0 up",
             "link add out0 type veth peer name eth0 netns %d" % self.outside.pid,
             "link set out0 up",
@@ -85,8 +85,10 @@ class World:
     def plug(self, space, addresses, addresses6, interface="eth0", default_route=True):
         """Connect a namespace to the lan and give it its addresses and its way out."""
         port = f"p{next(self._numbers)}"
+        # A machine that is started anew is the same machine to its neighbours.
+        mac = "02:00:" + ":".join(f"{int(part):02x}" for part in addresses[0].split("/")[0].split("."))
         self.router.ip_batch([
-            f"link add {port} type veth peer name {interface} netns {space.pid}",
+            f"link add {port} type veth peer name {interface} address {mac} netns {space.pid}",
             f"link set {port} master lan0 up",
         ])
         lines = [f"link set {interface} up"]

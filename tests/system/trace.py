@@ -12,8 +12,8 @@ from netns import Net, process_name
 # Counters of the kernel, and entries that can't be read.
 VOLATILE_SYSCTLS = re.compile(r"netfilter/nf_conntrack_count$|/route/flush$|/stable_secret$")
 
-# A bridge counts its timers down, a link's statistics go up, and so on.
-VOLATILE_KEYS = re.compile(r"_timer$|^(stats64|stats|xstats|valid_life_time|preferred_life_time|age|used|expires)$")
+# A bridge counts its timers down, a link's statistics go up, a bridge's offload limits follow the ports it has had.
+VOLATILE_KEYS = re.compile(r"_timer$|^tso_max_|^(stats64|stats|xstats|valid_life_time|preferred_life_time|age|used|expires)$")
 
 
 def read_sysctls(top="/proc/sys/net"):
@@ -86,20 +86,35 @@ def read_mounts(pid):
     return found
 
 
+IP_QUESTIONS = ["link show", "address show", "route show table all", "rule show", "neigh show proxy", "neigh show nud permanent"]
+
+
+def ip_documents(net, family, questions):
+    """The answers of ip to several questions, by one process."""
+    text = net.run("ip", family, "-details", "-json", "-batch", "-", input="\n".join(questions) + "\n")
+    decoder, documents, position = json.JSONDecoder(), [], 0
+    while position < len(text.rstrip()):
+        document, position = decoder.raw_decode(text, position + len(text[position:]) - len(text[position:].lstrip()))
+        documents.append(document)
+    assert len(documents) == len(questions), f"ip answered {len(documents)} of {len(questions)} questions: {text}"
+    return documents
+
+
 class Trace:
     """Everything of a namespace that moat may touch, as nested dictionaries {kind: {thing: state}}."""
 
     def __init__(self, space, directories=(), mounts_of=None, processes=True):
         net = Net(space.net_path)
+        links, addresses, routes, rules, proxies, permanent = ip_documents(net, "-4", IP_QUESTIONS)
+        _, addresses6, routes6, rules6, proxies6, permanent6 = ip_documents(net, "-6", IP_QUESTIONS)
         self.state = {
-            "link": {link["ifname"]: without_volatile(link) for link in net.ip_json("-details", "link", "show")},
-            "address": {link["ifname"]: without_volatile(link["addr_info"]) for link in net.ip_json("address", "show")},
-            "route": _keyed(net.ip_json("-4", "route", "show", "table", "all")),
-            "IPv6 route": _keyed(net.ip_json("-6", "route", "show", "table", "all")),
-            "rule": _keyed(net.ip_json("-4", "rule", "show")),
-            "IPv6 rule": _keyed(net.ip_json("-6", "rule", "show")),
-            "neighbour proxy": _keyed(net.ip_json("neigh", "show", "proxy")),
-            "permanent neighbour": _keyed(net.ip_json("neigh", "show", "nud", "permanent")),
+            "link": {link["ifname"]: without_volatile(link) for link in links},
+            "address": {link["ifname"]: without_volatile(link["addr_info"]) for link in addresses},
+            "IPv6 address": {link["ifname"]: without_volatile(link["addr_info"]) for link in addresses6},
+            "route": _keyed(routes), "IPv6 route": _keyed(routes6),
+            "rule": _keyed(rules), "IPv6 rule": _keyed(rules6),
+            "neighbour proxy": _keyed(proxies + proxies6),
+            "permanent neighbour": _keyed(permanent + permanent6),
             "nft": read_ruleset(net),
             "sysctl": net.inside(read_sysctls),
             "file": read_files(directories),
@@ -144,10 +159,11 @@ def _change(old, new):
 
 
 def read_ruleset(net):
-    """The ruleset per table, without counters' values."""
+    """The ruleset per table, without counters' values and without who owns a table: a process that may come and go."""
     text = net.run("nft", "list", "ruleset")
     text = re.sub(r"packets \d+ bytes \d+", "packets … bytes …", text)
     text = re.sub(r"expires \S+", "", text)
+    text = re.sub(r"(?m) # progname .*$|^\tflags (owner)?\n", "", text)
     return {table.split("{", 1)[0].strip(): table for table in re.split(r"(?m)^(?=table )", text) if table.strip()}
 
 
@@ -157,13 +173,16 @@ def check_same(before, after, what):
 
 
 def root_leftovers():
-    """What moat must never have put into the machine's own namespace."""
-    root = Net("/proc/self/ns/net")
-    found = [f"link {name} {link.get('ifalias', '')}" for name, link in root.links().items()
-             if name.startswith("moat") or str(link.get("ifalias", "")).startswith("moat:")]
-    found += [f"nft table {row['table']['family']} {row['table']['name']}"
-              for row in json.loads(root.run("nft", "-json", "list", "tables"))["nftables"]
-              if "table" in row and row["table"]["name"].startswith("moat")]
+    """Links that moat must never have put into the machine's own namespace."""
+    found = []
+    for name in os.listdir("/sys/class/net"):
+        try:
+            with open(f"/sys/class/net/{name}/ifalias", encoding="utf-8", errors="replace") as file:
+                alias = file.read().strip()
+        except OSError:
+            continue
+        if name.startswith("moat") or alias.startswith("moat:"):
+            found.append(f"link {name} {alias}")
     return found
 
 
@@ -178,6 +197,7 @@ def root_state():
             state[name] = root.sysctl(name)
         except OSError:
             state[name] = None
+    state["nftables of moat"] = [line for line in root.run("nft", "list", "tables").splitlines() if "moat" in line]
     state["/etc/resolv.conf"] = describe_file("/etc/resolv.conf")
     state["/etc/hosts"] = describe_file("/etc/hosts")
     return state

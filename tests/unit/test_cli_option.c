@@ -271,13 +271,14 @@ static void usage_errors_name_the_culprit_and_the_remedy(void **state)
         {"exec web", "needs a COMMAND"},
         {"attach web --network a --pid 1 --tap", "one of --netns, --pid and --tap"},
         {"attach web --network a --pid 0", "is not a process id"},
-        {"attach web --network a --netns /nonexistent/ns", "No such file or directory"},
+        {"attach web --network a --netns=", "the path is empty"},
         {"attach web --network a --tap=a/b", "interface name"},
         {"port add web", "needs PORT"},
         {"port add web 80 x", "is not a port number"},
         {"localhost web maybe", "neither on nor off"},
         {"dns add web", "needs IP"},
         {"dns add we_b! 1.2.3.4", "is not a DNS name"},
+        {"net create -blue", "as in \"-blue\""},
         {"completion tcsh", "bash, zsh or fish"},
     };
 

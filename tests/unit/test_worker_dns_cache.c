@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "dns_message.h"
+#include "dns_wire.h"
 
 #include <stdlib.h>
 
@@ -26,8 +26,8 @@ static void cache_put(struct dns_cache *cache, const char *name, uint32_t upstre
 }
 
 /* The reply to a query as text; "": not there. */
-static const char *cache_ask(struct dns_cache *cache, const char *name, uint32_t upstreams, unsigned size,
-                             uint64_t now_ms, char text[4096])
+static const char *cache_ask(struct dns_cache *cache, const char *name, uint32_t upstreams,
+                             unsigned size, uint64_t now_ms, char text[4096])
 {
     static struct message message;
     struct dns_query query;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "dns_message.h"
+#include "dns_wire.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -7,7 +7,8 @@
 #include "base/cleanup.h"
 #include "worker/dns_codec.h"
 
-/* The worker's functions read exactly what they are given: a copy of the very size shows it under ASan. */
+/* The worker's functions read exactly what they are given: a copy of the very size shows it under
+ * ASan. */
 static enum dns_parse parse_exact(const struct message *message, struct dns_query *ret_query)
 {
     _cleanup_free_ uint8_t *copy = malloc(message->length ? message->length : 1);
@@ -102,8 +103,8 @@ static void name_is_below_at_label_boundaries_only(void **state)
         const char *name;
         bool below;
     } rows[] = {
-        {"moat.internal", true},     {"web.moat.internal", true}, {"a.b.moat.internal", true},
-        {"xmoat.internal", false},   {"internal", false},         {"moat.internal.org", false},
+        {"moat.internal", true},       {"web.moat.internal", true}, {"a.b.moat.internal", true},
+        {"xmoat.internal", false},     {"internal", false},         {"moat.internal.org", false},
         {"web.moat.internals", false},
     };
     struct dns_name suffix;
@@ -324,7 +325,8 @@ static void reply_is_truncated_where_it_must_be(void **state)
         unsigned size;
         bool tcp;
         unsigned fit; /* records of 16 bytes behind 29 bytes of header and question */
-    } rows[] = {{0, false, 30}, {512, false, 29}, {4096, false, 74}, {0, true, 200}, {1232, true, 200}};
+    } rows[] = {
+        {0, false, 30}, {512, false, 29}, {4096, false, 74}, {0, true, 200}, {1232, true, 200}};
 
     (void)state;
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
@@ -427,12 +429,12 @@ static void answer_ttls(void **state)
 {
     static const struct {
         unsigned rcode;
-        int answers;   /* of TTL 200 */
-        int soa;       /* its minimum, -1: none; its TTL is 300 */
+        int answers; /* of TTL 200 */
+        int soa;     /* its minimum, -1: none; its TTL is 300 */
         uint32_t ttl;
     } rows[] = {
-        {0, 1, -1, 200}, {0, 0, 60, 60},  {3, 0, 60, 60},  {3, 0, 900, 300}, {0, 0, -1, 0},
-        {3, 0, -1, 0},   {3, 1, 50, 50},  {2, 1, -1, 0},   {5, 0, 60, 0},    {0, 1, 60, 200},
+        {0, 1, -1, 200}, {0, 0, 60, 60}, {3, 0, 60, 60}, {3, 0, 900, 300}, {0, 0, -1, 0},
+        {3, 0, -1, 0},   {3, 1, 50, 50}, {2, 1, -1, 0},  {5, 0, 60, 0},    {0, 1, 60, 200},
     };
 
     (void)state;
@@ -531,8 +533,8 @@ static void question_is_built(void **state)
     struct dns_query query;
 
     (void)state;
-    message.length = dns_question_build(message.data, 77, (const uint8_t *)"\3wEb", 5, 16, DNS_FLAG_CD,
-                                        true, true);
+    message.length = dns_question_build(message.data, 77, (const uint8_t *)"\3wEb", 5, 16,
+                                        DNS_FLAG_CD, true, true);
     assert_true(message.length <= sizeof(data));
     assert_int_equal(parse_exact(&message, &query), DNS_PARSE_OK);
     assert_int_equal(query.terms.id, 77);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The whole name worker in one process: moatd's messages go in, clients ask by UDP and TCP over loopback addresses. The
- * gateway is 127.0.2.1, guests have 127.0.2.2, …; any other address of 127/8 is the host. */
-#include "dns_message.h"
+/* The whole name worker in one process: moatd's messages go in, clients ask by UDP and TCP over
+ * loopback addresses. The gateway is 127.0.2.1, guests have 127.0.2.2, …; any other address of
+ * 127/8 is the host. */
+#include "dns_wire.h"
 
 #include <poll.h>
 #include <stdlib.h>
@@ -148,6 +149,11 @@ static void channel_wait(void *userdata)
     ((struct fixture *)userdata)->waits++;
 }
 
+static void is_active(void *userdata)
+{
+    (void)userdata;
+}
+
 /* --- the fixture --- */
 
 static void ports_choose(struct fixture *fixture)
@@ -191,15 +197,17 @@ static int set_up_unready(void **state)
     ports_choose(fixture);
     fixture->page_fd = memfd_create("test", MFD_CLOEXEC);
     assert_int_equal(ftruncate(fixture->page_fd, sizeof(*fixture->page)), 0);
-    fixture->page = mmap(NULL, sizeof(*fixture->page), PROT_READ | PROT_WRITE, MAP_SHARED,
-                         fixture->page_fd, 0);
+    fixture->page =
+        mmap(NULL, sizeof(*fixture->page), PROT_READ | PROT_WRITE, MAP_SHARED, fixture->page_fd, 0);
     assert_ptr_not_equal(fixture->page, MAP_FAILED);
     fixture->control = dns_control_new(&(struct dns_control_config){.loop = fixture->loop,
                                                                     .port = fixture->up_port,
                                                                     .receive = channel_receive,
                                                                     .wait = channel_wait,
+                                                                    .active = is_active,
                                                                     .userdata = fixture});
-    send_message(fixture, DNS_MESSAGE_CONFIG, &config.message, sizeof(config), &fixture->page_fd, 1);
+    send_message(fixture, DNS_MESSAGE_CONFIG, &config.message, sizeof(config), &fixture->page_fd,
+                 1);
     send_network(fixture, 1, "default", false, true);
     send_endpoint(fixture, 1, GUEST, "web", NULL);
     return 0;
@@ -288,7 +296,8 @@ static const char *receive_text(struct fixture *fixture, int fd, char text[8192]
     return get_text(&message, text, 8192);
 }
 
-static const char *ask(struct fixture *fixture, const char *source, const char *name, char text[8192])
+static const char *ask(struct fixture *fixture, const char *source, const char *name,
+                       char text[8192])
 {
     struct message message;
     int fd = client_open(fixture, source, SOCK_DGRAM);
@@ -310,8 +319,8 @@ static void upstream_answer(struct fixture *fixture)
     ssize_t got;
 
     assert_true(turn_until_readable(fixture, fixture->upstream, WAIT_MS));
-    got = recvfrom(fixture->upstream, message.data, sizeof(message.data), 0, (struct sockaddr *)&from,
-                   &length);
+    got = recvfrom(fixture->upstream, message.data, sizeof(message.data), 0,
+                   (struct sockaddr *)&from, &length);
     assert_true(got > 0);
     message.length = (size_t)got - DNS_OPT_SIZE;
     message.data[2] = 0x81;
@@ -335,7 +344,8 @@ static void tcp_put(struct message *stream, unsigned id, const char *name)
     put_bytes(stream, message.data, message.length);
 }
 
-/* The next answer of a stream; returns its id, or -1 when the connection is closed, -2 when nothing comes. */
+/* The next answer of a stream; returns its id, or -1 when the connection is closed, -2 when nothing
+ * comes. */
 static int tcp_receive(struct fixture *fixture, int fd, struct message *ret_message)
 {
     uint8_t prefix[2];
@@ -792,7 +802,8 @@ int main(void)
         TEST(udp_is_answered),
         TEST(garbage_is_answered_or_dropped),
         TEST(batches_are_answered_in_full),
-        cmocka_unit_test_setup_teardown(nothing_is_answered_before_ready, set_up_unready, tear_down),
+        cmocka_unit_test_setup_teardown(nothing_is_answered_before_ready, set_up_unready,
+                                        tear_down),
         TEST(what_moatd_has_said_is_known_to_the_next_query),
         TEST(network_goes_under_a_query),
         TEST(forwarded_by_the_hosts_servers_and_cached),

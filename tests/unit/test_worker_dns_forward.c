@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The forwarder against upstream servers that follow a script, on loopback addresses. */
-#include "dns_message.h"
+#include "dns_wire.h"
 
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -14,16 +14,16 @@
 /* --- a scripted upstream server --- */
 
 enum behaviour {
-    ANSWER,     /* the address 192.0.2.<server> for every name */
-    SILENT,     /* nothing */
-    REFUSE,     /* REFUSED */
-    FAIL,       /* SERVFAIL */
-    NXDOMAIN,   /* with SOA */
-    TRUNCATE,   /* by UDP; by TCP 100 addresses */
+    ANSWER,            /* the address 192.0.2.<server> for every name */
+    SILENT,            /* nothing */
+    REFUSE,            /* REFUSED */
+    FAIL,              /* SERVFAIL */
+    NXDOMAIN,          /* with SOA */
+    TRUNCATE,          /* by UDP; by TCP 100 addresses */
     TRUNCATE_AND_HANG, /* by TCP nothing */
-    NO_EDNS,    /* FORMERR to EDNS */
-    FOLD_CASE,  /* lower-cases the question */
-    LIE,        /* wrong id, wrong name, wrong type, garbage; then the answer */
+    NO_EDNS,           /* FORMERR to EDNS */
+    FOLD_CASE,         /* lower-cases the question */
+    LIE,               /* wrong id, wrong name, wrong type, garbage; then the answer */
 };
 
 struct server {
@@ -109,9 +109,9 @@ static void answer_build(const struct server *server, struct message *message, u
 static void reply_send(const struct server *server, const struct message *message,
                        const struct sockaddr_storage *to, socklen_t length)
 {
-    assert_int_equal(sendto(server->fd, message->data, message->length, 0,
-                            (const struct sockaddr *)to, length),
-                     message->length);
+    assert_int_equal(
+        sendto(server->fd, message->data, message->length, 0, (const struct sockaddr *)to, length),
+        message->length);
 }
 
 static void lie(const struct server *server, const struct message *question,
@@ -640,7 +640,8 @@ static void an_askers_oldest_makes_room(void **state)
     dns_upstreams_put(set);
 }
 
-/* Twenty askers with twenty questions each, in turn: nobody has too many, so the oldest of all make room. */
+/* Twenty askers with twenty questions each, in turn: nobody has too many, so the oldest of all make
+ * room. */
 static void sockets_are_bounded(void **state)
 {
     struct fixture *fixture = *state;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* For the tests of the name worker: DNS messages written and read by other code than the worker's own. */
+/* For the tests of the name worker: DNS messages written and read by other code than the worker's
+ * own. */
 #pragma once
 
 #include <setjmp.h>
@@ -52,8 +53,9 @@ static inline void put_name(struct message *message, const char *name)
     put_bytes(message, "", 1);
 }
 
-static inline void put_header(struct message *message, unsigned id, unsigned flags, unsigned questions,
-                              unsigned answers, unsigned authority, unsigned additional)
+static inline void put_header(struct message *message, unsigned id, unsigned flags,
+                              unsigned questions, unsigned answers, unsigned authority,
+                              unsigned additional)
 {
     message->length = 0;
     put_u16(message, id);
@@ -72,8 +74,8 @@ static inline void put_question(struct message *message, const char *name, unsig
 }
 
 /* owner: a pointer to the question's name is 0xc00c. */
-static inline void put_record(struct message *message, unsigned owner, unsigned type, uint32_t ttl_s,
-                              const void *rdata, size_t length)
+static inline void put_record(struct message *message, unsigned owner, unsigned type,
+                              uint32_t ttl_s, const void *rdata, size_t length)
 {
     put_u16(message, owner);
     put_u16(message, type);
@@ -196,8 +198,8 @@ static inline void get_record(const struct message *message, size_t *at, char *t
 /* The whole message but id and question: "NOERROR aa: web 60 A 10.88.0.5; auth …; OPT 1232 0". */
 static inline const char *get_text(const struct message *message, char *text, size_t size)
 {
-    static const char *const rcodes[16] = {"NOERROR", "FORMERR", "SERVFAIL",
-                                           "NXDOMAIN", "NOTIMP", "REFUSED"};
+    static const char *const rcodes[16] = {"NOERROR",  "FORMERR", "SERVFAIL",
+                                           "NXDOMAIN", "NOTIMP",  "REFUSED"};
     static const char *const sections[] = {"", "auth", ""};
     unsigned flags = get_u16(message, 2);
     char name[512];
