@@ -279,3 +279,11 @@ int config_worker_ids(const struct config *config, uid_t *ret_uid, gid_t *ret_gi
     *ret_gid = user->pw_gid;
     return 0;
 }
+
+const char *config_key_get(size_t index, const char **ret_section)
+{
+    if (index >= ARRAY_SIZE(keys))
+        return NULL;
+    *ret_section = keys[index].section;
+    return keys[index].name;
+}

@@ -40,3 +40,5 @@ void config_deinit(struct config *config);
 /* Uid and gid of worker_user; "nobody" when that user does not exist. */
 int config_worker_ids(const struct config *config, uid_t *ret_uid, gid_t *ret_gid,
                       struct error *error);
+/* Name of the index-th key, for the check of the manual page; NULL behind the last. */
+const char *config_key_get(size_t index, const char **ret_section);

@@ -11,7 +11,8 @@
 
 #define BATCH 64
 #define QUERY_MAX DNS_UDP_MAX /* longer ones are malformed: the rest is cut off by the kernel */
-#define GROUP 16      /* queries worked on together: what they touch stays in the nearest cache */
+#define GROUP 16 /* queries worked on together: what they touch stays in the nearest cache */
+#define BUSY 8   /* queries in a batch: the next one has come by then, so the loop is not asked */
 #define ROUNDS_MAX 16 /* batches taken from one socket in one turn */
 
 union address {
@@ -209,7 +210,7 @@ static void socket_readable(void *userdata, unsigned events)
     unsigned count = BATCH;
 
     (void)events;
-    for (int round = 0; round < ROUNDS_MAX && count == BATCH; round++) {
+    for (int round = 0; round < ROUNDS_MAX && count >= BUSY; round++) {
         count = batch_receive(socket);
         if (count == 0)
             return;
