@@ -2,9 +2,10 @@
 /* Deleting a link waits for an RCU grace period, 16 to 40 ms, however many are deleted at once. So
  * links that are to go are only moved into one group (LINK_GROUP_DYING) by whoever detaches them,
  * and this thread deletes the group, again and again while something is put there. The kernel's
- * configuration lock (RTNL) is held for a part of that time, in which everybody else waits: so a
- * deletion begins in a quiet moment, QUIET_MS after the last detach, but no later than LATEST_MS
- * after the first one, and takes all at once. Somebody who waits for it ends the pause.
+ * configuration lock (RTNL) is held for a part of that time, in which everybody else waits: so in a
+ * burst of detaches (BURST_MS after the last deletion) the next one begins in a quiet moment,
+ * QUIET_MS after the last detach, but no later than LATEST_MS after the first one, and takes all at
+ * once. A single detach is not held back, and somebody who waits for it ends the pause.
  *
  * `queued` counts the kicks, `done` how many of them a finished deletion has covered. */
 #include <errno.h>
@@ -19,6 +20,7 @@
 #include "base/log.h"
 #include "handle.h"
 
+#define BURST_MS 50
 #define QUIET_MS 4
 #define LATEST_MS 30
 
@@ -30,6 +32,7 @@ struct reaper {
     pthread_cond_t finished; /* done moved */
     uint64_t queued;
     uint64_t done;
+    struct timespec last_deletion;
     unsigned waiting; /* threads in reaper_wait: no pause then */
     bool stop;
 };
@@ -63,13 +66,15 @@ static bool time_is_before(struct timespec a, struct timespec b)
     return a.tv_sec < b.tv_sec || (a.tv_sec == b.tv_sec && a.tv_nsec < b.tv_nsec);
 }
 
-/* With the lock held: until nothing was queued for QUIET_MS. */
+/* With the lock held: in a burst, until nothing was queued for QUIET_MS. */
 static void reaper_pause(struct reaper *reaper)
 {
     struct timespec now, latest;
     uint64_t seen;
 
     clock_gettime(CLOCK_MONOTONIC, &now);
+    if (!time_is_before(now, time_after(reaper->last_deletion, BURST_MS)))
+        return;
     latest = time_after(now, LATEST_MS);
     do {
         struct timespec quiet = time_after(now, QUIET_MS);
@@ -102,6 +107,7 @@ static void *reaper_main(void *userdata)
         pthread_mutex_unlock(&reaper->lock);
         reaper_delete_group(reaper);
         pthread_mutex_lock(&reaper->lock);
+        clock_gettime(CLOCK_MONOTONIC, &reaper->last_deletion);
         reaper->done = target;
         pthread_cond_broadcast(&reaper->finished);
     }

@@ -19,7 +19,7 @@ struct decode {
 };
 
 static int decode_object(struct decode *decode, const cJSON *json,
-                         const struct proto_object *object, const char *path, void *data);
+                         const struct proto_object *object, const char *parent, void *data);
 
 static const char *type_name(const cJSON *json)
 {

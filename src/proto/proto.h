@@ -11,7 +11,7 @@
 #include "base/error.h"
 
 /* Limits of the socket (docs/api.md). */
-#define PROTO_LINE_MAX (1024u * 1024u) /* bytes of one document, without the newline */
+#define PROTO_LINE_MAX ((size_t)1 << 20) /* bytes of one document, without the newline */
 #define PROTO_DEPTH_MAX 16
 #define PROTO_BATCH_MAX 256
 #define PROTO_FDS_MAX 16 /* descriptors that may wait for their line */

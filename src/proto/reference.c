@@ -117,7 +117,7 @@ void proto_reference_write(struct text *text)
         "pipelining as in the specification. `params` is always an object. Descriptors travel as "
         "SCM_RIGHTS with the line that names them.\n\n");
     text_append(text,
-                "Limits: a line has at most %u bytes, is nested at most %u deep, and a batch has "
+                "Limits: a line has at most %zu bytes, is nested at most %u deep, and a batch has "
                 "at most %u requests.\n\n"
                 "Errors: the standard codes; -32602 with `data.field` for a malformed value; "
                 "-32000 with `data.reason`:",

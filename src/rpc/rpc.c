@@ -21,7 +21,7 @@
 #include "base/log.h"
 #include "rpc/dispatch.h"
 
-#define READ_SIZE 65536
+#define READ_SIZE ((size_t)65536)
 #define URGENT_METHOD "\"guest.detach\""
 #define URGENT_LOOK 512   /* bytes of a line in which the method is looked for */
 #define URGENT_RUN_MAX 32 /* lines that go first while others wait */
@@ -308,7 +308,7 @@ static void refuse_long_line(struct client *client)
 {
     struct error error = ERROR_INIT;
 
-    error_set(&error, 0, "a line has at most %u bytes", PROTO_LINE_MAX);
+    error_set(&error, 0, "a line has at most %zu bytes", PROTO_LINE_MAX);
     proto_error_encode(&client->output, "null", PROTO_INVALID_REQUEST, &error);
     text_append_n(&client->output, "\n", 1);
     client->skipping = true;

@@ -5,12 +5,14 @@
  * either, and is dropped when its answers pile up beyond RPC_OUTPUT_MAX. */
 #pragma once
 
+#include <stddef.h>
+
 #include "base/error.h"
 #include "base/loop.h"
 #include "service/service.h"
 
-#define RPC_OUTPUT_MAX (16u * 1024u * 1024u) /* bytes that wait for one slow client */
-#define RPC_OUTPUT_PAUSE (256u * 1024u)      /* from here on nothing more is read from it */
+#define RPC_OUTPUT_MAX ((size_t)16 << 20)    /* bytes that wait for one slow client */
+#define RPC_OUTPUT_PAUSE ((size_t)256 << 10) /* from here on nothing more is read from it */
 
 struct rpc;
 

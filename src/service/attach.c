@@ -461,7 +461,7 @@ static int write_guest(struct attach *attach, struct error *error)
 {
     struct service *service = attach->service;
     struct guest *guest = &attach->guest;
-    int r = store_begin(service->store, error);
+    int r = 0;
 
     for (size_t i = 0; r >= 0 && i < guest->n_endpoints; i++)
         r = take_addresses(attach, i, error);
@@ -469,11 +469,7 @@ static int write_guest(struct attach *attach, struct error *error)
         r = store_guest_insert(service->store, guest, error);
     if (r >= 0)
         r = fault_point("store.commit", error);
-    if (r >= 0)
-        r = store_commit(service->store, error);
-    if (r < 0)
-        store_rollback(service->store);
-    return r;
+    return r < 0 ? r : store_commit(service->store, error);
 }
 
 static void forget_guest(struct service *service, const struct guest *guest)
@@ -607,7 +603,7 @@ static void forget_endpoints(struct attach *attach)
 static int write_endpoints(struct attach *attach, struct error *error)
 {
     struct service *service = attach->service;
-    int r = store_begin(service->store, error);
+    int r = 0;
 
     for (size_t i = attach->plan.first_endpoint; r >= 0 && i < attach->guest.n_endpoints; i++) {
         attach->guest.endpoints[i].guest_id = attach->guest.id;
@@ -615,11 +611,7 @@ static int write_endpoints(struct attach *attach, struct error *error)
         if (r >= 0)
             r = store_endpoint_insert(service->store, &attach->guest.endpoints[i], error);
     }
-    if (r >= 0)
-        r = store_commit(service->store, error);
-    if (r < 0)
-        store_rollback(service->store);
-    return r;
+    return r < 0 ? r : store_commit(service->store, error);
 }
 
 /* The new network may be the first of its family with an outside: published ports lead there too
@@ -695,7 +687,12 @@ int service_guest_attach(struct service *service, const struct peer *peer,
     attach.plan = (struct guest_plan){.guest = &attach.guest, .with_ports = true, .netns_fd = -1};
     if (params->tap.fd)
         attach.plan.ret_tap_fd = &attach.tap_fd;
-    r = params->has_kind ? attach_new(&attach, error) : attach_join(&attach, error);
+    /* One transaction from the first look to the commit: what was checked still holds, and it is
+     * cheaper than one for each look. */
+    r = store_begin(service->store, error);
+    if (r >= 0)
+        r = params->has_kind ? attach_new(&attach, error) : attach_join(&attach, error);
+    store_rollback(service->store); /* what failed before the commit; else there is nothing */
     guest_plan_deinit_networks(&attach.plan);
     cleanup_close(&attach.plan.netns_fd);
     if (r < 0) {

@@ -376,7 +376,7 @@ int service_port_list(struct service *service, const struct guest_params *params
     } else {
         r = store_guest_list(service->store, &guests, &n_guests, error);
     }
-    for (size_t i = 0; r >= 0 && i < n_guests; i++) {
+    for (size_t i = 0; r >= 0 && guests && i < n_guests; i++) {
         struct port *more = reallocarray(ports, count + guests[i].n_ports + 1, sizeof(*ports));
 
         if (!more) {
