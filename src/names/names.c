@@ -24,9 +24,9 @@
 #include "worker/dns_table.h"
 #include "worker/supervisor.h"
 
-/* One network, with its sockets in the order of DNS_SOCKET_…; -1 where there is none. */
 #define SYNC_TIMEOUT_MS 200
 
+/* One network, with its sockets in the order of DNS_SOCKET_…; -1 where there is none. */
 struct served_network {
     struct served_network *next;
     struct ips servers; /* as configured; the message has those that are no gateways of ours */
@@ -477,13 +477,20 @@ int names_new(const struct names_config *config, struct names **ret_names, struc
     return 0;
 }
 
+static void network_unbind(struct served_network *network)
+{
+    for (unsigned i = 0; i < DNS_SOCKETS_COUNT; i++) {
+        if (network->fds[i] >= 0)
+            close(network->fds[i]);
+        network->fds[i] = -1;
+    }
+}
+
 static void network_free(struct served_network *network)
 {
     if (!network)
         return;
-    for (unsigned i = 0; i < DNS_SOCKETS_COUNT; i++)
-        if (network->fds[i] >= 0)
-            close(network->fds[i]);
+    network_unbind(network);
     ips_deinit(&network->servers);
     free(network);
 }
@@ -545,17 +552,33 @@ static int network_socket(struct names *names, struct served_network *network, u
     return names_socket_bind(protocol, ip, DNS_PORT, &network->fds[place], error);
 }
 
-static int network_bind(struct names *names, struct served_network *network,
-                        struct served_network *former, struct error *error)
+/* All sockets, or none. */
+static int network_bind_all(struct names *names, struct served_network *network,
+                            struct served_network *former, struct error *error)
 {
     for (unsigned i = 0; i < DNS_SOCKETS_COUNT; i++) {
         const struct ip *ip = i < 2 ? &network->message.gateway : &network->message.gateway6;
         int r = ip_is_set(ip) ? network_socket(names, network, i, former, error) : 0;
 
-        if (r < 0)
+        if (r < 0) {
+            network_unbind(network);
             return r;
+        }
     }
     return 0;
+}
+
+/* The worker holds the sockets of a network that was removed until it has read of it. */
+static int network_bind(struct names *names, struct served_network *network,
+                        struct served_network *former, struct error *error)
+{
+    int r = network_bind_all(names, network, former, error);
+
+    if (r == 0 || error->reason != REASON_PORT_IN_USE ||
+        worker_sync(names->worker, SYNC_TIMEOUT_MS) < 0)
+        return r;
+    *error = ERROR_INIT;
+    return network_bind_all(names, network, former, error);
 }
 
 /* Without sockets. NULL: no memory. */
@@ -616,11 +639,6 @@ int names_network_add(struct names *names, const struct network *network, struct
     if (!served)
         return error_set(error, ENOMEM, "out of memory");
     r = network->dns ? network_bind(names, served, former, error) : 0;
-    if (r < 0 && error->reason == REASON_PORT_IN_USE &&
-        worker_sync(names->worker, SYNC_TIMEOUT_MS) == 0) {
-        *error = ERROR_INIT; /* the worker may just have held the sockets of a removed network */
-        r = network_bind(names, served, former, error);
-    }
     if (r < 0)
         return r;
     same_sockets = former && sockets_equal(served, former);
@@ -641,11 +659,13 @@ void names_network_remove(struct names *names, int64_t network_id)
 {
     struct served_network **link = network_find(names, network_id);
     struct served_network *network = *link;
+    struct dns_remove_message message = {.id = network_id};
 
     if (!network)
         return;
     *link = network->next;
     remove_send(names, DNS_MESSAGE_NETWORK_REMOVE, network_id);
+    worker_send_draining(names->worker, DNS_MESSAGE_NETWORK_REMOVE, &message, sizeof(message));
     network_free(network);
     gateways_changed(names);
 }

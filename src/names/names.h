@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The daemon's side of the name service: it owns the sockets on the gateways, knows the zones, and tells the DNS
- * worker (worker/dns.c) of changes. Names are there when the caller's answer goes out: the worker reads its
- * control channel before it answers any query that it received. Calls never block; what the worker
- * is owed after a crash is sent again from the copy here. */
+/* The daemon's side of the name service: it owns the sockets on the gateways, knows the zones, and
+ * tells the DNS worker (worker/dns.c) of changes. Names are there when the caller's answer goes
+ * out: the worker reads its control channel before it answers any query that it received. Calls
+ * never block; what the worker is owed after a crash is sent again from the copy here. */
 #pragma once
 
 #include "base/error.h"
@@ -25,20 +25,23 @@ struct names_config {
 int names_new(const struct names_config *config, struct names **ret_names, struct error *error);
 void names_free(struct names *names, bool keep_running);
 
-/* Binds UDP and TCP port 53 on the gateways (IP_FREEBIND, so that the bridge may come later; taken over from the
- * former worker where it has them) and serves them. Nothing for a network with dns=false. Reason port_in_use with the holder when
- * another program has it. Adding a network that is there replaces its settings. */
+/* Binds UDP and TCP port 53 on the gateways (IP_FREEBIND, so that the bridge may come later; taken
+ * over from the former worker where it has them) and serves them. Nothing for a network with
+ * dns=false. Reason port_in_use with the holder when another program has it. Adding a network that
+ * is there replaces its settings. */
 int names_network_add(struct names *names, const struct network *network, struct error *error);
 void names_network_remove(struct names *names, int64_t network_id);
-/* Guest name, aliases, addresses; replaces what was there for this endpoint. guest->dns: own upstreams. */
-int names_endpoint_add(struct names *names, const struct guest *guest, const struct endpoint *endpoint,
-                       struct error *error);
+/* Guest name, aliases, addresses; replaces what was there for this endpoint. guest->dns: own
+ * upstreams. */
+int names_endpoint_add(struct names *names, const struct guest *guest,
+                       const struct endpoint *endpoint, struct error *error);
 void names_endpoint_remove(struct names *names, int64_t endpoint_id);
 int names_record_add(struct names *names, const struct dns_record *record, struct error *error);
 void names_record_remove(struct names *names, int64_t record_id);
 /* After start-up: sockets of the former worker that nobody claimed are closed. */
 void names_settled(struct names *names);
-/* The host's resolver addresses as they are now (for the choice of subnets and guests' resolv.conf). */
+/* The host's resolver addresses as they are now (for the choice of subnets and guests'
+ * resolv.conf). */
 const struct ips *names_upstreams(const struct names *names);
 /* For `system.status`. */
 struct names_status {

@@ -422,8 +422,10 @@ void dns_control_message(struct dns_control *control, uint16_t type, const void 
     const struct dns_message *message = payload;
     int r;
 
-    if (control->draining)
-        return; /* a later moatd's words are for its own worker */
+    /* A later moatd's words are for its own worker, but for this: what still holds the sockets of
+     * a network that goes would keep others from them. */
+    if (control->draining && type != DNS_MESSAGE_NETWORK_REMOVE)
+        return;
     if (!message_is_well_formed(control, type, length)) {
         log_error("a message of type %u with %zu bytes can't be understood", type, length);
         return;

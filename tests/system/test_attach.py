@@ -479,3 +479,11 @@ def test_attach_limits(host):
     error = host.error("guest.attach", name="other", kind="netns", pid=host.guest_space().pid,
                        networks=names + [{"name": "default"}])
     assert error.field == "networks" or error.reason == "quota"
+
+
+def test_exec_in_a_guest_that_was_attached_by_path(host, pinned):
+    """It has no process: the network is its own, the files are those of the host."""
+    host.moat("attach", "box", "--network", "default", "--netns", pinned)
+    address = host.call("guest.get", name="box")["endpoints"][0]["ip"]
+    assert address in host.moat("exec", "box", "--", "ip", "-4", "address", "show", "eth0").out
+    host.moat("detach", "box")

@@ -143,6 +143,7 @@ def test_a_crash_at_any_step_is_recovered(host, lan, point):
         crashed = not process.running()
         if not crashed:
             process.expected_end = False
+            host.restart()
         else:
             assert process.process.returncode == 86, process.log()[-3000:]
             process.close()

@@ -17,6 +17,7 @@ import shutil
 import tempfile
 
 from netns import Namespace
+from wait import wait_for
 
 INTERNET = "198.51.100.2"
 INTERNET6 = "2001:db8:51::2"
@@ -36,6 +37,7 @@ class World:
 
     def __init__(self):
         self.directory = tempfile.mkdtemp(prefix="mt-")
+        os.chmod(self.directory, 0o755)
         self._numbers = itertools.count(1)
         self._open = []
         try:
@@ -97,6 +99,8 @@ class World:
         if default_route:
             lines += [f"route add default via {ROUTER}", f"route add default via {ROUTER6}"]
         space.ip_batch(lines)
+        wait_for(lambda: not [link for link in space.ip_json("-6", "address", "show", "tentative") if link.get("addr_info")], 5,
+                 f"the addresses of {space.title} to be usable")
         return port
 
     def directory_for(self, name):

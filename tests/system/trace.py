@@ -15,6 +15,10 @@ VOLATILE_SYSCTLS = re.compile(r"netfilter/nf_conntrack_count$|/route/flush$|/sta
 # A bridge counts its timers down, a link's statistics go up, a bridge's offload limits follow the ports it has had.
 VOLATILE_KEYS = re.compile(r"_timer$|^tso_max_|^(stats64|stats|xstats|valid_life_time|preferred_life_time|age|used|expires)$")
 
+# The kernel looks for a carrier in its own time, up to a second after a link came up.
+CARRIER_KEYS = {"operstate", "state"}
+CARRIER_FLAGS = {"NO-CARRIER", "LOWER_UP", "linkdown"}
+
 
 def read_sysctls(top="/proc/sys/net"):
     found = {}
@@ -34,9 +38,10 @@ def read_sysctls(top="/proc/sys/net"):
 
 def without_volatile(value):
     if isinstance(value, dict):
-        return {k: without_volatile(v) for k, v in value.items() if not VOLATILE_KEYS.search(k)}
+        return {k: without_volatile(v) for k, v in value.items()
+                if not VOLATILE_KEYS.search(k) and not (k in CARRIER_KEYS and v != ["PERMANENT"])}
     if isinstance(value, list):
-        return [without_volatile(v) for v in value]
+        return [without_volatile(v) for v in value if not (isinstance(v, str) and v in CARRIER_FLAGS)]
     return value
 
 
@@ -153,8 +158,7 @@ def _short(value, limit=300):
 
 def _change(old, new):
     if isinstance(old, dict) and isinstance(new, dict):
-        return ", ".join(f"{k}: {_short(old.get(k))} → {_short(new.get(k))}"
-                         for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k))
+        return ", ".join(f"{k}: {_change(old.get(k), new.get(k))}" for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k))
     return f"{_short(old)} → {_short(new)}"
 
 

@@ -346,6 +346,19 @@ static void without_dns_no_socket_is_bound(void **state)
                         "NOERROR aa: web2 60 A 127.0.7.2");
 }
 
+/* The worker has not read of the removal yet: no reason to refuse. */
+static void a_removed_networks_address_can_be_used_at_once(void **state)
+{
+    struct fixture *fixture = *state;
+
+    add_network(fixture, 1, "default", "127.0.5.1");
+    names_settled(fixture->names);
+    for (int i = 2; i < 30; i++) {
+        names_network_remove(fixture->names, i - 1);
+        add_network(fixture, i, "default", "127.0.5.1");
+    }
+}
+
 struct upstreams {
     struct fixture *fixture;
     const char *wanted;
@@ -404,6 +417,7 @@ int main(int argc, char **argv)
         TEST(a_restart_of_moatd_keeps_the_sockets),
         TEST(a_taken_port_is_refused_and_nothing_stays),
         TEST(without_dns_no_socket_is_bound),
+        TEST(a_removed_networks_address_can_be_used_at_once),
         TEST(own_gateways_are_no_upstreams),
     };
 

@@ -778,6 +778,27 @@ static void draining_finishes_what_runs(void **state)
     close(idle);
 }
 
+static void a_draining_worker_lets_go_of_networks(void **state)
+{
+    struct fixture *fixture = *state;
+    int udp = client_open(fixture, GUEST, SOCK_DGRAM);
+    struct message message;
+    int again;
+
+    send_upstream(fixture, "127.0.3.1");
+    put_query(&message, 1, "www.example", 1, 0);
+    send(udp, message.data, message.length, 0);
+    turn(fixture);
+    dns_control_drain(fixture->control);
+    assert_true(dns_control_serves(fixture->control));
+    send_remove(fixture, DNS_MESSAGE_NETWORK_REMOVE, 1);
+    assert_false(dns_control_serves(fixture->control));
+    again = socket_bound(SOCK_DGRAM, GATEWAY, fixture->port);
+    assert_true(again >= 0);
+    close(again);
+    close(udp);
+}
+
 static void malformed_messages_change_nothing(void **state)
 {
     struct fixture *fixture = *state;
@@ -818,6 +839,7 @@ int main(void)
         TEST(tcp_waiting_queries_are_bounded),
         TEST(idle_connections_are_bounded_per_guest),
         TEST(draining_finishes_what_runs),
+        TEST(a_draining_worker_lets_go_of_networks),
         TEST(malformed_messages_change_nothing),
     };
 
