@@ -2,7 +2,8 @@
 /* A plain table can be changed or flushed by anybody; nf_tables tells listeners. The events carry
  * the netlink port of whoever made the change: a socket filter drops those of our own, so that our
  * largest transaction never overflows the queue. An overflow by others is taken for a loss. An
- * owned table sends events of ours only. */
+ * owned table is not watched: nobody else can change it, and where nobody listens the kernel need
+ * not make an event for each element. */
 #include "nat/table.h"
 
 #include <arpa/inet.h>
@@ -110,6 +111,8 @@ int nat_watch_start(struct nat *nat, struct loop *loop, nat_lost_fn lost, void *
                     struct error *error)
 {
     nat_watch_stop(nat);
+    if (nat_is_owned(nat))
+        return 0;
     nat->watch = calloc(1, sizeof(*nat->watch));
     if (!nat->watch)
         return error_set(error, ENOMEM, "cannot watch nftables");

@@ -18,7 +18,8 @@
 #include "service/private.h"
 
 #define LOCK_NAME "moatd.lock"
-#define LOCK_WAIT_MS 1000
+#define LOCK_WAIT_MS 1000 /* for a holder that is ending */
+#define LOCK_GRACE_MS 200 /* for one that may have been killed a moment ago */
 
 static uint64_t monotonic_ms(void)
 {
@@ -98,7 +99,7 @@ static int take_lock(int fd, char *pid, size_t size)
         if (errno != EWOULDBLOCK)
             return -errno;
         read_holder(fd, pid, size);
-        if (waited_ms >= LOCK_WAIT_MS || holder_runs(pid))
+        if (waited_ms >= LOCK_WAIT_MS || (waited_ms >= LOCK_GRACE_MS && holder_runs(pid)))
             return -EWOULDBLOCK;
         nanosleep(&pause, NULL);
     }

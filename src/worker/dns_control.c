@@ -441,8 +441,8 @@ void dns_control_message(struct dns_control *control, uint16_t type, const void 
 
 bool dns_control_serves(const struct dns_control *control)
 {
-    if (!control->draining)
-        return control->n_networks_served > 0;
+    if (!control->draining) /* without guests only the host could ask */
+        return control->n_networks_served > 0 && zone_has_guests(control->service.zone);
     return dns_forward_is_busy(control->service.forward) || dns_tcp_count(control->tcp) > 0;
 }
 

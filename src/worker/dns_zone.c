@@ -501,6 +501,11 @@ const struct zone_network *zone_network_find_subnet(const struct zone *zone, con
 
 /* --- guests --- */
 
+bool zone_has_guests(const struct zone *zone)
+{
+    return zone->guests.count > 0;
+}
+
 static struct zone_guest *guest_get(struct zone *zone, int64_t id)
 {
     struct zone_guest *guest = dns_table_find(&zone->guests, id_hash(id), guest_has_id, &id);

@@ -120,6 +120,9 @@ bool zone_asker_find(const struct zone *zone, struct zone_network *network, cons
 
 /* --- for dns_local.c, which answers from it --- */
 
+/* Is there any endpoint of a guest? */
+bool zone_has_guests(const struct zone *zone);
+
 const struct dns_name *zone_domain(const struct zone *zone);
 uint32_t zone_ttl(const struct zone *zone);
 uint32_t zone_negative_ttl(const struct zone *zone);
