@@ -9,8 +9,8 @@
  *     `inet floor` with a set `guest` of mark . ipv4_addr and a map `port` of
  *     inet_proto . inet_service : ipv4_addr . inet_service
  *
- * attach COUNT  ->  one time in ns for each, "|", then the sums of the four parts
- * detach COUNT  ->  the same without parts; answered when the links are gone */
+ * attach COUNT  ->  for each: its time, then that of its four parts, in ns
+ * detach COUNT  ->  one time for each; answers when the links are gone */
 #include <arpa/inet.h>
 #include <libmnl/libmnl.h>
 #include <linux/if_link.h>
@@ -41,7 +41,6 @@ struct floor {
     uint32_t indexes[GUESTS_MAX];
     int guests[GUESTS_MAX];
     unsigned n_guests; /* namespaces that are there */
-    uint64_t part_ns[PARTS];
     _Alignas(8) char buffer[8192];
     size_t used;
 };
@@ -307,9 +306,9 @@ static void attach_one(struct floor *bench)
     times[3] = now_ns();
     row_add(bench, address);
     times[4] = now_ns();
-    for (unsigned i = 0; i < PARTS; i++)
-        bench->part_ns[i] += times[i + 1] - times[i];
     printf("%lu ", (unsigned long)(times[PARTS] - times[0]));
+    for (unsigned i = 0; i < PARTS; i++)
+        printf("%lu ", (unsigned long)(times[i + 1] - times[i]));
     bench->indexes[bench->count++] = index;
     bench->serial++;
 }
@@ -320,12 +319,8 @@ static void attach(struct floor *bench, unsigned count)
         die("too many guests");
     while (bench->n_guests < bench->count + count)
         bench->guests[bench->n_guests++] = netns_make(bench->home_fd);
-    memset(bench->part_ns, 0, sizeof(bench->part_ns));
     for (unsigned i = 0; i < count; i++)
         attach_one(bench);
-    printf("|");
-    for (unsigned i = 0; i < PARTS; i++)
-        printf(" %lu", (unsigned long)bench->part_ns[i]);
     printf("\n");
 }
 
