@@ -202,21 +202,48 @@ bool nat_is_owned(const struct nat *nat)
 
 /* --- replacing and removing --- */
 
-static int rebuild_once(struct nat *nat, bool exists, bool own, const struct nat_batch *batch,
-                        struct error *error)
+static int commit(struct nat *nat, struct nft_transaction *transaction, struct error *error)
+{
+    int result = nft_socket_commit(nat->socket, transaction, error);
+
+    nft_transaction_deinit(transaction);
+    return result;
+}
+
+/* Sets of ranges are empty for an instant (policy.c): endpoints with a policy wait so long, that
+ * is, the connections which they open meanwhile do. */
+static int rebuild_release(struct nat *nat, const struct nat_batch *batch, struct error *error)
 {
     struct nft_transaction transaction;
 
     nft_transaction_init(&transaction, NFPROTO_INET);
+    nat_batch_append_release(batch, &transaction);
+    return commit(nat, &transaction, error);
+}
+
+static int rebuild_once(struct nat *nat, bool exists, bool own, const struct nat_batch *batch,
+                        struct error *error)
+{
+    struct nat_batch *constant = nat_batch_new_constant(nat);
+    struct nft_transaction transaction;
+
+    nft_transaction_init(&transaction, NFPROTO_INET);
+    transaction.failed = !constant;
     if (exists)
         nft_transaction_delete_table(&transaction, RULESET_TABLE);
     ruleset_append(&transaction, &nat->groups, own ? TABLE_F_OWNER | TABLE_F_PERSIST : 0);
-    if (batch)
-        nat_batch_append(batch, &transaction);
-    int result = nft_socket_commit(nat->socket, &transaction, error);
-    nft_transaction_deinit(&transaction);
+    if (constant)
+        nat_batch_append_elements(constant, false, &transaction);
+    if (batch) {
+        nat_batch_append_policies(batch, &transaction);
+        nat_batch_append_elements(batch, true, &transaction);
+    }
+    nat_batch_free(constant);
+    int result = commit(nat, &transaction, error);
     if (result == 0)
         nat->owned = own;
+    if (result == 0 && batch)
+        result = rebuild_release(nat, batch, error);
     return result;
 }
 

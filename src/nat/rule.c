@@ -146,6 +146,8 @@ void rule_lookup(struct rule *rule, const char *set, enum rule_lookup kind)
         nftnl_expr_set_u32(expr, NFTNL_EXPR_LOOKUP_FLAGS, NFT_LOOKUP_F_INV);
     if (kind == RULE_LOOKUP_MAP)
         nftnl_expr_set_u32(expr, NFTNL_EXPR_LOOKUP_DREG, NFT_REG32_00);
+    if (kind == RULE_LOOKUP_VERDICT)
+        nftnl_expr_set_u32(expr, NFTNL_EXPR_LOOKUP_DREG, NFT_REG_VERDICT);
 }
 
 void rule_verdict(struct rule *rule, uint32_t code, const char *chain)

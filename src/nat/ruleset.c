@@ -14,6 +14,8 @@
  * answer would pass the host by; the host's outer address on an internal network): these come from
  * the gateway. forward     networks never reach each other, nor is anything let in that is not
  * published. With br_netfilter bridged frames pass here too: both groups are then the bridge's own.
+ *   guest_policy  what guests may open connections to, asked before translation: a rule speaks of
+ * the address that the guest called. Each policy has two chains of its own (policy.c).
  *   input       what guests reach of the host; and who reaches the gateways' addresses.
  *   output      the host itself opens no connection to a closed guest. */
 #include "nat/ruleset.h"
@@ -88,6 +90,18 @@ static const struct set_def set_defs[] = {
                        "relayed to IPv4 from one address",
                        {FIELD_IP6, FIELD_PROTO, FIELD_PORT},
                        {0}},
+    [SET_SUBNET4] = {"subnet4", "networks", {FIELD_FAMILY, FIELD_IP4}, {0}, true},
+    [SET_SUBNET6] = {"subnet6", "networks", {FIELD_FAMILY, FIELD_IP6}, {0}, true},
+    [SET_SPECIAL4] = {"special4", "never public", {FIELD_FAMILY, FIELD_IP4}, {0}, true},
+    [SET_SPECIAL6] = {"special6", "never public", {FIELD_FAMILY, FIELD_IP6}, {0}, true},
+    [SET_POLICY_PUBLIC] = {"policy_public",
+                           "policies, for public addresses",
+                           {FIELD_INTERFACE},
+                           {FIELD_POLICY}},
+    [SET_POLICY_PRIVATE] = {"policy_private",
+                            "policies, for other addresses",
+                            {FIELD_INTERFACE},
+                            {FIELD_POLICY}},
 };
 
 static_assert(ARRAY_SIZE(set_defs) == SET_COUNT_, "a definition for each set");
@@ -97,12 +111,17 @@ const struct set_def *set_def_get(enum set_id id)
     return &set_defs[id];
 }
 
+static const uint8_t field_lengths[] = {
+    [FIELD_GROUP] = 4, [FIELD_IP4] = 4,    [FIELD_IP6] = 16,       [FIELD_PROTO] = 1,
+    [FIELD_PORT] = 2,  [FIELD_FAMILY] = 1, [FIELD_INTERFACE] = 16, [FIELD_POLICY] = 16,
+};
+
 static size_t fields_length(const uint8_t *fields)
 {
     size_t length = 0;
 
     for (size_t i = 0; i < SET_FIELDS && fields[i] != FIELD_NONE; i++)
-        length += fields[i] == FIELD_IP6 ? 16 : 4;
+        length += (field_lengths[fields[i]] + 3u) & ~3u;
     return length;
 }
 
@@ -121,7 +140,8 @@ size_t set_data_length(enum set_id id)
 static uint32_t fields_type(const uint8_t *fields)
 {
     static const uint32_t types[] = {
-        [FIELD_GROUP] = 35, [FIELD_IP4] = 7, [FIELD_IP6] = 8, [FIELD_PROTO] = 12, [FIELD_PORT] = 13,
+        [FIELD_GROUP] = 35, [FIELD_IP4] = 7,    [FIELD_IP6] = 8,        [FIELD_PROTO] = 12,
+        [FIELD_PORT] = 13,  [FIELD_FAMILY] = 2, [FIELD_INTERFACE] = 41, [FIELD_POLICY] = 0,
     };
     uint32_t type = 0;
 
@@ -135,7 +155,7 @@ static uint32_t fields_byteorder(const uint8_t *fields)
 {
     if (fields[0] == FIELD_NONE || fields[1] != FIELD_NONE)
         return 0;
-    return fields[0] == FIELD_GROUP ? 1 : 2;
+    return fields[0] == FIELD_GROUP || fields[0] == FIELD_INTERFACE ? 1 : 2;
 }
 
 static bool set_put_userdata(struct nftnl_set *set, const struct set_def *def)
@@ -155,34 +175,69 @@ static bool set_put_userdata(struct nftnl_set *set, const struct set_def *def)
     return put;
 }
 
-static struct nftnl_set *set_build(enum set_id id)
+static uint32_t set_flags(const struct set_def *def)
 {
-    const struct set_def *def = &set_defs[id];
+    return (def->data[0] ? NFT_SET_MAP : 0u) |
+           (def->ranges ? NFT_SET_INTERVAL | NFT_SET_CONCAT : 0u);
+}
+
+/* The length of each field of a concatenation, without padding. */
+static bool set_put_fields(struct nftnl_set *set, const struct set_def *def)
+{
+    uint8_t lengths[SET_FIELDS] = {0};
+    uint32_t count = 0;
+
+    while (count < SET_FIELDS && def->key[count] != FIELD_NONE) {
+        lengths[count] = field_lengths[def->key[count]];
+        count++;
+    }
+    return nftnl_set_set_data(set, NFTNL_SET_DESC_CONCAT, lengths, count) == 0;
+}
+
+static void set_put_data(struct nftnl_set *set, const struct set_def *def)
+{
+    if (def->data[0] == FIELD_POLICY) {
+        nftnl_set_set_u32(set, NFTNL_SET_DATA_TYPE, NFT_DATA_VERDICT);
+        return;
+    }
+    nftnl_set_set_u32(set, NFTNL_SET_DATA_TYPE, fields_type(def->data));
+    nftnl_set_set_u32(set, NFTNL_SET_DATA_LEN, (uint32_t)fields_length(def->data));
+}
+
+struct nftnl_set *set_def_build(const struct set_def *def, const char *name, uint32_t id)
+{
     struct nftnl_set *set = nftnl_set_alloc();
 
     if (!set)
         return NULL;
     nftnl_set_set_u32(set, NFTNL_SET_FAMILY, NFPROTO_INET);
-    nftnl_set_set_u32(set, NFTNL_SET_FLAGS, def->data[0] ? NFT_SET_MAP : 0);
+    nftnl_set_set_u32(set, NFTNL_SET_FLAGS, set_flags(def));
     nftnl_set_set_u32(set, NFTNL_SET_KEY_TYPE, fields_type(def->key));
     nftnl_set_set_u32(set, NFTNL_SET_KEY_LEN, (uint32_t)fields_length(def->key));
-    nftnl_set_set_u32(set, NFTNL_SET_ID, (uint32_t)id + 1);
-    if (def->data[0]) {
-        nftnl_set_set_u32(set, NFTNL_SET_DATA_TYPE, fields_type(def->data));
-        nftnl_set_set_u32(set, NFTNL_SET_DATA_LEN, (uint32_t)fields_length(def->data));
-    }
+    nftnl_set_set_u32(set, NFTNL_SET_ID, id);
+    if (def->data[0])
+        set_put_data(set, def);
     if (nftnl_set_set_str(set, NFTNL_SET_TABLE, RULESET_TABLE) < 0 ||
-        nftnl_set_set_str(set, NFTNL_SET_NAME, def->name) < 0 || !set_put_userdata(set, def)) {
+        nftnl_set_set_str(set, NFTNL_SET_NAME, name) < 0 || !set_put_userdata(set, def) ||
+        (def->ranges && !set_put_fields(set, def))) {
         nftnl_set_free(set);
         return NULL;
     }
     return set;
 }
 
+static struct nftnl_set *set_build(enum set_id id)
+{
+    return set_def_build(&set_defs[id], set_defs[id].name, (uint32_t)id + 1);
+}
+
 /* --- chains --- */
 
 static const struct nft_chain chain_defs[] = {
     [CHAIN_RAW] = {"raw", "filter", NF_INET_PRE_ROUTING, NF_IP_PRI_RAW},
+    [CHAIN_POLICY] = {"guest_policy", "filter", NF_INET_PRE_ROUTING, NF_IP_PRI_MANGLE},
+    [CHAIN_POLICY_PRIVATE] = {"guest_policy_private", NULL, 0, 0},
+    [CHAIN_POLICY_WAIT] = {"guest_policy_wait", NULL, 0, 0},
     [CHAIN_DNAT] = {"dnat", "nat", NF_INET_PRE_ROUTING, NF_IP_PRI_NAT_DST},
     [CHAIN_DNAT_OUTPUT] = {"dnat_output", "nat", NF_INET_LOCAL_OUT, NF_IP_PRI_NAT_DST},
     [CHAIN_SNAT] = {"snat", "nat", NF_INET_POST_ROUTING, NF_IP_PRI_NAT_SRC},
@@ -370,6 +425,77 @@ static void unknown(struct rule *rule)
 static void invalid(struct rule *rule)
 {
     state_has(rule, NF_CT_STATE_INVALID_BIT, NFT_CMP_NEQ);
+}
+
+/* Never a public address: reserved, or of one of our networks. */
+static void load_family_and_destination4(struct rule *rule)
+{
+    rule_load_meta(rule, NFT_META_NFPROTO, 0);
+    load_destination4(rule, 1);
+}
+
+static void load_family_and_destination6(struct rule *rule)
+{
+    rule_load_meta(rule, NFT_META_NFPROTO, 0);
+    load_destination6(rule, 1);
+}
+
+static void to_special4(struct rule *rule)
+{
+    ip4(rule);
+    load_family_and_destination4(rule);
+    lookup(rule, SET_SPECIAL4);
+}
+
+static void to_special6(struct rule *rule)
+{
+    ip6(rule);
+    load_family_and_destination6(rule);
+    lookup(rule, SET_SPECIAL6);
+}
+
+static void to_subnet4(struct rule *rule)
+{
+    ip4(rule);
+    load_family_and_destination4(rule);
+    lookup(rule, SET_SUBNET4);
+}
+
+static void to_subnet6(struct rule *rule)
+{
+    ip6(rule);
+    load_family_and_destination6(rule);
+    lookup(rule, SET_SUBNET6);
+}
+
+static void to_broadcast4(struct rule *rule)
+{
+    static const uint8_t broadcast[4] = {255, 255, 255, 255};
+
+    ip4(rule);
+    load_destination4(rule, 0);
+    rule_compare(rule, NFT_CMP_EQ, broadcast, sizeof(broadcast));
+}
+
+/* What never leaves the link: fe80::/10, and ff02::/16. */
+static void to_link_local6(struct rule *rule)
+{
+    static const uint8_t mask[2] = {0xff, 0xc0};
+    static const uint8_t prefix[2] = {0xfe, 0x80};
+
+    ip6(rule);
+    rule_load_payload(rule, NFT_PAYLOAD_NETWORK_HEADER, 24, 2, 0);
+    rule_mask(rule, mask, sizeof(mask));
+    rule_compare(rule, NFT_CMP_EQ, prefix, sizeof(prefix));
+}
+
+static void to_link_multicast6(struct rule *rule)
+{
+    static const uint8_t prefix[2] = {0xff, 0x02};
+
+    ip6(rule);
+    rule_load_payload(rule, NFT_PAYLOAD_NETWORK_HEADER, 24, 2, 0);
+    rule_compare(rule, NFT_CMP_EQ, prefix, sizeof(prefix));
 }
 
 /* The connection goes to a published port. */
@@ -675,6 +801,28 @@ static void goto_from_guest(struct rule *rule)
     rule_verdict(rule, (uint32_t)NFT_GOTO, chain_defs[CHAIN_FROM_GUEST].name);
 }
 
+static void goto_policy_private(struct rule *rule)
+{
+    rule_verdict(rule, (uint32_t)NFT_GOTO, chain_defs[CHAIN_POLICY_PRIVATE].name);
+}
+
+/* To the chain of the policy of the interface, if it has one. */
+static void follow_policy(struct rule *rule, enum set_id set)
+{
+    rule_load_meta(rule, NFT_META_IIFNAME, 0);
+    rule_lookup(rule, set_defs[set].name, RULE_LOOKUP_VERDICT);
+}
+
+static void follow_policy_public(struct rule *rule)
+{
+    follow_policy(rule, SET_POLICY_PUBLIC);
+}
+
+static void follow_policy_private(struct rule *rule)
+{
+    follow_policy(rule, SET_POLICY_PRIVATE);
+}
+
 static void reject(struct rule *rule, uint32_t type, uint8_t code)
 {
     struct nftnl_expr *expr = rule_add(rule, "reject");
@@ -818,6 +966,32 @@ static const struct rule_def rule_defs[] = {
      "no ::1 destination from outside",
      {not_from_loopback, destination6_loopback, drop_it}},
 
+    {CHAIN_POLICY, "not ours", {from_others, accept_it}},
+    {CHAIN_POLICY, "known connections", {known, accept_it}},
+    {CHAIN_POLICY, "name service", {to_own4, to_dns4, accept_it}},
+    {CHAIN_POLICY, "name service, IPv6", {to_own6, to_dns6, accept_it}},
+    {CHAIN_POLICY, "DHCP", {dhcp4_request, to_broadcast4, accept_it}},
+    {CHAIN_POLICY, "DHCP of the gateway", {dhcp4_request, to_own4, accept_it}},
+    {CHAIN_POLICY, "DHCPv6", {dhcp6_request, to_link_multicast6, accept_it}},
+    {CHAIN_POLICY, "router solicitation", {router_solicit, to_link_multicast6, accept_it}},
+    {CHAIN_POLICY,
+     "neighbour discovery, multicast",
+     {neighbour_discovery, to_link_multicast6, accept_it}},
+    {CHAIN_POLICY,
+     "neighbour discovery, link-local",
+     {neighbour_discovery, to_link_local6, accept_it}},
+    {CHAIN_POLICY, "neighbour discovery, gateway", {neighbour_discovery, to_own6, accept_it}},
+    {CHAIN_POLICY, "this host", {to_host, goto_policy_private}},
+    {CHAIN_POLICY, "our networks", {to_subnet4, goto_policy_private}},
+    {CHAIN_POLICY, "our networks, IPv6", {to_subnet6, goto_policy_private}},
+    {CHAIN_POLICY, "never public", {to_special4, goto_policy_private}},
+    {CHAIN_POLICY, "never public, IPv6", {to_special6, goto_policy_private}},
+    {CHAIN_POLICY, "public addresses", {follow_policy_public}},
+
+    {CHAIN_POLICY_PRIVATE, "other addresses", {follow_policy_private}},
+
+    {CHAIN_POLICY_WAIT, "not yet", {drop_it}},
+
     {CHAIN_DNAT, "localhost of a guest, published", {localhost_of_guest, to_pub4}},
     {CHAIN_DNAT, "localhost of a guest", {localhost_of_guest, to_own_gateway4}},
     {CHAIN_DNAT, "name service", {to_dns4, accept_it}},
@@ -946,8 +1120,8 @@ static uint64_t hash_sets_and_chains(uint64_t hash)
     char text[128];
 
     for (size_t i = 0; i < SET_COUNT_; i++) {
-        snprintf(text, sizeof(text), "%s %x %x", set_defs[i].name, fields_type(set_defs[i].key),
-                 fields_type(set_defs[i].data));
+        snprintf(text, sizeof(text), "%s %x %x %x", set_defs[i].name, fields_type(set_defs[i].key),
+                 fields_type(set_defs[i].data), set_flags(&set_defs[i]));
         hash = hash_text(hash, text);
     }
     for (size_t i = 0; i < CHAIN_COUNT_; i++) {

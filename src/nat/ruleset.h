@@ -41,10 +41,26 @@ enum set_id {
     SET_PUB6_AT,
     SET_RELAY6,    /* proto . port: IPv6 listeners of the relay worker on every address */
     SET_RELAY6_AT, /* address . proto . port: on one */
+    SET_SUBNET4,   /* family . addresses: subnets of networks, as ranges */
+    SET_SUBNET6,
+    SET_SPECIAL4, /* family . addresses: never public (base/rule.h), as ranges; constant */
+    SET_SPECIAL6,
+    SET_POLICY_PUBLIC,  /* map interface : chain: policies towards public addresses */
+    SET_POLICY_PRIVATE, /* map interface : chain: towards the rest */
     SET_COUNT_,
 };
 
-enum set_field { FIELD_NONE, FIELD_GROUP, FIELD_IP4, FIELD_IP6, FIELD_PROTO, FIELD_PORT };
+enum set_field {
+    FIELD_NONE,
+    FIELD_GROUP,
+    FIELD_IP4,
+    FIELD_IP6,
+    FIELD_PROTO,
+    FIELD_PORT,
+    FIELD_FAMILY,    /* NFPROTO_* */
+    FIELD_INTERFACE, /* name */
+    FIELD_POLICY,    /* data only: the chain of a policy: id, version (eight bytes each) */
+};
 
 #define SET_FIELDS 3
 
@@ -53,6 +69,7 @@ struct set_def {
     const char *comment;
     uint8_t key[SET_FIELDS];  /* enum set_field, ended by FIELD_NONE */
     uint8_t data[SET_FIELDS]; /* empty: a set, not a map */
+    bool ranges;              /* keys are ranges, which must not overlap; two fields at least */
 };
 
 #define SET_KEY_MAX 24
@@ -62,9 +79,14 @@ const struct set_def *set_def_get(enum set_id id);
 /* Bytes of a key or of the data: each field takes a multiple of four (registers). */
 size_t set_key_length(enum set_id id);
 size_t set_data_length(enum set_id id);
+/* A set of that kind, under any name; NULL without memory. id: see NFTA_SET_ID. */
+struct nftnl_set *set_def_build(const struct set_def *def, const char *name, uint32_t id);
 
 enum chain_id {
     CHAIN_RAW,
+    CHAIN_POLICY,
+    CHAIN_POLICY_PRIVATE,
+    CHAIN_POLICY_WAIT,
     CHAIN_DNAT,
     CHAIN_DNAT_OUTPUT,
     CHAIN_SNAT,
