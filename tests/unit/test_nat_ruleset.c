@@ -297,7 +297,7 @@ static void large_ranges_are_chunked(void **state)
     nat_batch_port(batch, &port, true);
     assert_int_equal(batch->count, 65535);
     nft_transaction_init(&transaction, NFPROTO_INET);
-    nat_batch_append(batch, &transaction);
+    nat_batch_append_elements(batch, false, &transaction);
     assert_false(transaction.failed);
     assert_int_equal(count_elements(&transaction), 65535);
     nft_transaction_deinit(&transaction);
