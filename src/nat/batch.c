@@ -67,6 +67,7 @@ struct values {
     uint8_t protocol;
     uint16_t port;
     const char *interface;
+    const struct mac *mac;
     int64_t policy_id;
     uint64_t policy_version;
 };
@@ -101,6 +102,10 @@ static void fields_write(const uint8_t *fields, const struct values *values, uin
         case FIELD_INTERFACE:
             memcpy(bytes, values->interface, strnlen(values->interface, IFNAMSIZ));
             bytes += IFNAMSIZ - 4;
+            break;
+        case FIELD_MAC:
+            memcpy(bytes, values->mac->bytes, sizeof(values->mac->bytes));
+            bytes += 4;
             break;
         case FIELD_POLICY:
             memcpy(bytes, &values->policy_id, sizeof(values->policy_id));
@@ -223,8 +228,56 @@ static void batch_endpoint_policy(struct nat_batch *batch, const struct nat_endp
     batch_element(batch, SET_POLICY_PRIVATE, add, &values, &values);
 }
 
+/* One more address that the endpoint may send from. */
+static void batch_source(struct nat_batch *batch, const struct nat_endpoint *endpoint,
+                         const struct ip *ip, bool add)
+{
+    const struct values values = {
+        .interface = endpoint->host_interface,
+        .mac = &endpoint->mac,
+        .ip = ip,
+    };
+    bool v6 = ip->family == AF_INET6;
+
+    batch_element(batch, v6 ? SET_PORT6 : SET_PORT4, add, &values, NULL);
+    if (!ip_is_unspecified(ip))
+        batch_element(batch, v6 ? SET_FROM6 : SET_FROM4, add, &values, NULL);
+}
+
+/* The link-local address that the MAC makes (RFC 4291 appendix A). */
+static struct ip link_local_of(const struct mac *mac)
+{
+    const uint8_t *bytes = mac->bytes;
+
+    return (struct ip){.family = AF_INET6,
+                       .bytes = {0xfe, 0x80, 0, 0, 0, 0, 0, 0, bytes[0] ^ 2, bytes[1], bytes[2],
+                                 0xff, 0xfe, bytes[3], bytes[4], bytes[5]}};
+}
+
+/* The unspecified address asks for an address, or whether one is free: rules let pass what does. */
+static void batch_endpoint_sources(struct nat_batch *batch, const struct nat_endpoint *endpoint,
+                                   bool add)
+{
+    const struct ip none4 = {.family = AF_INET};
+    const struct ip none6 = {.family = AF_INET6};
+    const struct ip link_local = link_local_of(&endpoint->mac);
+
+    if (!endpoint->host_interface[0])
+        return;
+    if (ip_is_set(&endpoint->ip)) {
+        batch_source(batch, endpoint, &endpoint->ip, add);
+        batch_source(batch, endpoint, &none4, add);
+    }
+    if (ip_is_set(&endpoint->ip6)) {
+        batch_source(batch, endpoint, &endpoint->ip6, add);
+        batch_source(batch, endpoint, &link_local, add);
+        batch_source(batch, endpoint, &none6, add);
+    }
+}
+
 void nat_batch_endpoint(struct nat_batch *batch, const struct nat_endpoint *endpoint, bool add)
 {
+    batch_endpoint_sources(batch, endpoint, add);
     batch_endpoint_policy(batch, endpoint, add);
     batch_endpoint_ip(batch, endpoint, &endpoint->ip, add);
     batch_endpoint_ip(batch, endpoint, &endpoint->ip6, add);
@@ -356,14 +409,17 @@ static size_t append_run(const struct nat_element *elements, size_t count, enum 
     const struct nat_element *first = &elements[0];
     const char *set = set_def_get(first->set)->name;
     bool add = first->add && manner != MANNER_LEAVING;
+    uint8_t family = transaction->family;
     size_t run = 1;
 
     while (run < count && run < ELEMENTS_ROOM / ELEMENT_ROOM && elements[run].set == first->set &&
            elements[run].add == first->add)
         run++;
+    transaction->family = ruleset_table_family(set_def_get(first->set)->table);
     struct nlmsghdr *message =
         nft_transaction_open(transaction, add ? NFT_MSG_NEWSETELEM : NFT_MSG_DELSETELEM,
                              add ? NLM_F_CREATE : 0, 256 + run * ELEMENT_ROOM, set);
+    transaction->family = family;
     if (!message)
         return run;
     mnl_attr_put_strz(message, NFTA_SET_ELEM_LIST_TABLE, RULESET_TABLE);

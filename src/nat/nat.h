@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The one nftables table, `inet moat`, through libnftnl over libmnl. The number of rules is
- * constant; what grows are elements of sets and maps. One socket owns the table
- * (NFT_TABLE_F_OWNER|NFT_TABLE_F_PERSIST, Linux 6.9 on; a plain table and a watcher where not).
- * Each batch is one atomic nf_tables transaction.
+/* The nftables tables `inet moat` and `bridge moat`, through libnftnl over libmnl; "the table" is
+ * both of them. The number of rules is constant; what grows are elements of sets and maps. One
+ * socket owns the table (NFT_TABLE_F_OWNER|NFT_TABLE_F_PERSIST, Linux 6.9 on; a plain table and a
+ * watcher where not). Each batch is one atomic nf_tables transaction.
  *
  * Networks are told apart by interface group (LINK_GROUP_OF in link.h; plain numbers here): every
  * L3 link of a network, its bridge and the host ends of its routed ports, has the network's group.
@@ -49,8 +49,8 @@ struct nat_endpoint {
     uint32_t group;
     struct ip ip;
     struct ip ip6;
-    bool closed; /* mode outbound: nobody may open a connection to it */
-    char host_interface[IFNAMSIZ];
+    bool closed;                   /* mode outbound: nobody may open a connection to it */
+    char host_interface[IFNAMSIZ]; /* only its MAC and addresses may come in there; "": no check */
     struct mac mac;
     bool routed;
     bool localhost; /* `moat localhost`: see nat_localhost_set */

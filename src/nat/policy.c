@@ -36,8 +36,8 @@
 #define RANGE_ROOM 96
 
 static const struct set_def set_defs[POLICY_FAMILIES] = {
-    {"", "ranges of a policy", {FIELD_PROTO, FIELD_IP4, FIELD_PORT}, {0}, true},
-    {"", "ranges of a policy", {FIELD_PROTO, FIELD_IP6, FIELD_PORT}, {0}, true},
+    {"", "ranges of a policy", {FIELD_PROTO, FIELD_IP4, FIELD_PORT}, {0}, true, TABLE_INET},
+    {"", "ranges of a policy", {FIELD_PROTO, FIELD_IP6, FIELD_PORT}, {0}, true, TABLE_INET},
 };
 
 static const char *const class_names[POLICY_CLASSES] = {"public", "private"};

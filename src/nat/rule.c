@@ -34,6 +34,12 @@ void rule_init(struct rule *rule, const char *table, const char *chain, const ch
                    !put_comment(rule->nftnl, comment);
 }
 
+void rule_set_family(struct rule *rule, uint8_t family)
+{
+    if (rule->nftnl)
+        nftnl_rule_set_u32(rule->nftnl, NFTNL_RULE_FAMILY, family);
+}
+
 struct nftnl_rule *rule_finish(struct rule *rule)
 {
     if (!rule->failed)

@@ -23,6 +23,7 @@ struct rule {
 
 void rule_init(struct rule *rule, const char *table, const char *chain, const char *comment,
                const void *context);
+void rule_set_family(struct rule *rule, uint8_t family); /* inet else */
 /* The finished rule, the caller's; NULL when there was no memory. */
 struct nftnl_rule *rule_finish(struct rule *rule);
 

@@ -50,11 +50,12 @@ void nat_batch_append_release(const struct nat_batch *batch, struct nft_transact
 /* Elements that every table of ours has: a batch of its own. NULL without memory. */
 struct nat_batch *nat_batch_new_constant(struct nat *nat);
 
-/* The table as the kernel has it. */
+/* A table as the kernel has it. */
 struct nat_table_state {
     bool exists;
     uint32_t flags;
     uint32_t owner; /* netlink port of the owner, 0 for none */
     char tag[RULESET_TAG_MAX];
 };
-int nat_table_get(struct nat *nat, struct nat_table_state *ret_state, struct error *error);
+int nat_table_get(struct nat *nat, enum ruleset_table table, struct nat_table_state *ret_state,
+                  struct error *error);

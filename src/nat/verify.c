@@ -73,6 +73,7 @@ static struct policy_seen *expected_find_chain(const struct expected *expected, 
 
 struct chains {
     const struct expected *expected;
+    enum ruleset_table table;
     uint32_t seen;   /* bits of enum chain_id */
     size_t policies; /* chains of policies */
     bool same;
@@ -96,7 +97,8 @@ static bool chain_check(const struct nftnl_chain *chain, struct chains *chains)
     enum policy_class class;
 
     for (size_t i = 0; name && i < CHAIN_COUNT_; i++) {
-        if (strcmp(name, chain_def_get((enum chain_id)i)->name) != 0)
+        if (chain_table((enum chain_id)i) != chains->table ||
+            strcmp(name, chain_def_get((enum chain_id)i)->name) != 0)
             continue;
         chains->seen |= UINT32_C(1) << i;
         return chain_matches(chain, chain_def_get((enum chain_id)i));
@@ -126,8 +128,13 @@ static int verify_chains(struct nat *nat, const struct expected *expected, bool 
                          struct error *error)
 {
     struct chains chains = {.expected = expected, .same = true};
-    int result =
-        nft_socket_get(nat->socket, NFT_MSG_GETCHAIN, true, NULL, chain_parse, &chains, error);
+    int result = 0;
+
+    for (int i = 0; result == 0 && i < TABLE_COUNT_; i++) {
+        chains.table = (enum ruleset_table)i;
+        result = nft_socket_get(nat->socket, ruleset_table_family(chains.table), NFT_MSG_GETCHAIN,
+                                true, NULL, chain_parse, &chains, error);
+    }
 
     if (result == 0)
         *ret_same = chains.same && chains.seen == (UINT32_C(1) << CHAIN_COUNT_) - 1 &&
@@ -139,6 +146,7 @@ static int verify_chains(struct nat *nat, const struct expected *expected, bool 
 
 struct rules {
     const struct expected *expected;
+    enum ruleset_table table;
     size_t next[CHAIN_COUNT_]; /* index of the rule that comes next in each chain */
     size_t count;
     bool same;
@@ -208,7 +216,8 @@ static bool rule_check(const struct nftnl_rule *rule, struct rules *rules)
     size_t chain = 0;
 
     while (name && chain < CHAIN_COUNT_ &&
-           strcmp(name, chain_def_get((enum chain_id)chain)->name) != 0)
+           (chain_table((enum chain_id)chain) != rules->table ||
+            strcmp(name, chain_def_get((enum chain_id)chain)->name) != 0))
         chain++;
     if (!name || !comment)
         return false;
@@ -248,8 +257,13 @@ static int verify_rules(struct nat *nat, struct expected *expected, bool *ret_sa
 
     for (size_t i = 0; i < expected->n_policies; i++)
         memset(expected->policies[i].rules, 0, sizeof(expected->policies[i].rules));
-    int result =
-        nft_socket_get(nat->socket, NFT_MSG_GETRULE, true, rules_build, rule_parse, &rules, error);
+    int result = 0;
+
+    for (int i = 0; result == 0 && i < TABLE_COUNT_; i++) {
+        rules.table = (enum ruleset_table)i;
+        result = nft_socket_get(nat->socket, ruleset_table_family(rules.table), NFT_MSG_GETRULE,
+                                true, rules_build, rule_parse, &rules, error);
+    }
 
     if (result == 0)
         *ret_same =
@@ -261,6 +275,7 @@ static int verify_rules(struct nat *nat, struct expected *expected, bool *ret_sa
 
 struct sets {
     const struct expected *expected;
+    enum ruleset_table table;
     uint64_t seen;   /* bits of enum set_id */
     size_t policies; /* sets of policies */
     bool same;
@@ -289,7 +304,8 @@ static bool set_check(const struct nftnl_set *set, struct sets *sets)
     const char *name = nftnl_set_get_str(set, NFTNL_SET_NAME);
 
     for (size_t i = 0; name && i < SET_COUNT_; i++) {
-        if (strcmp(name, set_def_get((enum set_id)i)->name) != 0)
+        if (set_def_get((enum set_id)i)->table != sets->table ||
+            strcmp(name, set_def_get((enum set_id)i)->name) != 0)
             continue;
         sets->seen |= UINT64_C(1) << i;
         return nftnl_set_get_u32(set, NFTNL_SET_KEY_LEN) == set_key_length((enum set_id)i);
@@ -321,8 +337,13 @@ static int verify_sets(struct nat *nat, const struct expected *expected, bool *r
                        struct error *error)
 {
     struct sets sets = {.expected = expected, .same = true};
-    int result =
-        nft_socket_get(nat->socket, NFT_MSG_GETSET, true, sets_build, set_parse, &sets, error);
+    int result = 0;
+
+    for (int i = 0; result == 0 && i < TABLE_COUNT_; i++) {
+        sets.table = (enum ruleset_table)i;
+        result = nft_socket_get(nat->socket, ruleset_table_family(sets.table), NFT_MSG_GETSET, true,
+                                sets_build, set_parse, &sets, error);
+    }
 
     if (result == 0)
         *ret_same = sets.same && sets.seen == (UINT64_C(1) << SET_COUNT_) - 1 &&
@@ -488,8 +509,9 @@ static int dump_all(struct nat *nat, struct dump *dump, struct error *error)
         dump->name = set_def_get(dump->set)->name;
         dump->key_length = set_key_length(dump->set);
         dump->ranges = set_def_get(dump->set)->ranges;
-        int result = nft_socket_get(nat->socket, NFT_MSG_GETSETELEM, true, elements_build,
-                                    elements_parse, dump, error);
+        int result =
+            nft_socket_get(nat->socket, ruleset_table_family(set_def_get(dump->set)->table),
+                           NFT_MSG_GETSETELEM, true, elements_build, elements_parse, dump, error);
         if (result < 0)
             return result;
     }
@@ -579,8 +601,8 @@ static int verify_ranges(struct nat *nat, const struct policy_object *object,
 
     if (!wanted)
         return error_set(error, ENOMEM, "cannot verify nftables");
-    result = nft_socket_get(nat->socket, NFT_MSG_GETSETELEM, true, elements_build, elements_parse,
-                            &dump, error);
+    result = nft_socket_get(nat->socket, NFPROTO_INET, NFT_MSG_GETSETELEM, true, elements_build,
+                            elements_parse, &dump, error);
     if (result == 0)
         *ret_same = ranges_judge(&dump, table, wanted);
     free(dump.found.elements);
@@ -602,17 +624,22 @@ static int verify_policies(struct nat *nat, const struct expected *expected, boo
 
 /* --- all of it --- */
 
-static int verify_table(struct nat *nat, bool *ret_same, struct error *error)
+static int verify_tables(struct nat *nat, bool *ret_same, struct error *error)
 {
+    uint32_t flags = nat->owner_impossible ? 0 : TABLE_F_OWNER | TABLE_F_PERSIST;
     struct nat_table_state state;
     char tag[RULESET_TAG_MAX];
-    int result = nat_table_get(nat, &state, error);
+    bool same = true;
 
-    if (result < 0)
-        return result;
     ruleset_tag(&nat->groups, tag);
-    uint32_t flags = nat->owner_impossible ? 0 : TABLE_F_OWNER | TABLE_F_PERSIST;
-    *ret_same = state.exists && state.flags == flags && strcmp(state.tag, tag) == 0;
+    for (int i = 0; i < TABLE_COUNT_; i++) {
+        int result = nat_table_get(nat, (enum ruleset_table)i, &state, error);
+
+        if (result < 0)
+            return result;
+        same = same && state.exists && state.flags == flags && strcmp(state.tag, tag) == 0;
+    }
+    *ret_same = same;
     return 0;
 }
 
@@ -620,7 +647,7 @@ static int verify_once(struct nat *nat, const struct nat_batch *batch,
                        const struct nat_batch *constant, struct expected *expected, bool *ret_same,
                        struct error *error)
 {
-    int result = verify_table(nat, ret_same, error);
+    int result = verify_tables(nat, ret_same, error);
 
     if (result == 0 && *ret_same)
         result = verify_chains(nat, expected, ret_same, error);

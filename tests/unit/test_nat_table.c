@@ -293,7 +293,7 @@ static void removing_leaves_nothing_and_may_be_repeated(void **state)
     (void)state;
     assert_int_equal(nat_remove_all(nat, &error), 0);
     assert_int_equal(nat_remove_all(nat, &error), 0);
-    assert_int_equal(nat_table_get(nat, &table, &error), 0);
+    assert_int_equal(nat_table_get(nat, TABLE_INET, &table, &error), 0);
     assert_false(table.exists);
     rebuild(nat, NULL);
     nat_close(nat);
