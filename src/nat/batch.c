@@ -12,11 +12,13 @@
 #include <string.h>
 
 #include "base/fault.h"
+#include "base/log.h"
 
 #define DNS_PORT 53
 /* The list of elements is one netlink attribute, whose length has 16 bits. */
 #define ELEMENTS_ROOM 65000
-#define ELEMENT_ROOM (6 * MNL_ALIGN(sizeof(struct nlattr)) + SET_KEY_MAX + SET_DATA_MAX)
+#define ELEMENT_ROOM \
+    (10 * MNL_ALIGN(sizeof(struct nlattr)) + 2 * SET_KEY_MAX + SET_DATA_MAX + POLICY_NAME_MAX)
 
 struct nat_batch *nat_batch_new(struct nat *nat)
 {
@@ -31,6 +33,9 @@ void nat_batch_free(struct nat_batch *batch)
 {
     if (!batch)
         return;
+    for (size_t i = 0; i < batch->n_policies; i++)
+        policy_object_free(batch->policies[i]);
+    free(batch->policies);
     free(batch->elements);
     free(batch);
 }
@@ -61,6 +66,10 @@ struct values {
     const struct ip *ip;
     uint8_t protocol;
     uint16_t port;
+    const char *interface;
+    const struct mac *mac;
+    int64_t policy_id;
+    uint64_t policy_version;
 };
 
 /* Writes the fields of two groups, addresses or services into registers as the rules load them. The
@@ -87,6 +96,22 @@ static void fields_write(const uint8_t *fields, const struct values *values, uin
         case FIELD_PORT:
             memcpy(bytes, &port, 2);
             break;
+        case FIELD_FAMILY:
+            bytes[0] = values->ip->family == AF_INET6 ? NFPROTO_IPV6 : NFPROTO_IPV4;
+            break;
+        case FIELD_INTERFACE:
+            memcpy(bytes, values->interface, strnlen(values->interface, IFNAMSIZ));
+            bytes += IFNAMSIZ - 4;
+            break;
+        case FIELD_MAC:
+            memcpy(bytes, values->mac->bytes, sizeof(values->mac->bytes));
+            bytes += 4;
+            break;
+        case FIELD_POLICY:
+            memcpy(bytes, &values->policy_id, sizeof(values->policy_id));
+            memcpy(bytes + 8, &values->policy_version, sizeof(values->policy_version));
+            bytes += 12;
+            break;
         case FIELD_NONE:
             break;
         }
@@ -104,6 +129,32 @@ static void batch_element(struct nat_batch *batch, enum set_id set, bool add,
     fields_write(set_def_get(set)->key, key, element->key);
     if (data)
         fields_write(set_def_get(set)->data, data, element->data);
+}
+
+/* All addresses of a prefix. */
+static void batch_prefix(struct nat_batch *batch, enum set_id set4, enum set_id set6, bool add,
+                         const struct cidr *prefix)
+{
+    const struct ip first = cidr_first(prefix);
+    const struct ip last = cidr_last(prefix);
+    enum set_id set = prefix->ip.family == AF_INET6 ? set6 : set4;
+    struct nat_element *element = batch_push(batch, set, add);
+
+    if (!element)
+        return;
+    fields_write(set_def_get(set)->key, &(struct values){.ip = &first}, element->key);
+    fields_write(set_def_get(set)->key, &(struct values){.ip = &last}, element->key_end);
+}
+
+struct nat_batch *nat_batch_new_constant(struct nat *nat)
+{
+    struct nat_batch *batch = nat_batch_new(nat);
+    size_t count;
+    const struct cidr *prefixes = policy_private_prefixes(&count);
+
+    for (size_t i = 0; batch && i < count; i++)
+        batch_prefix(batch, SET_SPECIAL4, SET_SPECIAL6, true, &prefixes[i]);
+    return batch;
 }
 
 /* --- networks --- */
@@ -137,6 +188,10 @@ void nat_batch_network(struct nat_batch *batch, const struct nat_network *networ
         batch_element(batch, SET_INTERNAL, add, &values, NULL);
     if (network->host_access)
         batch_element(batch, SET_HOST_ACCESS, add, &values, NULL);
+    if (cidr_is_set(&network->subnet))
+        batch_prefix(batch, SET_SUBNET4, SET_SUBNET6, add, &network->subnet);
+    if (cidr_is_set(&network->subnet6))
+        batch_prefix(batch, SET_SUBNET4, SET_SUBNET6, add, &network->subnet6);
     batch_gateway(batch, network, &network->gateway, add);
     batch_gateway(batch, network, &network->gateway6, add);
 }
@@ -158,10 +213,92 @@ static void batch_endpoint_ip(struct nat_batch *batch, const struct nat_endpoint
         batch_element(batch, v6 ? SET_CLOSED6 : SET_CLOSED4, add, &values, NULL);
 }
 
+static void batch_endpoint_policy(struct nat_batch *batch, const struct nat_endpoint *endpoint,
+                                  bool add)
+{
+    const struct values values = {
+        .interface = endpoint->host_interface,
+        .policy_id = endpoint->policy_id,
+        .policy_version = endpoint->policy_version,
+    };
+
+    if (endpoint->policy_id == 0)
+        return;
+    batch_element(batch, SET_POLICY_PUBLIC, add, &values, &values);
+    batch_element(batch, SET_POLICY_PRIVATE, add, &values, &values);
+}
+
+/* One more address that the endpoint may send from. */
+static void batch_source(struct nat_batch *batch, const struct nat_endpoint *endpoint,
+                         const struct ip *ip, bool add)
+{
+    const struct values values = {
+        .interface = endpoint->host_interface,
+        .mac = &endpoint->mac,
+        .ip = ip,
+    };
+    bool v6 = ip->family == AF_INET6;
+
+    batch_element(batch, v6 ? SET_PORT6 : SET_PORT4, add, &values, NULL);
+    if (!ip_is_unspecified(ip))
+        batch_element(batch, v6 ? SET_FROM6 : SET_FROM4, add, &values, NULL);
+}
+
+/* The link-local address that the MAC makes (RFC 4291 appendix A). */
+static struct ip link_local_of(const struct mac *mac)
+{
+    const uint8_t *bytes = mac->bytes;
+
+    return (struct ip){.family = AF_INET6,
+                       .bytes = {0xfe, 0x80, 0, 0, 0, 0, 0, 0, bytes[0] ^ 2, bytes[1], bytes[2],
+                                 0xff, 0xfe, bytes[3], bytes[4], bytes[5]}};
+}
+
+/* The unspecified address asks for an address, or whether one is free: rules let pass what does. */
+static void batch_endpoint_sources(struct nat_batch *batch, const struct nat_endpoint *endpoint,
+                                   bool add)
+{
+    const struct ip none4 = {.family = AF_INET};
+    const struct ip none6 = {.family = AF_INET6};
+    const struct ip link_local = link_local_of(&endpoint->mac);
+
+    if (!endpoint->host_interface[0])
+        return;
+    if (ip_is_set(&endpoint->ip)) {
+        batch_source(batch, endpoint, &endpoint->ip, add);
+        batch_source(batch, endpoint, &none4, add);
+    }
+    if (ip_is_set(&endpoint->ip6)) {
+        batch_source(batch, endpoint, &endpoint->ip6, add);
+        batch_source(batch, endpoint, &link_local, add);
+        batch_source(batch, endpoint, &none6, add);
+    }
+}
+
 void nat_batch_endpoint(struct nat_batch *batch, const struct nat_endpoint *endpoint, bool add)
 {
+    batch_endpoint_sources(batch, endpoint, add);
+    batch_endpoint_policy(batch, endpoint, add);
     batch_endpoint_ip(batch, endpoint, &endpoint->ip, add);
     batch_endpoint_ip(batch, endpoint, &endpoint->ip6, add);
+}
+
+/* --- policies --- */
+
+int nat_batch_policy(struct nat_batch *batch, const struct nat_policy *policy, bool add,
+                     struct error *error)
+{
+    struct policy_object **policies =
+        list_grow(batch->policies, batch->n_policies, sizeof(struct policy_object *));
+    int result;
+
+    if (!policies)
+        return error_set(error, ENOMEM, "cannot prepare a policy");
+    batch->policies = policies;
+    result = policy_object_new(policy, add, &policies[batch->n_policies], error);
+    if (result == 0)
+        batch->n_policies++;
+    return result;
 }
 
 /* --- ports --- */
@@ -209,61 +346,171 @@ static void put_value(struct nlmsghdr *message, uint16_t type, const void *value
     mnl_attr_nest_end(message, nest);
 }
 
+static void put_policy(struct nlmsghdr *message, const struct nat_element *element)
+{
+    char chain[POLICY_NAME_MAX];
+    uint64_t version;
+    int64_t id;
+
+    memcpy(&id, element->data, sizeof(id));
+    memcpy(&version, element->data + 8, sizeof(version));
+    policy_chain_name(id, version,
+                      element->set == SET_POLICY_PUBLIC ? POLICY_PUBLIC : POLICY_PRIVATE, chain);
+    struct nlattr *data = mnl_attr_nest_start(message, NFTA_SET_ELEM_DATA);
+    struct nlattr *verdict = mnl_attr_nest_start(message, NFTA_DATA_VERDICT);
+    mnl_attr_put_u32(message, NFTA_VERDICT_CODE, htonl((uint32_t)NFT_GOTO));
+    mnl_attr_put_strz(message, NFTA_VERDICT_CHAIN, chain);
+    mnl_attr_nest_end(message, verdict);
+    mnl_attr_nest_end(message, data);
+}
+
 static void put_element(struct nlmsghdr *message, const struct nat_element *element)
 {
     struct nlattr *nest = mnl_attr_nest_start(message, NFTA_LIST_ELEM);
+    const struct set_def *def = set_def_get(element->set);
     size_t data = set_data_length(element->set);
 
     put_value(message, NFTA_SET_ELEM_KEY, element->key, set_key_length(element->set));
-    if (data > 0)
+    if (def->ranges)
+        put_value(message, NFTA_SET_ELEM_KEY_END, element->key_end, set_key_length(element->set));
+    if (def->data[0] == FIELD_POLICY)
+        put_policy(message, element);
+    else if (data > 0)
         put_value(message, NFTA_SET_ELEM_DATA, element->data, data);
     mnl_attr_nest_end(message, nest);
 }
 
+/* What a message says of an element. */
+enum manner {
+    MANNER_AS_IS,
+    MANNER_WAITING, /* an element that leads to a policy leads to the chain that drops */
+    MANNER_LEAVING, /* only the elements that wait: deleted */
+    MANNER_ARRIVING /* only these: added with what they lead to */
+};
+
+static bool leads_to_policy(const struct nat_element *element)
+{
+    return set_def_get(element->set)->data[0] == FIELD_POLICY;
+}
+
+static void put_element_as(struct nlmsghdr *message, const struct nat_element *element,
+                           enum manner manner)
+{
+    struct nat_element waiting = *element;
+
+    memset(waiting.data, 0, sizeof(waiting.data));
+    put_element(message, manner == MANNER_WAITING && leads_to_policy(element) ? &waiting : element);
+}
+
 /* One message with as many of the elements as belong to the same set and fit. Returns how many. */
-static size_t append_run(const struct nat_element *elements, size_t count,
+static size_t append_run(const struct nat_element *elements, size_t count, enum manner manner,
                          struct nft_transaction *transaction)
 {
     const struct nat_element *first = &elements[0];
     const char *set = set_def_get(first->set)->name;
+    bool add = first->add && manner != MANNER_LEAVING;
+    uint8_t family = transaction->family;
     size_t run = 1;
 
     while (run < count && run < ELEMENTS_ROOM / ELEMENT_ROOM && elements[run].set == first->set &&
            elements[run].add == first->add)
         run++;
+    transaction->family = ruleset_table_family(set_def_get(first->set)->table);
     struct nlmsghdr *message =
-        nft_transaction_open(transaction, first->add ? NFT_MSG_NEWSETELEM : NFT_MSG_DELSETELEM,
-                             first->add ? NLM_F_CREATE : 0, 256 + run * ELEMENT_ROOM, set);
+        nft_transaction_open(transaction, add ? NFT_MSG_NEWSETELEM : NFT_MSG_DELSETELEM,
+                             add ? NLM_F_CREATE : 0, 256 + run * ELEMENT_ROOM, set);
+    transaction->family = family;
     if (!message)
         return run;
     mnl_attr_put_strz(message, NFTA_SET_ELEM_LIST_TABLE, RULESET_TABLE);
     mnl_attr_put_strz(message, NFTA_SET_ELEM_LIST_SET, set);
     struct nlattr *list = mnl_attr_nest_start(message, NFTA_SET_ELEM_LIST_ELEMENTS);
     for (size_t i = 0; i < run; i++)
-        put_element(message, &elements[i]);
+        put_element_as(message, &elements[i], manner);
     mnl_attr_nest_end(message, list);
     nft_transaction_close(transaction, message);
     return run;
 }
 
-void nat_batch_append(const struct nat_batch *batch, struct nft_transaction *transaction)
+static void append_elements(const struct nat_batch *batch, enum manner manner,
+                            struct nft_transaction *transaction)
+{
+    bool all = manner == MANNER_AS_IS || manner == MANNER_WAITING;
+
+    for (size_t at = 0; at < batch->count;) {
+        if (all || leads_to_policy(&batch->elements[at]))
+            at += append_run(&batch->elements[at], batch->count - at, manner, transaction);
+        else
+            at++;
+    }
+}
+
+void nat_batch_append_policies(const struct nat_batch *batch, struct nft_transaction *transaction)
 {
     if (batch->failed)
         transaction->failed = true;
-    for (size_t at = 0; at < batch->count;)
-        at += append_run(&batch->elements[at], batch->count - at, transaction);
+    for (size_t i = 0; i < batch->n_policies; i++)
+        if (batch->policies[i]->add)
+            policy_object_append(batch->policies[i], true, transaction);
+}
+
+void nat_batch_append_elements(const struct nat_batch *batch, bool waiting,
+                               struct nft_transaction *transaction)
+{
+    if (batch->failed)
+        transaction->failed = true;
+    append_elements(batch, waiting ? MANNER_WAITING : MANNER_AS_IS, transaction);
+}
+
+void nat_batch_append_release(const struct nat_batch *batch, struct nft_transaction *transaction)
+{
+    append_elements(batch, MANNER_LEAVING, transaction);
+    append_elements(batch, MANNER_ARRIVING, transaction);
+}
+
+/* --- commit --- */
+
+/* Policies, with nothing that leads to them. `add` false: takes out what was added before. */
+static int commit_policies(struct nat_batch *batch, bool add, struct error *error)
+{
+    struct nft_transaction transaction;
+
+    nft_transaction_init(&transaction, NFPROTO_INET);
+    if (add)
+        nat_batch_append_policies(batch, &transaction);
+    for (size_t i = 0; !add && i < batch->n_policies; i++)
+        if (batch->policies[i]->add)
+            policy_object_append(batch->policies[i], false, &transaction);
+    int result = nft_socket_commit(batch->nat->socket, &transaction, error);
+    nft_transaction_deinit(&transaction);
+    return result;
+}
+
+static int commit_elements(struct nat_batch *batch, struct error *error)
+{
+    struct nft_transaction transaction;
+
+    nft_transaction_init(&transaction, NFPROTO_INET);
+    nat_batch_append_elements(batch, false, &transaction);
+    for (size_t i = 0; i < batch->n_policies; i++)
+        if (!batch->policies[i]->add)
+            policy_object_append(batch->policies[i], false, &transaction);
+    int result = nft_socket_commit(batch->nat->socket, &transaction, error);
+    nft_transaction_deinit(&transaction);
+    return result;
 }
 
 int nat_batch_commit(struct nat_batch *batch, struct error *error)
 {
-    struct nft_transaction transaction;
-
+    struct error ignored = ERROR_INIT;
     int result = fault_point("nat.commit", error);
+
+    if (result == 0)
+        result = commit_policies(batch, true, error);
     if (result < 0)
         return result;
-    nft_transaction_init(&transaction, NFPROTO_INET);
-    nat_batch_append(batch, &transaction);
-    result = nft_socket_commit(batch->nat->socket, &transaction, error);
-    nft_transaction_deinit(&transaction);
+    result = commit_elements(batch, error);
+    if (result < 0 && commit_policies(batch, false, &ignored) < 0)
+        log_warning("policies that nothing leads to stay until the next repair: %s", ignored.text);
     return result;
 }

@@ -66,8 +66,8 @@ int nat_foreign_drop_find(struct nat *nat, char *ret_chain, size_t size, bool *r
 
     do {
         foreign = (struct foreign){0};
-        result = nft_socket_get(nat->socket, NFT_MSG_GETCHAIN, true, every_family, foreign_parse,
-                                &foreign, error);
+        result = nft_socket_get(nat->socket, NFPROTO_INET, NFT_MSG_GETCHAIN, true, every_family,
+                                foreign_parse, &foreign, error);
     } while (result == -EINTR);
     if (result < 0 && result != -ENOENT)
         return result;

@@ -375,8 +375,8 @@ static int table_replace(struct nft_socket *socket, const struct guest_side *sid
 {
     struct nft_transaction transaction;
     bool exists = false;
-    int result =
-        nft_socket_get(socket, NFT_MSG_GETTABLE, false, tables_build, table_exists, &exists, error);
+    int result = nft_socket_get(socket, NFPROTO_INET, NFT_MSG_GETTABLE, false, tables_build,
+                                table_exists, &exists, error);
 
     if (result < 0 && result != -ENOENT)
         return result;

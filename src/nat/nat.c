@@ -79,16 +79,28 @@ static int table_parse(const struct nlmsghdr *message, void *userdata)
     return 0;
 }
 
-int nat_table_get(struct nat *nat, struct nat_table_state *ret_state, struct error *error)
+int nat_table_get(struct nat *nat, enum ruleset_table table, struct nat_table_state *ret_state,
+                  struct error *error)
 {
     struct nat_table_state state = {0};
-    int result = nft_socket_get(nat->socket, NFT_MSG_GETTABLE, false, table_name_build, table_parse,
-                                &state, error);
+    int result = nft_socket_get(nat->socket, ruleset_table_family(table), NFT_MSG_GETTABLE, false,
+                                table_name_build, table_parse, &state, error);
 
     if (result < 0 && result != -ENOENT)
         return result;
     *ret_state = state;
     return 0;
+}
+
+/* All of them. */
+static int tables_get(struct nat *nat, struct nat_table_state states[TABLE_COUNT_],
+                      struct error *error)
+{
+    int result = 0;
+
+    for (int i = 0; result == 0 && i < TABLE_COUNT_; i++)
+        result = nat_table_get(nat, (enum ruleset_table)i, &states[i], error);
+    return result;
 }
 
 /* --- opening --- */
@@ -124,19 +136,27 @@ static int table_busy(uint32_t owner, struct error *error)
         text);
 }
 
-/* Takes over a table whose owner is gone, contents and all. */
+static void append_adoption(struct nft_transaction *transaction)
+{
+    struct nlmsghdr *message = nft_transaction_open(transaction, NFT_MSG_NEWTABLE, NLM_F_CREATE,
+                                                    256, "the take-over of table " RULESET_TABLE);
+
+    if (!message)
+        return;
+    mnl_attr_put_strz(message, NFTA_TABLE_NAME, RULESET_TABLE);
+    mnl_attr_put_u32(message, NFTA_TABLE_FLAGS, htonl(TABLE_F_OWNER | TABLE_F_PERSIST));
+    nft_transaction_close(transaction, message);
+}
+
+/* Takes over tables whose owner is gone, contents and all. */
 static int table_adopt(struct nat *nat, struct error *error)
 {
     struct nft_transaction transaction;
 
     nft_transaction_init(&transaction, NFPROTO_INET);
-    struct nlmsghdr *message =
-        nft_transaction_open(&transaction, NFT_MSG_NEWTABLE, NLM_F_CREATE, 256,
-                             "the take-over of table inet " RULESET_TABLE);
-    if (message) {
-        mnl_attr_put_strz(message, NFTA_TABLE_NAME, RULESET_TABLE);
-        mnl_attr_put_u32(message, NFTA_TABLE_FLAGS, htonl(TABLE_F_OWNER | TABLE_F_PERSIST));
-        nft_transaction_close(&transaction, message);
+    for (int i = 0; i < TABLE_COUNT_; i++) {
+        transaction.family = ruleset_table_family((enum ruleset_table)i);
+        append_adoption(&transaction);
     }
     int result = nft_socket_commit(nat->socket, &transaction, error);
     nft_transaction_deinit(&transaction);
@@ -144,26 +164,41 @@ static int table_adopt(struct nat *nat, struct error *error)
     return result;
 }
 
+/* The netlink port of another owner of one of them, or 0. */
+static uint32_t tables_owner(const struct nat_table_state states[TABLE_COUNT_])
+{
+    for (int i = 0; i < TABLE_COUNT_; i++)
+        if (states[i].exists && states[i].flags & TABLE_F_OWNER)
+            return states[i].owner;
+    return 0;
+}
+
 static int table_open(struct nat *nat, struct error *error)
 {
-    struct nat_table_state state;
-    int result = nat_table_get(nat, &state, error);
+    struct nat_table_state states[TABLE_COUNT_];
+    bool all = true;
+    bool persist = true;
+    int result = tables_get(nat, states, error);
 
     if (result < 0)
         return result;
-    if (!state.exists)
+    if (tables_owner(states))
+        return table_busy(tables_owner(states), error);
+    for (int i = 0; i < TABLE_COUNT_; i++) {
+        all = all && states[i].exists;
+        persist = persist && states[i].flags & TABLE_F_PERSIST;
+    }
+    if (!states[TABLE_INET].exists)
         return nat_rebuild(nat, NULL, error);
-    if (state.flags & TABLE_F_OWNER)
-        return table_busy(state.owner, error);
-    if (!(state.flags & TABLE_F_PERSIST))
+    if (!all || !persist) /* left as they are until the next rebuild */
         return 0;
     result = table_adopt(nat, error);
     if (result == 0)
         return 0;
     /* Somebody else was faster, or took it away. */
     struct error ignored = ERROR_INIT;
-    if (nat_table_get(nat, &state, &ignored) == 0 && state.flags & TABLE_F_OWNER)
-        return table_busy(state.owner, error);
+    if (tables_get(nat, states, &ignored) == 0 && tables_owner(states))
+        return table_busy(tables_owner(states), error);
     return result;
 }
 
@@ -202,37 +237,75 @@ bool nat_is_owned(const struct nat *nat)
 
 /* --- replacing and removing --- */
 
-static int rebuild_once(struct nat *nat, bool exists, bool own, const struct nat_batch *batch,
-                        struct error *error)
+static int commit(struct nat *nat, struct nft_transaction *transaction, struct error *error)
+{
+    int result = nft_socket_commit(nat->socket, transaction, error);
+
+    nft_transaction_deinit(transaction);
+    return result;
+}
+
+/* Sets of ranges are empty for an instant (policy.c): endpoints with a policy wait so long, that
+ * is, the connections which they open meanwhile do. */
+static int rebuild_release(struct nat *nat, const struct nat_batch *batch, struct error *error)
 {
     struct nft_transaction transaction;
 
     nft_transaction_init(&transaction, NFPROTO_INET);
-    if (exists)
-        nft_transaction_delete_table(&transaction, RULESET_TABLE);
+    nat_batch_append_release(batch, &transaction);
+    return commit(nat, &transaction, error);
+}
+
+static void append_table_deletions(struct nft_transaction *transaction,
+                                   const struct nat_table_state states[TABLE_COUNT_])
+{
+    for (int i = 0; i < TABLE_COUNT_; i++) {
+        transaction->family = ruleset_table_family((enum ruleset_table)i);
+        if (states[i].exists)
+            nft_transaction_delete_table(transaction, RULESET_TABLE);
+    }
+    transaction->family = NFPROTO_INET;
+}
+
+static int rebuild_once(struct nat *nat, const struct nat_table_state states[TABLE_COUNT_],
+                        bool own, const struct nat_batch *batch, struct error *error)
+{
+    struct nat_batch *constant = nat_batch_new_constant(nat);
+    struct nft_transaction transaction;
+
+    nft_transaction_init(&transaction, NFPROTO_INET);
+    transaction.failed = !constant;
+    append_table_deletions(&transaction, states);
     ruleset_append(&transaction, &nat->groups, own ? TABLE_F_OWNER | TABLE_F_PERSIST : 0);
-    if (batch)
-        nat_batch_append(batch, &transaction);
-    int result = nft_socket_commit(nat->socket, &transaction, error);
-    nft_transaction_deinit(&transaction);
+    if (constant)
+        nat_batch_append_elements(constant, false, &transaction);
+    if (batch) {
+        nat_batch_append_policies(batch, &transaction);
+        nat_batch_append_elements(batch, true, &transaction);
+    }
+    nat_batch_free(constant);
+    int result = commit(nat, &transaction, error);
     if (result == 0)
         nat->owned = own;
+    if (result == 0 && batch)
+        result = rebuild_release(nat, batch, error);
     return result;
 }
 
 /* An older kernel refuses the flags: EINVAL or EOPNOTSUPP. Remembered only if a plain table is then
  * taken. */
-static int rebuild_owned_or_plain(struct nat *nat, bool exists, const struct nat_batch *batch,
-                                  struct error *error)
+static int rebuild_owned_or_plain(struct nat *nat,
+                                  const struct nat_table_state states[TABLE_COUNT_],
+                                  const struct nat_batch *batch, struct error *error)
 {
     int result;
 
     if (!nat->owner_impossible) {
-        result = rebuild_once(nat, exists, true, batch, error);
+        result = rebuild_once(nat, states, true, batch, error);
         if (result != -EINVAL && result != -EOPNOTSUPP)
             return result;
     }
-    result = rebuild_once(nat, exists, false, batch, error);
+    result = rebuild_once(nat, states, false, batch, error);
     if (result == 0 && !nat->owner_impossible) {
         nat->owner_impossible = true;
         log_info("this kernel has no owned nftables tables: the table is watched instead");
@@ -242,15 +315,15 @@ static int rebuild_owned_or_plain(struct nat *nat, bool exists, const struct nat
 
 int nat_rebuild(struct nat *nat, struct nat_batch *batch, struct error *error)
 {
-    struct nat_table_state state;
+    struct nat_table_state states[TABLE_COUNT_];
     int result = fault_point("nat.rebuild", error);
 
     /* A plain table may come or go between the question and the transaction. */
     for (int i = 0; i < REBUILD_TRIES && result == 0; i++) {
-        result = nat_table_get(nat, &state, error);
+        result = tables_get(nat, states, error);
         if (result < 0)
             break;
-        result = rebuild_owned_or_plain(nat, state.exists, batch, error);
+        result = rebuild_owned_or_plain(nat, states, batch, error);
         if (result != -ENOENT && result != -EEXIST)
             return result;
         if (i + 1 < REBUILD_TRIES)
@@ -261,12 +334,15 @@ int nat_rebuild(struct nat *nat, struct nat_batch *batch, struct error *error)
 
 int nat_remove_all(struct nat *nat, struct error *error)
 {
+    struct nat_table_state states[TABLE_COUNT_];
     struct nft_transaction transaction;
+    int result = tables_get(nat, states, error);
 
+    if (result < 0)
+        return result;
     nft_transaction_init(&transaction, NFPROTO_INET);
-    nft_transaction_delete_table(&transaction, RULESET_TABLE);
-    int result = nft_socket_commit(nat->socket, &transaction, error);
-    nft_transaction_deinit(&transaction);
+    append_table_deletions(&transaction, states);
+    result = commit(nat, &transaction, error);
     if (result == -ENOENT)
         result = 0;
     if (result == 0)

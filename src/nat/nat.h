@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The one nftables table, `inet moat`, through libnftnl over libmnl. The number of rules is
- * constant; what grows are elements of sets and maps. One socket owns the table
- * (NFT_TABLE_F_OWNER|NFT_TABLE_F_PERSIST, Linux 6.9 on; a plain table and a watcher where not).
- * Each batch is one atomic nf_tables transaction.
+/* The nftables tables `inet moat` and `bridge moat`, through libnftnl over libmnl; "the table" is
+ * both of them. The number of rules is constant; what grows are elements of sets and maps. One
+ * socket owns the table (NFT_TABLE_F_OWNER|NFT_TABLE_F_PERSIST, Linux 6.9 on; a plain table and a
+ * watcher where not). Each batch is one atomic nf_tables transaction.
  *
  * Networks are told apart by interface group (LINK_GROUP_OF in link.h; plain numbers here): every
  * L3 link of a network, its bridge and the host ends of its routed ports, has the network's group.
@@ -15,6 +15,7 @@
 #include "base/error.h"
 #include "base/loop.h"
 #include "base/model.h"
+#include "base/rule.h"
 
 struct nat;
 struct nat_batch;
@@ -48,11 +49,24 @@ struct nat_endpoint {
     uint32_t group;
     struct ip ip;
     struct ip ip6;
-    bool closed; /* mode outbound: nobody may open a connection to it */
-    char host_interface[IFNAMSIZ];
+    bool closed;                   /* mode outbound: nobody may open a connection to it */
+    char host_interface[IFNAMSIZ]; /* only its MAC and addresses may come in there; "": no check */
     struct mac mac;
     bool routed;
     bool localhost; /* `moat localhost`: see nat_localhost_set */
+    /* Both 0: no policy; else of one that is there before the endpoint, or added with it. */
+    int64_t policy_id;
+    uint64_t policy_version;
+};
+
+/* What an endpoint may open connections to, whoever its packets say they are from: its interface
+ * counts, so it must be a routed one. Established connections go on, the network's own name service
+ * and DHCP are always open. Domain rules are not looked at. */
+struct nat_policy {
+    int64_t id;       /* > 0 */
+    uint64_t version; /* differs where rules differ: two versions can be there at once */
+    const struct policy_rules *allow;
+    const struct policy_rules *deny;
 };
 
 /* A published port that leads to an IPv4 (or IPv6) guest address of the same family as the
@@ -78,7 +92,14 @@ void nat_batch_free(struct nat_batch *batch);
 void nat_batch_network(struct nat_batch *batch, const struct nat_network *network, bool add);
 void nat_batch_endpoint(struct nat_batch *batch, const struct nat_endpoint *endpoint, bool add);
 void nat_batch_port(struct nat_batch *batch, const struct nat_port *port, bool add);
-/* Sends it as one transaction and takes the kernel's verdict (microseconds for one element, about 1
+/* Adds or removes a version of a policy; compiles at once, and the rules are not needed after it
+ * (nor looked at to remove one). Endpoints move from one version to another without an instant in
+ * which none holds. To remove one, no endpoint may be left with it after the batch. Reason quota
+ * when the rules overlap in more ways than the kernel is asked to keep (POLICY_TABLE_MAX). */
+int nat_batch_policy(struct nat_batch *batch, const struct nat_policy *policy, bool add,
+                     struct error *error);
+/* Sends it as one transaction (policies that are added: as one before it, in which nothing leads to
+ * them yet) and takes the kernel's verdict (microseconds for one element, about 1
  * µs for each of many). Reason kernel on refusal, with nothing changed. An empty batch is fine. The
  * batch stays the caller's and can be committed again. Fault point: nat.commit. */
 int nat_batch_commit(struct nat_batch *batch, struct error *error);

@@ -325,8 +325,8 @@ int nft_socket_commit(struct nft_socket *socket, struct nft_transaction *transac
 
 /* --- questions --- */
 
-static int get_send(struct nft_socket *socket, uint16_t type, bool dump, nft_build_fn build,
-                    void *userdata, struct error *error)
+static int get_send(struct nft_socket *socket, uint8_t family, uint16_t type, bool dump,
+                    nft_build_fn build, void *userdata, struct error *error)
 {
     char buffer[DUMP_BUFFER_MIN] __attribute__((aligned(NLMSG_ALIGNTO)));
     struct nlmsghdr *message = mnl_nlmsg_put_header(buffer);
@@ -335,7 +335,7 @@ static int get_send(struct nft_socket *socket, uint16_t type, bool dump, nft_bui
     message->nlmsg_type = (uint16_t)(NFNL_SUBSYS_NFTABLES << 8 | type);
     message->nlmsg_flags = (uint16_t)(NLM_F_REQUEST | NLM_F_ACK | (dump ? NLM_F_DUMP : 0));
     message->nlmsg_seq = ++socket->sequence;
-    extra->nfgen_family = NFPROTO_INET;
+    extra->nfgen_family = family;
     extra->version = NFNETLINK_V0;
     if (build)
         build(message, userdata);
@@ -393,10 +393,10 @@ static int get_receive(struct nft_socket *socket, nft_parse_fn parse, void *user
     }
 }
 
-int nft_socket_get(struct nft_socket *socket, uint16_t type, bool dump, nft_build_fn build,
-                   nft_parse_fn parse, void *userdata, struct error *error)
+int nft_socket_get(struct nft_socket *socket, uint8_t family, uint16_t type, bool dump,
+                   nft_build_fn build, nft_parse_fn parse, void *userdata, struct error *error)
 {
-    int result = get_send(socket, type, dump, build, userdata, error);
+    int result = get_send(socket, family, type, dump, build, userdata, error);
 
     if (result < 0)
         return result;

@@ -52,11 +52,11 @@ DEFINE_CLEANUP(struct nft_socket, nft_socket_close)
 int nft_socket_commit(struct nft_socket *socket, struct nft_transaction *transaction,
                       struct error *error);
 
-/* A question of type NFT_MSG_GET*: `build` (may be NULL) adds the attributes, `parse` gets each
- * answer and returns 0 or a negative errno. With `dump` false one object is asked for. Returns 0;
- * -ENOENT without text when the object (or its table) does not exist; other errors with text. A
- * dump that raced with a change is repeated by the caller: -EINTR without text. */
+/* A question of type NFT_MSG_GET* about a family: `build` (may be NULL) adds the attributes,
+ * `parse` gets each answer and returns 0 or a negative errno. With `dump` false one object is asked
+ * for. Returns 0; -ENOENT without text when the object (or its table) does not exist; other errors
+ * with text. A dump that raced with a change is repeated by the caller: -EINTR without text. */
 typedef void (*nft_build_fn)(struct nlmsghdr *message, void *userdata);
 typedef int (*nft_parse_fn)(const struct nlmsghdr *message, void *userdata);
-int nft_socket_get(struct nft_socket *socket, uint16_t type, bool dump, nft_build_fn build,
-                   nft_parse_fn parse, void *userdata, struct error *error);
+int nft_socket_get(struct nft_socket *socket, uint8_t family, uint16_t type, bool dump,
+                   nft_build_fn build, nft_parse_fn parse, void *userdata, struct error *error);

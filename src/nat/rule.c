@@ -34,6 +34,12 @@ void rule_init(struct rule *rule, const char *table, const char *chain, const ch
                    !put_comment(rule->nftnl, comment);
 }
 
+void rule_set_family(struct rule *rule, uint8_t family)
+{
+    if (rule->nftnl)
+        nftnl_rule_set_u32(rule->nftnl, NFTNL_RULE_FAMILY, family);
+}
+
 struct nftnl_rule *rule_finish(struct rule *rule)
 {
     if (!rule->failed)
@@ -146,6 +152,8 @@ void rule_lookup(struct rule *rule, const char *set, enum rule_lookup kind)
         nftnl_expr_set_u32(expr, NFTNL_EXPR_LOOKUP_FLAGS, NFT_LOOKUP_F_INV);
     if (kind == RULE_LOOKUP_MAP)
         nftnl_expr_set_u32(expr, NFTNL_EXPR_LOOKUP_DREG, NFT_REG32_00);
+    if (kind == RULE_LOOKUP_VERDICT)
+        nftnl_expr_set_u32(expr, NFTNL_EXPR_LOOKUP_DREG, NFT_REG_VERDICT);
 }
 
 void rule_verdict(struct rule *rule, uint32_t code, const char *chain)

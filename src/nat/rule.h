@@ -23,6 +23,7 @@ struct rule {
 
 void rule_init(struct rule *rule, const char *table, const char *chain, const char *comment,
                const void *context);
+void rule_set_family(struct rule *rule, uint8_t family); /* inet else */
 /* The finished rule, the caller's; NULL when there was no memory. */
 struct nftnl_rule *rule_finish(struct rule *rule);
 
@@ -40,7 +41,12 @@ void rule_compare_u32(struct rule *rule, enum nft_cmp_ops op, uint32_t value);
 /* Register 0 &= bits, of one to four bytes. */
 void rule_mask(struct rule *rule, const void *bits, uint32_t length);
 
-enum rule_lookup { RULE_LOOKUP, RULE_LOOKUP_NOT, RULE_LOOKUP_MAP /* data to register 0 on */ };
+enum rule_lookup {
+    RULE_LOOKUP,
+    RULE_LOOKUP_NOT,
+    RULE_LOOKUP_MAP,    /* data to register 0 on */
+    RULE_LOOKUP_VERDICT /* a map of verdicts: follows the one found */
+};
 void rule_lookup(struct rule *rule, const char *set, enum rule_lookup kind);
 /* code: NF_ACCEPT, NF_DROP, NFT_GOTO, …; chain for NFT_GOTO and NFT_JUMP only. */
 void rule_verdict(struct rule *rule, uint32_t code, const char *chain);

@@ -14,6 +14,10 @@
  * answer would pass the host by; the host's outer address on an internal network): these come from
  * the gateway. forward     networks never reach each other, nor is anything let in that is not
  * published. With br_netfilter bridged frames pass here too: both groups are then the bridge's own.
+ *   guest_policy  what guests may open connections to, asked before translation: a rule speaks of
+ * the address that the guest called. Each policy has two chains of its own (policy.c).
+ *   ports (bridge moat)   what bridged ports may send: only from what they were given, no word of a
+ * router or DHCP server, nothing but IP and ARP. No connection tracking is needed for it.
  *   input       what guests reach of the host; and who reaches the gateways' addresses.
  *   output      the host itself opens no connection to a closed guest. */
 #include "nat/ruleset.h"
@@ -30,11 +34,13 @@
 #include <libnftnl/udata.h>
 #include <linux/icmp.h>
 #include <linux/icmpv6.h>
+#include <linux/if_ether.h>
 #include <linux/in.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_conntrack_common.h>
 #include <linux/netfilter/nf_nat.h>
 #include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter_bridge.h>
 #include <linux/netfilter_ipv4.h>
 #include <linux/rtnetlink.h>
 #include <stdio.h>
@@ -88,21 +94,58 @@ static const struct set_def set_defs[] = {
                        "relayed to IPv4 from one address",
                        {FIELD_IP6, FIELD_PROTO, FIELD_PORT},
                        {0}},
+    [SET_SUBNET4] = {"subnet4", "networks", {FIELD_FAMILY, FIELD_IP4}, {0}, true, TABLE_INET},
+    [SET_SUBNET6] = {"subnet6", "networks", {FIELD_FAMILY, FIELD_IP6}, {0}, true, TABLE_INET},
+    [SET_SPECIAL4] = {"special4", "never public", {FIELD_FAMILY, FIELD_IP4}, {0}, true, TABLE_INET},
+    [SET_SPECIAL6] = {"special6", "never public", {FIELD_FAMILY, FIELD_IP6}, {0}, true, TABLE_INET},
+    [SET_POLICY_PUBLIC] = {"policy_public",
+                           "policies, for public addresses",
+                           {FIELD_INTERFACE},
+                           {FIELD_POLICY}},
+    [SET_POLICY_PRIVATE] = {"policy_private",
+                            "policies, for other addresses",
+                            {FIELD_INTERFACE},
+                            {FIELD_POLICY}},
+    [SET_FROM4] = {"from4", "endpoints' sources", {FIELD_INTERFACE, FIELD_IP4}, {0}},
+    [SET_FROM6] = {"from6", "endpoints' sources", {FIELD_INTERFACE, FIELD_IP6}, {0}},
+    [SET_PORT4] = {"port4",
+                   "endpoints' sources",
+                   {FIELD_INTERFACE, FIELD_MAC, FIELD_IP4},
+                   {0},
+                   false,
+                   TABLE_BRIDGE},
+    [SET_PORT6] = {"port6",
+                   "endpoints' sources",
+                   {FIELD_INTERFACE, FIELD_MAC, FIELD_IP6},
+                   {0},
+                   false,
+                   TABLE_BRIDGE},
 };
 
 static_assert(ARRAY_SIZE(set_defs) == SET_COUNT_, "a definition for each set");
+
+uint8_t ruleset_table_family(enum ruleset_table table)
+{
+    return table == TABLE_BRIDGE ? NFPROTO_BRIDGE : NFPROTO_INET;
+}
 
 const struct set_def *set_def_get(enum set_id id)
 {
     return &set_defs[id];
 }
 
+static const uint8_t field_lengths[] = {
+    [FIELD_GROUP] = 4,      [FIELD_IP4] = 4,     [FIELD_IP6] = 16,
+    [FIELD_PROTO] = 1,      [FIELD_PORT] = 2,    [FIELD_FAMILY] = 1,
+    [FIELD_INTERFACE] = 16, [FIELD_POLICY] = 16, [FIELD_MAC] = 6,
+};
+
 static size_t fields_length(const uint8_t *fields)
 {
     size_t length = 0;
 
     for (size_t i = 0; i < SET_FIELDS && fields[i] != FIELD_NONE; i++)
-        length += fields[i] == FIELD_IP6 ? 16 : 4;
+        length += (field_lengths[fields[i]] + 3u) & ~3u;
     return length;
 }
 
@@ -121,7 +164,9 @@ size_t set_data_length(enum set_id id)
 static uint32_t fields_type(const uint8_t *fields)
 {
     static const uint32_t types[] = {
-        [FIELD_GROUP] = 35, [FIELD_IP4] = 7, [FIELD_IP6] = 8, [FIELD_PROTO] = 12, [FIELD_PORT] = 13,
+        [FIELD_GROUP] = 35,     [FIELD_IP4] = 7,    [FIELD_IP6] = 8,
+        [FIELD_PROTO] = 12,     [FIELD_PORT] = 13,  [FIELD_FAMILY] = 2,
+        [FIELD_INTERFACE] = 41, [FIELD_POLICY] = 0, [FIELD_MAC] = 9,
     };
     uint32_t type = 0;
 
@@ -135,7 +180,7 @@ static uint32_t fields_byteorder(const uint8_t *fields)
 {
     if (fields[0] == FIELD_NONE || fields[1] != FIELD_NONE)
         return 0;
-    return fields[0] == FIELD_GROUP ? 1 : 2;
+    return fields[0] == FIELD_GROUP || fields[0] == FIELD_INTERFACE ? 1 : 2;
 }
 
 static bool set_put_userdata(struct nftnl_set *set, const struct set_def *def)
@@ -155,34 +200,71 @@ static bool set_put_userdata(struct nftnl_set *set, const struct set_def *def)
     return put;
 }
 
-static struct nftnl_set *set_build(enum set_id id)
+static uint32_t set_flags(const struct set_def *def)
 {
-    const struct set_def *def = &set_defs[id];
+    return (def->data[0] ? NFT_SET_MAP : 0u) |
+           (def->ranges ? NFT_SET_INTERVAL | NFT_SET_CONCAT : 0u);
+}
+
+/* The length of each field of a concatenation, without padding. */
+static bool set_put_fields(struct nftnl_set *set, const struct set_def *def)
+{
+    uint8_t lengths[SET_FIELDS] = {0};
+    uint32_t count = 0;
+
+    while (count < SET_FIELDS && def->key[count] != FIELD_NONE) {
+        lengths[count] = field_lengths[def->key[count]];
+        count++;
+    }
+    return nftnl_set_set_data(set, NFTNL_SET_DESC_CONCAT, lengths, count) == 0;
+}
+
+static void set_put_data(struct nftnl_set *set, const struct set_def *def)
+{
+    if (def->data[0] == FIELD_POLICY) {
+        nftnl_set_set_u32(set, NFTNL_SET_DATA_TYPE, NFT_DATA_VERDICT);
+        return;
+    }
+    nftnl_set_set_u32(set, NFTNL_SET_DATA_TYPE, fields_type(def->data));
+    nftnl_set_set_u32(set, NFTNL_SET_DATA_LEN, (uint32_t)fields_length(def->data));
+}
+
+struct nftnl_set *set_def_build(const struct set_def *def, const char *name, uint32_t id)
+{
     struct nftnl_set *set = nftnl_set_alloc();
 
     if (!set)
         return NULL;
-    nftnl_set_set_u32(set, NFTNL_SET_FAMILY, NFPROTO_INET);
-    nftnl_set_set_u32(set, NFTNL_SET_FLAGS, def->data[0] ? NFT_SET_MAP : 0);
+    nftnl_set_set_u32(set, NFTNL_SET_FAMILY, ruleset_table_family(def->table));
+    nftnl_set_set_u32(set, NFTNL_SET_FLAGS, set_flags(def));
     nftnl_set_set_u32(set, NFTNL_SET_KEY_TYPE, fields_type(def->key));
     nftnl_set_set_u32(set, NFTNL_SET_KEY_LEN, (uint32_t)fields_length(def->key));
-    nftnl_set_set_u32(set, NFTNL_SET_ID, (uint32_t)id + 1);
-    if (def->data[0]) {
-        nftnl_set_set_u32(set, NFTNL_SET_DATA_TYPE, fields_type(def->data));
-        nftnl_set_set_u32(set, NFTNL_SET_DATA_LEN, (uint32_t)fields_length(def->data));
-    }
+    nftnl_set_set_u32(set, NFTNL_SET_ID, id);
+    if (def->data[0])
+        set_put_data(set, def);
     if (nftnl_set_set_str(set, NFTNL_SET_TABLE, RULESET_TABLE) < 0 ||
-        nftnl_set_set_str(set, NFTNL_SET_NAME, def->name) < 0 || !set_put_userdata(set, def)) {
+        nftnl_set_set_str(set, NFTNL_SET_NAME, name) < 0 || !set_put_userdata(set, def) ||
+        (def->ranges && !set_put_fields(set, def))) {
         nftnl_set_free(set);
         return NULL;
     }
     return set;
 }
 
+static struct nftnl_set *set_build(enum set_id id)
+{
+    return set_def_build(&set_defs[id], set_defs[id].name, (uint32_t)id + 1);
+}
+
 /* --- chains --- */
+
+#define PORTS_PRIORITY (-300) /* before everything that others may have there */
 
 static const struct nft_chain chain_defs[] = {
     [CHAIN_RAW] = {"raw", "filter", NF_INET_PRE_ROUTING, NF_IP_PRI_RAW},
+    [CHAIN_POLICY] = {"guest_policy", "filter", NF_INET_PRE_ROUTING, NF_IP_PRI_MANGLE},
+    [CHAIN_POLICY_PRIVATE] = {"guest_policy_private", NULL, 0, 0},
+    [CHAIN_POLICY_WAIT] = {"guest_policy_wait", NULL, 0, 0},
     [CHAIN_DNAT] = {"dnat", "nat", NF_INET_PRE_ROUTING, NF_IP_PRI_NAT_DST},
     [CHAIN_DNAT_OUTPUT] = {"dnat_output", "nat", NF_INET_LOCAL_OUT, NF_IP_PRI_NAT_DST},
     [CHAIN_SNAT] = {"snat", "nat", NF_INET_POST_ROUTING, NF_IP_PRI_NAT_SRC},
@@ -191,6 +273,10 @@ static const struct nft_chain chain_defs[] = {
     [CHAIN_OUTPUT] = {"output", "filter", NF_INET_LOCAL_OUT, NF_IP_PRI_FILTER},
     [CHAIN_FROM_GUEST] = {"from_guest", NULL, 0, 0},
     [CHAIN_REFUSE] = {"refuse", NULL, 0, 0},
+    [CHAIN_PORTS] = {"ports", "filter", NF_BR_PRE_ROUTING, PORTS_PRIORITY},
+    [CHAIN_PORTS_IP4] = {"ports_ip4", NULL, 0, 0},
+    [CHAIN_PORTS_ARP] = {"ports_arp", NULL, 0, 0},
+    [CHAIN_PORTS_IP6] = {"ports_ip6", NULL, 0, 0},
 };
 
 static_assert(ARRAY_SIZE(chain_defs) == CHAIN_COUNT_, "a definition for each chain");
@@ -198,6 +284,11 @@ static_assert(ARRAY_SIZE(chain_defs) == CHAIN_COUNT_, "a definition for each cha
 const struct nft_chain *chain_def_get(enum chain_id id)
 {
     return &chain_defs[id];
+}
+
+enum ruleset_table chain_table(enum chain_id id)
+{
+    return id >= CHAIN_PORTS ? TABLE_BRIDGE : TABLE_INET;
 }
 
 /* --- words: fields --- */
@@ -372,6 +463,77 @@ static void invalid(struct rule *rule)
     state_has(rule, NF_CT_STATE_INVALID_BIT, NFT_CMP_NEQ);
 }
 
+/* Never a public address: reserved, or of one of our networks. */
+static void load_family_and_destination4(struct rule *rule)
+{
+    rule_load_meta(rule, NFT_META_NFPROTO, 0);
+    load_destination4(rule, 1);
+}
+
+static void load_family_and_destination6(struct rule *rule)
+{
+    rule_load_meta(rule, NFT_META_NFPROTO, 0);
+    load_destination6(rule, 1);
+}
+
+static void to_special4(struct rule *rule)
+{
+    ip4(rule);
+    load_family_and_destination4(rule);
+    lookup(rule, SET_SPECIAL4);
+}
+
+static void to_special6(struct rule *rule)
+{
+    ip6(rule);
+    load_family_and_destination6(rule);
+    lookup(rule, SET_SPECIAL6);
+}
+
+static void to_subnet4(struct rule *rule)
+{
+    ip4(rule);
+    load_family_and_destination4(rule);
+    lookup(rule, SET_SUBNET4);
+}
+
+static void to_subnet6(struct rule *rule)
+{
+    ip6(rule);
+    load_family_and_destination6(rule);
+    lookup(rule, SET_SUBNET6);
+}
+
+static void to_broadcast4(struct rule *rule)
+{
+    static const uint8_t broadcast[4] = {255, 255, 255, 255};
+
+    ip4(rule);
+    load_destination4(rule, 0);
+    rule_compare(rule, NFT_CMP_EQ, broadcast, sizeof(broadcast));
+}
+
+/* What never leaves the link: fe80::/10, and ff02::/16. */
+static void to_link_local6(struct rule *rule)
+{
+    static const uint8_t mask[2] = {0xff, 0xc0};
+    static const uint8_t prefix[2] = {0xfe, 0x80};
+
+    ip6(rule);
+    rule_load_payload(rule, NFT_PAYLOAD_NETWORK_HEADER, 24, 2, 0);
+    rule_mask(rule, mask, sizeof(mask));
+    rule_compare(rule, NFT_CMP_EQ, prefix, sizeof(prefix));
+}
+
+static void to_link_multicast6(struct rule *rule)
+{
+    static const uint8_t prefix[2] = {0xff, 0x02};
+
+    ip6(rule);
+    rule_load_payload(rule, NFT_PAYLOAD_NETWORK_HEADER, 24, 2, 0);
+    rule_compare(rule, NFT_CMP_EQ, prefix, sizeof(prefix));
+}
+
 /* The connection goes to a published port. */
 static void published(struct rule *rule)
 {
@@ -434,6 +596,15 @@ static void dhcp6_answer(struct rule *rule)
 {
     ip6(rule);
     udp_ports(rule, 547, 546);
+}
+
+static void udp_source(struct rule *rule, uint16_t port)
+{
+    const uint16_t wire = htons(port);
+
+    protocol(rule, IPPROTO_UDP);
+    rule_load_payload(rule, NFT_PAYLOAD_TRANSPORT_HEADER, 0, 2, 0);
+    rule_compare(rule, NFT_CMP_EQ, &wire, sizeof(wire));
 }
 
 static void icmp4(struct rule *rule)
@@ -653,6 +824,192 @@ static void localhost_of_guest(struct rule *rule)
     lookup(rule, SET_LOCALHOST4);
 }
 
+/* --- words: what endpoints may send --- */
+
+#define REGS_INTERFACE 4 /* registers of its name */
+#define REGS_MAC 2
+
+static void not_from_bridge(struct rule *rule)
+{
+    static const char kind[16] = "bridge";
+
+    rule_load_meta(rule, NFT_META_IIFKIND, 0);
+    rule_compare(rule, NFT_CMP_NEQ, kind, sizeof(kind));
+}
+
+static void source4_is_not_given(struct rule *rule)
+{
+    ip4(rule);
+    rule_load_meta(rule, NFT_META_IIFNAME, 0);
+    load_source4(rule, REGS_INTERFACE);
+    lookup_not(rule, SET_FROM4);
+}
+
+static void source6_is_not_given(struct rule *rule)
+{
+    ip6(rule);
+    rule_load_meta(rule, NFT_META_IIFNAME, 0);
+    load_source6(rule, REGS_INTERFACE);
+    lookup_not(rule, SET_FROM6);
+}
+
+static void redirect4(struct rule *rule)
+{
+    icmp4(rule);
+    rule_compare_u8(rule, NFT_CMP_EQ, ICMP_REDIRECT);
+}
+
+#define ND_ROUTER_ADVERT 134
+#define ND_REDIRECT 137
+
+static void router_advert(struct rule *rule)
+{
+    icmp6(rule);
+    rule_compare_u8(rule, NFT_CMP_EQ, ND_ROUTER_ADVERT);
+}
+
+static void redirect6(struct rule *rule)
+{
+    icmp6(rule);
+    rule_compare_u8(rule, NFT_CMP_EQ, ND_REDIRECT);
+}
+
+/* A VLAN tag stands where the type of the payload would: such a frame is of no type that passes. */
+static void ether_type(struct rule *rule, uint16_t type)
+{
+    const uint16_t wire = htons(type);
+
+    rule_load_payload(rule, NFT_PAYLOAD_LL_HEADER, 12, 2, 0);
+    rule_compare(rule, NFT_CMP_EQ, &wire, sizeof(wire));
+}
+
+static void frame_ip4(struct rule *rule)
+{
+    ether_type(rule, ETH_P_IP);
+}
+
+static void frame_arp(struct rule *rule)
+{
+    ether_type(rule, ETH_P_ARP);
+}
+
+static void frame_ip6(struct rule *rule)
+{
+    ether_type(rule, ETH_P_IPV6);
+}
+
+static void load_port_and_mac(struct rule *rule)
+{
+    rule_load_meta(rule, NFT_META_IIFNAME, 0);
+    rule_load_payload(rule, NFT_PAYLOAD_LL_HEADER, 6, 6, REGS_INTERFACE);
+}
+
+static void given4(struct rule *rule)
+{
+    load_port_and_mac(rule);
+    load_source4(rule, REGS_INTERFACE + REGS_MAC);
+    lookup(rule, SET_PORT4);
+}
+
+static void given6(struct rule *rule)
+{
+    load_port_and_mac(rule);
+    load_source6(rule, REGS_INTERFACE + REGS_MAC);
+    lookup(rule, SET_PORT6);
+}
+
+static void source_none4(struct rule *rule)
+{
+    static const uint8_t none[4];
+
+    load_source4(rule, 0);
+    rule_compare(rule, NFT_CMP_EQ, none, sizeof(none));
+}
+
+static void source_none6(struct rule *rule)
+{
+    static const uint8_t none[16];
+
+    load_source6(rule, 0);
+    rule_compare(rule, NFT_CMP_EQ, none, sizeof(none));
+}
+
+static void frame_dhcp4_request(struct rule *rule)
+{
+    udp_ports(rule, 68, 67);
+}
+
+static void frame_dhcp4_server(struct rule *rule)
+{
+    udp_source(rule, 67);
+}
+
+static void frame_dhcp6_server(struct rule *rule)
+{
+    udp_source(rule, 547);
+}
+
+static void frame_icmp6(struct rule *rule, uint8_t type)
+{
+    protocol(rule, IPPROTO_ICMPV6);
+    rule_load_payload(rule, NFT_PAYLOAD_TRANSPORT_HEADER, 0, 1, 0);
+    rule_compare_u8(rule, NFT_CMP_EQ, type);
+}
+
+static void frame_router_advert(struct rule *rule)
+{
+    frame_icmp6(rule, ND_ROUTER_ADVERT);
+}
+
+static void frame_redirect6(struct rule *rule)
+{
+    frame_icmp6(rule, ND_REDIRECT);
+}
+
+static void frame_redirect4(struct rule *rule)
+{
+    protocol(rule, IPPROTO_ICMP);
+    rule_load_payload(rule, NFT_PAYLOAD_TRANSPORT_HEADER, 0, 1, 0);
+    rule_compare_u8(rule, NFT_CMP_EQ, ICMP_REDIRECT);
+}
+
+static void frame_neighbour_solicit(struct rule *rule)
+{
+    frame_icmp6(rule, ND_NEIGHBOR_SOLICIT);
+}
+
+#define MLD2_REPORT 143 /* RFC 3810, section 5.2 */
+
+static void frame_multicast_report(struct rule *rule)
+{
+    frame_icmp6(rule, MLD2_REPORT);
+}
+
+/* Says of an address that is not the sender's that it is its own. */
+static void frame_false_advert(struct rule *rule)
+{
+    frame_icmp6(rule, ND_NEIGHBOR_ADVERT);
+    load_port_and_mac(rule);
+    rule_load_payload(rule, NFT_PAYLOAD_TRANSPORT_HEADER, 8, 16, REGS_INTERFACE + REGS_MAC);
+    rule_lookup(rule, set_defs[SET_PORT6].name, RULE_LOOKUP_NOT);
+}
+
+/* Ethernet and IPv4 (RFC 826); the sender's address in the frame and in the message, both its own.
+ */
+static void arp_given(struct rule *rule)
+{
+    static const uint8_t header[6] = {0, 1, 0x08, 0x00, 6, 4};
+
+    rule_load_payload(rule, NFT_PAYLOAD_NETWORK_HEADER, 0, sizeof(header), 0);
+    rule_compare(rule, NFT_CMP_EQ, header, sizeof(header));
+    rule_load_meta(rule, NFT_META_IIFNAME, 0);
+    rule_load_payload(rule, NFT_PAYLOAD_NETWORK_HEADER, 8, 6, REGS_INTERFACE);
+    rule_load_payload(rule, NFT_PAYLOAD_NETWORK_HEADER, 14, 4, REGS_INTERFACE + REGS_MAC);
+    lookup(rule, SET_PORT4);
+    load_port_and_mac(rule);
+    lookup(rule, SET_PORT4);
+}
+
 /* --- words: actions --- */
 
 static void accept_it(struct rule *rule)
@@ -673,6 +1030,43 @@ static void refuse_it(struct rule *rule)
 static void goto_from_guest(struct rule *rule)
 {
     rule_verdict(rule, (uint32_t)NFT_GOTO, chain_defs[CHAIN_FROM_GUEST].name);
+}
+
+static void goto_ports_ip4(struct rule *rule)
+{
+    rule_verdict(rule, (uint32_t)NFT_GOTO, chain_defs[CHAIN_PORTS_IP4].name);
+}
+
+static void goto_ports_arp(struct rule *rule)
+{
+    rule_verdict(rule, (uint32_t)NFT_GOTO, chain_defs[CHAIN_PORTS_ARP].name);
+}
+
+static void goto_ports_ip6(struct rule *rule)
+{
+    rule_verdict(rule, (uint32_t)NFT_GOTO, chain_defs[CHAIN_PORTS_IP6].name);
+}
+
+static void goto_policy_private(struct rule *rule)
+{
+    rule_verdict(rule, (uint32_t)NFT_GOTO, chain_defs[CHAIN_POLICY_PRIVATE].name);
+}
+
+/* To the chain of the policy of the interface, if it has one. */
+static void follow_policy(struct rule *rule, enum set_id set)
+{
+    rule_load_meta(rule, NFT_META_IIFNAME, 0);
+    rule_lookup(rule, set_defs[set].name, RULE_LOOKUP_VERDICT);
+}
+
+static void follow_policy_public(struct rule *rule)
+{
+    follow_policy(rule, SET_POLICY_PUBLIC);
+}
+
+static void follow_policy_private(struct rule *rule)
+{
+    follow_policy(rule, SET_POLICY_PRIVATE);
 }
 
 static void reject(struct rule *rule, uint32_t type, uint8_t code)
@@ -818,6 +1212,43 @@ static const struct rule_def rule_defs[] = {
      "no ::1 destination from outside",
      {not_from_loopback, destination6_loopback, drop_it}},
 
+    {CHAIN_RAW, "no redirects", {from_ours, redirect4, drop_it}},
+    {CHAIN_RAW, "no redirects, IPv6", {from_ours, redirect6, drop_it}},
+    {CHAIN_RAW, "no router advertisements", {from_ours, router_advert, drop_it}},
+    {CHAIN_RAW, "DHCP of routed ports", {from_ours, dhcp4_request, source_none4, accept_it}},
+    {CHAIN_RAW,
+     "sources of routed ports",
+     {from_ours, not_from_bridge, source4_is_not_given, drop_it}},
+    {CHAIN_RAW,
+     "sources of routed ports, IPv6",
+     {from_ours, not_from_bridge, source6_is_not_given, drop_it}},
+
+    {CHAIN_POLICY, "not ours", {from_others, accept_it}},
+    {CHAIN_POLICY, "known connections", {known, accept_it}},
+    {CHAIN_POLICY, "name service", {to_own4, to_dns4, accept_it}},
+    {CHAIN_POLICY, "name service, IPv6", {to_own6, to_dns6, accept_it}},
+    {CHAIN_POLICY, "DHCP", {dhcp4_request, to_broadcast4, accept_it}},
+    {CHAIN_POLICY, "DHCP of the gateway", {dhcp4_request, to_own4, accept_it}},
+    {CHAIN_POLICY, "DHCPv6", {dhcp6_request, to_link_multicast6, accept_it}},
+    {CHAIN_POLICY, "router solicitation", {router_solicit, to_link_multicast6, accept_it}},
+    {CHAIN_POLICY,
+     "neighbour discovery, multicast",
+     {neighbour_discovery, to_link_multicast6, accept_it}},
+    {CHAIN_POLICY,
+     "neighbour discovery, link-local",
+     {neighbour_discovery, to_link_local6, accept_it}},
+    {CHAIN_POLICY, "neighbour discovery, gateway", {neighbour_discovery, to_own6, accept_it}},
+    {CHAIN_POLICY, "this host", {to_host, goto_policy_private}},
+    {CHAIN_POLICY, "our networks", {to_subnet4, goto_policy_private}},
+    {CHAIN_POLICY, "our networks, IPv6", {to_subnet6, goto_policy_private}},
+    {CHAIN_POLICY, "never public", {to_special4, goto_policy_private}},
+    {CHAIN_POLICY, "never public, IPv6", {to_special6, goto_policy_private}},
+    {CHAIN_POLICY, "public addresses", {follow_policy_public}},
+
+    {CHAIN_POLICY_PRIVATE, "other addresses", {follow_policy_private}},
+
+    {CHAIN_POLICY_WAIT, "not yet", {drop_it}},
+
     {CHAIN_DNAT, "localhost of a guest, published", {localhost_of_guest, to_pub4}},
     {CHAIN_DNAT, "localhost of a guest", {localhost_of_guest, to_own_gateway4}},
     {CHAIN_DNAT, "name service", {to_dns4, accept_it}},
@@ -892,6 +1323,36 @@ static const struct rule_def rule_defs[] = {
     {CHAIN_REFUSE, "no connection", {invalid, drop_it}},
     {CHAIN_REFUSE, "refused by reset", {tcp, reject_by_reset}},
     {CHAIN_REFUSE, "refused by ICMP", {reject_by_icmp}},
+
+    {CHAIN_PORTS, "not ours", {from_others, accept_it}},
+    {CHAIN_PORTS, "IPv4", {frame_ip4, goto_ports_ip4}},
+    {CHAIN_PORTS, "ARP", {frame_arp, goto_ports_arp}},
+    {CHAIN_PORTS, "IPv6", {frame_ip6, goto_ports_ip6}},
+    {CHAIN_PORTS, "nothing else", {drop_it}},
+
+    {CHAIN_PORTS_IP4, "no DHCP server", {frame_dhcp4_server, drop_it}},
+    {CHAIN_PORTS_IP4, "no redirects", {frame_redirect4, drop_it}},
+    {CHAIN_PORTS_IP4, "DHCP", {source_none4, frame_dhcp4_request, given4, accept_it}},
+    {CHAIN_PORTS_IP4, "no source", {source_none4, drop_it}},
+    {CHAIN_PORTS_IP4, "what was given", {given4, accept_it}},
+    {CHAIN_PORTS_IP4, "nothing else", {drop_it}},
+
+    {CHAIN_PORTS_ARP, "what was given", {arp_given, accept_it}},
+    {CHAIN_PORTS_ARP, "nothing else", {drop_it}},
+
+    {CHAIN_PORTS_IP6, "no DHCP server", {frame_dhcp6_server, drop_it}},
+    {CHAIN_PORTS_IP6, "no router advertisements", {frame_router_advert, drop_it}},
+    {CHAIN_PORTS_IP6, "no redirects", {frame_redirect6, drop_it}},
+    {CHAIN_PORTS_IP6, "no false advertisements", {frame_false_advert, drop_it}},
+    {CHAIN_PORTS_IP6,
+     "duplicate detection",
+     {source_none6, frame_neighbour_solicit, given6, accept_it}},
+    {CHAIN_PORTS_IP6,
+     "multicast reports",
+     {source_none6, frame_multicast_report, given6, accept_it}},
+    {CHAIN_PORTS_IP6, "no source", {source_none6, drop_it}},
+    {CHAIN_PORTS_IP6, "what was given", {given6, accept_it}},
+    {CHAIN_PORTS_IP6, "nothing else", {drop_it}},
 };
 
 size_t ruleset_rule_count(void)
@@ -915,6 +1376,7 @@ static struct nftnl_rule *rule_build(const struct rule_def *def,
     struct rule rule;
 
     rule_init(&rule, RULESET_TABLE, chain_defs[def->chain].name, def->comment, groups);
+    rule_set_family(&rule, ruleset_table_family(chain_table(def->chain)));
     for (size_t i = 0; i < RULE_WORDS && def->words[i]; i++)
         def->words[i](&rule);
     return rule_finish(&rule);
@@ -946,8 +1408,8 @@ static uint64_t hash_sets_and_chains(uint64_t hash)
     char text[128];
 
     for (size_t i = 0; i < SET_COUNT_; i++) {
-        snprintf(text, sizeof(text), "%s %x %x", set_defs[i].name, fields_type(set_defs[i].key),
-                 fields_type(set_defs[i].data));
+        snprintf(text, sizeof(text), "%s %x %x %x", set_defs[i].name, fields_type(set_defs[i].key),
+                 fields_type(set_defs[i].data), set_flags(&set_defs[i]));
         hash = hash_text(hash, text);
     }
     for (size_t i = 0; i < CHAIN_COUNT_; i++) {
@@ -972,30 +1434,32 @@ void ruleset_tag(const struct ruleset_groups *groups, char ret_tag[RULESET_TAG_M
 
 /* --- messages --- */
 
-static void append_set(struct nft_transaction *transaction, enum set_id id)
+static void append_table(struct nft_transaction *transaction, const struct ruleset_groups *groups,
+                         enum ruleset_table table)
 {
-    nft_transaction_add_set(transaction, set_build(id), set_defs[id].name);
-}
-
-static void append_chain(struct nft_transaction *transaction, enum chain_id id)
-{
-    const struct nft_chain *def = &chain_defs[id];
-
-    nft_transaction_add_chain(transaction, RULESET_TABLE, def);
+    for (size_t i = 0; i < SET_COUNT_; i++)
+        if (set_defs[i].table == table)
+            nft_transaction_add_set(transaction, set_build((enum set_id)i), set_defs[i].name);
+    for (size_t i = 0; i < CHAIN_COUNT_; i++)
+        if (chain_table((enum chain_id)i) == table)
+            nft_transaction_add_chain(transaction, RULESET_TABLE, &chain_defs[i]);
+    for (size_t i = 0; i < ARRAY_SIZE(rule_defs); i++)
+        if (chain_table(rule_defs[i].chain) == table)
+            nft_transaction_add_rule(transaction, rule_build(&rule_defs[i], groups),
+                                     rule_defs[i].comment);
 }
 
 void ruleset_append(struct nft_transaction *transaction, const struct ruleset_groups *groups,
                     uint32_t table_flags)
 {
+    uint8_t family = transaction->family;
     char tag[RULESET_TAG_MAX];
 
     ruleset_tag(groups, tag);
-    nft_transaction_add_table(transaction, RULESET_TABLE, tag, table_flags);
-    for (size_t i = 0; i < SET_COUNT_; i++)
-        append_set(transaction, (enum set_id)i);
-    for (size_t i = 0; i < CHAIN_COUNT_; i++)
-        append_chain(transaction, (enum chain_id)i);
-    for (size_t i = 0; i < ARRAY_SIZE(rule_defs); i++)
-        nft_transaction_add_rule(transaction, rule_build(&rule_defs[i], groups),
-                                 rule_defs[i].comment);
+    for (int i = 0; i < TABLE_COUNT_; i++) {
+        transaction->family = ruleset_table_family((enum ruleset_table)i);
+        nft_transaction_add_table(transaction, RULESET_TABLE, tag, table_flags);
+        append_table(transaction, groups, (enum ruleset_table)i);
+    }
+    transaction->family = family;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What the table `inet moat` consists of: its sets, chains and rules, all constant. Only elements
- * of the sets change afterwards (batch.c). */
+/* What the tables `inet moat` and `bridge moat` consist of: sets, chains and rules, all constant.
+ * Only elements of the sets (and policies) change afterwards (batch.c). */
 #pragma once
 
 #include <stdbool.h>
@@ -12,6 +12,10 @@
 
 #define RULESET_TABLE "moat"
 #define RULESET_TAG_MAX 32
+
+/* Both tables have this name, and are made, replaced and removed together. */
+enum ruleset_table { TABLE_INET, TABLE_BRIDGE, TABLE_COUNT_ };
+uint8_t ruleset_table_family(enum ruleset_table table);
 
 /* 169.254.109.1: stands for a guest's localhost between the guest and the host (localhost.c). */
 #define NAT_LOCALHOST_WIRE 169, 254, 109, 1
@@ -41,10 +45,31 @@ enum set_id {
     SET_PUB6_AT,
     SET_RELAY6,    /* proto . port: IPv6 listeners of the relay worker on every address */
     SET_RELAY6_AT, /* address . proto . port: on one */
+    SET_SUBNET4,   /* family . addresses: subnets of networks, as ranges */
+    SET_SUBNET6,
+    SET_SPECIAL4, /* family . addresses: never public (base/rule.h), as ranges; constant */
+    SET_SPECIAL6,
+    SET_POLICY_PUBLIC,  /* map interface : chain: policies towards public addresses */
+    SET_POLICY_PRIVATE, /* map interface : chain: towards the rest */
+    SET_FROM4,          /* interface . address: what may come in there, as seen by routing */
+    SET_FROM6,
+    SET_PORT4, /* interface . MAC . address: what may come in there, as seen by the bridge */
+    SET_PORT6,
     SET_COUNT_,
 };
 
-enum set_field { FIELD_NONE, FIELD_GROUP, FIELD_IP4, FIELD_IP6, FIELD_PROTO, FIELD_PORT };
+enum set_field {
+    FIELD_NONE,
+    FIELD_GROUP,
+    FIELD_IP4,
+    FIELD_IP6,
+    FIELD_PROTO,
+    FIELD_PORT,
+    FIELD_FAMILY,    /* NFPROTO_* */
+    FIELD_INTERFACE, /* name */
+    FIELD_MAC,
+    FIELD_POLICY, /* data only: the chain of a policy: id, version (eight bytes each) */
+};
 
 #define SET_FIELDS 3
 
@@ -53,18 +78,25 @@ struct set_def {
     const char *comment;
     uint8_t key[SET_FIELDS];  /* enum set_field, ended by FIELD_NONE */
     uint8_t data[SET_FIELDS]; /* empty: a set, not a map */
+    bool ranges;              /* keys are ranges, which must not overlap; two fields at least */
+    enum ruleset_table table;
 };
 
-#define SET_KEY_MAX 24
+#define SET_KEY_MAX 40
 #define SET_DATA_MAX 20
 
 const struct set_def *set_def_get(enum set_id id);
 /* Bytes of a key or of the data: each field takes a multiple of four (registers). */
 size_t set_key_length(enum set_id id);
 size_t set_data_length(enum set_id id);
+/* A set of that kind, under any name; NULL without memory. id: see NFTA_SET_ID. */
+struct nftnl_set *set_def_build(const struct set_def *def, const char *name, uint32_t id);
 
 enum chain_id {
     CHAIN_RAW,
+    CHAIN_POLICY,
+    CHAIN_POLICY_PRIVATE,
+    CHAIN_POLICY_WAIT,
     CHAIN_DNAT,
     CHAIN_DNAT_OUTPUT,
     CHAIN_SNAT,
@@ -73,10 +105,15 @@ enum chain_id {
     CHAIN_OUTPUT,
     CHAIN_FROM_GUEST,
     CHAIN_REFUSE,
+    CHAIN_PORTS,
+    CHAIN_PORTS_IP4,
+    CHAIN_PORTS_ARP,
+    CHAIN_PORTS_IP6,
     CHAIN_COUNT_,
 };
 
 const struct nft_chain *chain_def_get(enum chain_id id);
+enum ruleset_table chain_table(enum chain_id id);
 
 /* How links of ours are known: (group & mask) == base. */
 struct ruleset_groups {
@@ -96,6 +133,6 @@ void ruleset_tag(const struct ruleset_groups *groups, char ret_tag[RULESET_TAG_M
  * or -ENOMEM. */
 int ruleset_rule_format(const struct ruleset_groups *groups, size_t index, char *text, size_t size);
 
-/* Appends the table (with these NFT_TABLE_F_* flags), sets, chains and rules. */
+/* Appends the tables (with these NFT_TABLE_F_* flags), sets, chains and rules. */
 void ruleset_append(struct nft_transaction *transaction, const struct ruleset_groups *groups,
                     uint32_t table_flags);

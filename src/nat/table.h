@@ -4,6 +4,7 @@
 
 #include "nat/nat.h"
 #include "nat/nft.h"
+#include "nat/policy.h"
 #include "nat/ruleset.h"
 
 /* NFT_TABLE_F_PERSIST of Linux 6.9; Debian 12's headers don't have it. */
@@ -25,6 +26,7 @@ struct nat_element {
     uint8_t set; /* enum set_id */
     bool add;
     uint8_t key[SET_KEY_MAX];
+    uint8_t key_end[SET_KEY_MAX]; /* of ranges */
     uint8_t data[SET_DATA_MAX];
 };
 
@@ -33,17 +35,27 @@ struct nat_batch {
     struct nat_element *elements;
     size_t count;
     size_t capacity;
+    struct policy_object **policies;
+    size_t n_policies;
     bool failed; /* out of memory */
 };
 
-/* Appends the elements' messages. */
-void nat_batch_append(const struct nat_batch *batch, struct nft_transaction *transaction);
+/* Appends the messages of policies that are added. */
+void nat_batch_append_policies(const struct nat_batch *batch, struct nft_transaction *transaction);
+/* Of elements. waiting: those that lead to a policy lead to the chain that drops instead. */
+void nat_batch_append_elements(const struct nat_batch *batch, bool waiting,
+                               struct nft_transaction *transaction);
+/* Ends the waiting. */
+void nat_batch_append_release(const struct nat_batch *batch, struct nft_transaction *transaction);
+/* Elements that every table of ours has: a batch of its own. NULL without memory. */
+struct nat_batch *nat_batch_new_constant(struct nat *nat);
 
-/* The table as the kernel has it. */
+/* A table as the kernel has it. */
 struct nat_table_state {
     bool exists;
     uint32_t flags;
     uint32_t owner; /* netlink port of the owner, 0 for none */
     char tag[RULESET_TAG_MAX];
 };
-int nat_table_get(struct nat *nat, struct nat_table_state *ret_state, struct error *error);
+int nat_table_get(struct nat *nat, enum ruleset_table table, struct nat_table_state *ret_state,
+                  struct error *error);

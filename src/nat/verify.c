@@ -4,6 +4,7 @@
  * in the table's comment and the comment of every rule, in order. Elements are compared in full. */
 #include "nat/table.h"
 
+#include <arpa/inet.h>
 #include <assert.h>
 #include <errno.h>
 #include <libmnl/libmnl.h>
@@ -21,10 +22,60 @@
 #define VERIFY_TRIES 5
 #define REHASH_PAUSE_MAX_MS 8
 
+/* --- policies --- */
+
+/* What is there of one. */
+struct policy_seen {
+    const struct policy_object *object;
+    size_t rules[POLICY_CLASSES];
+};
+
+struct expected {
+    struct policy_seen *policies; /* by id */
+    size_t n_policies;
+};
+
+static int policy_compare(const void *a, const void *b)
+{
+    const struct policy_object *one = ((const struct policy_seen *)a)->object;
+    const struct policy_object *other = ((const struct policy_seen *)b)->object;
+
+    return one->id != other->id ? (one->id < other->id ? -1 : 1)
+                                : (one->version > other->version) - (one->version < other->version);
+}
+
+static int expected_init(struct expected *expected, const struct nat_batch *batch,
+                         struct error *error)
+{
+    *expected =
+        (struct expected){.policies = calloc(batch->n_policies + 1, sizeof(*expected->policies))};
+    if (!expected->policies)
+        return error_set(error, ENOMEM, "cannot verify nftables");
+    for (; expected->n_policies < batch->n_policies; expected->n_policies++)
+        expected->policies[expected->n_policies].object = batch->policies[expected->n_policies];
+    qsort(expected->policies, expected->n_policies, sizeof(*expected->policies), policy_compare);
+    return 0;
+}
+
+/* The policy whose chain has this name, or NULL. */
+static struct policy_seen *expected_find_chain(const struct expected *expected, const char *name,
+                                               enum policy_class *ret_class)
+{
+    struct policy_object object = {0};
+    const struct policy_seen key = {.object = &object};
+
+    if (!policy_chain_find(name, &object.id, &object.version, ret_class))
+        return NULL;
+    return bsearch(&key, expected->policies, expected->n_policies, sizeof(key), policy_compare);
+}
+
 /* --- chains --- */
 
 struct chains {
-    uint32_t seen; /* bits of enum chain_id */
+    const struct expected *expected;
+    enum ruleset_table table;
+    uint32_t seen;   /* bits of enum chain_id */
+    size_t policies; /* chains of policies */
     bool same;
 };
 
@@ -43,14 +94,19 @@ static bool chain_matches(const struct nftnl_chain *chain, const struct nft_chai
 static bool chain_check(const struct nftnl_chain *chain, struct chains *chains)
 {
     const char *name = nftnl_chain_get_str(chain, NFTNL_CHAIN_NAME);
+    enum policy_class class;
 
     for (size_t i = 0; name && i < CHAIN_COUNT_; i++) {
-        if (strcmp(name, chain_def_get((enum chain_id)i)->name) != 0)
+        if (chain_table((enum chain_id)i) != chains->table ||
+            strcmp(name, chain_def_get((enum chain_id)i)->name) != 0)
             continue;
         chains->seen |= UINT32_C(1) << i;
         return chain_matches(chain, chain_def_get((enum chain_id)i));
     }
-    return false;
+    if (!name || !expected_find_chain(chains->expected, name, &class))
+        return false;
+    chains->policies++;
+    return !nftnl_chain_is_set(chain, NFTNL_CHAIN_HOOKNUM);
 }
 
 static int chain_parse(const struct nlmsghdr *message, void *userdata)
@@ -68,20 +124,29 @@ static int chain_parse(const struct nlmsghdr *message, void *userdata)
     return parsed ? 0 : -EPROTO;
 }
 
-static int verify_chains(struct nat *nat, bool *ret_same, struct error *error)
+static int verify_chains(struct nat *nat, const struct expected *expected, bool *ret_same,
+                         struct error *error)
 {
-    struct chains chains = {0, true};
-    int result =
-        nft_socket_get(nat->socket, NFT_MSG_GETCHAIN, true, NULL, chain_parse, &chains, error);
+    struct chains chains = {.expected = expected, .same = true};
+    int result = 0;
+
+    for (int i = 0; result == 0 && i < TABLE_COUNT_; i++) {
+        chains.table = (enum ruleset_table)i;
+        result = nft_socket_get(nat->socket, ruleset_table_family(chains.table), NFT_MSG_GETCHAIN,
+                                true, NULL, chain_parse, &chains, error);
+    }
 
     if (result == 0)
-        *ret_same = chains.same && chains.seen == (UINT32_C(1) << CHAIN_COUNT_) - 1;
+        *ret_same = chains.same && chains.seen == (UINT32_C(1) << CHAIN_COUNT_) - 1 &&
+                    chains.policies == expected->n_policies * POLICY_CLASSES;
     return result;
 }
 
 /* --- rules --- */
 
 struct rules {
+    const struct expected *expected;
+    enum ruleset_table table;
     size_t next[CHAIN_COUNT_]; /* index of the rule that comes next in each chain */
     size_t count;
     bool same;
@@ -118,6 +183,32 @@ static const char *rule_comment(const struct nftnl_rule *rule)
     return comment;
 }
 
+static bool rule_check_policy(const char *chain, const char *comment, struct rules *rules)
+{
+    enum policy_class class;
+    struct policy_seen *policy = expected_find_chain(rules->expected, chain, &class);
+    const char *wanted =
+        policy ? policy_rule_comment(policy->object->accepts, policy->rules[class]) : NULL;
+
+    if (!wanted || strcmp(comment, wanted) != 0)
+        return false;
+    policy->rules[class]++;
+    return true;
+}
+
+/* No policy may lack a rule at its end. */
+static bool policies_are_complete(const struct expected *expected)
+{
+    for (size_t i = 0; i < expected->n_policies; i++) {
+        const struct policy_seen *policy = &expected->policies[i];
+
+        for (int class = 0; class < POLICY_CLASSES; class ++)
+            if (policy_rule_comment(policy->object->accepts, policy->rules[class]))
+                return false;
+    }
+    return true;
+}
+
 static bool rule_check(const struct nftnl_rule *rule, struct rules *rules)
 {
     const char *name = nftnl_rule_get_str(rule, NFTNL_RULE_CHAIN);
@@ -125,10 +216,13 @@ static bool rule_check(const struct nftnl_rule *rule, struct rules *rules)
     size_t chain = 0;
 
     while (name && chain < CHAIN_COUNT_ &&
-           strcmp(name, chain_def_get((enum chain_id)chain)->name) != 0)
+           (chain_table((enum chain_id)chain) != rules->table ||
+            strcmp(name, chain_def_get((enum chain_id)chain)->name) != 0))
         chain++;
-    if (!name || !comment || chain == CHAIN_COUNT_)
+    if (!name || !comment)
         return false;
+    if (chain == CHAIN_COUNT_)
+        return rule_check_policy(name, comment, rules);
     size_t index = rule_next((enum chain_id)chain, rules->next[chain]);
     rules->next[chain] = index + 1;
     rules->count++;
@@ -156,37 +250,67 @@ static void rules_build(struct nlmsghdr *message, void *userdata)
     mnl_attr_put_strz(message, NFTA_RULE_TABLE, RULESET_TABLE);
 }
 
-static int verify_rules(struct nat *nat, bool *ret_same, struct error *error)
+static int verify_rules(struct nat *nat, struct expected *expected, bool *ret_same,
+                        struct error *error)
 {
-    struct rules rules = {.same = true};
-    int result =
-        nft_socket_get(nat->socket, NFT_MSG_GETRULE, true, rules_build, rule_parse, &rules, error);
+    struct rules rules = {.expected = expected, .same = true};
+
+    for (size_t i = 0; i < expected->n_policies; i++)
+        memset(expected->policies[i].rules, 0, sizeof(expected->policies[i].rules));
+    int result = 0;
+
+    for (int i = 0; result == 0 && i < TABLE_COUNT_; i++) {
+        rules.table = (enum ruleset_table)i;
+        result = nft_socket_get(nat->socket, ruleset_table_family(rules.table), NFT_MSG_GETRULE,
+                                true, rules_build, rule_parse, &rules, error);
+    }
 
     if (result == 0)
-        *ret_same = rules.same && rules.count == ruleset_rule_count();
+        *ret_same =
+            rules.same && rules.count == ruleset_rule_count() && policies_are_complete(expected);
     return result;
 }
 
 /* --- sets --- */
 
 struct sets {
-    uint32_t seen; /* bits of enum set_id */
+    const struct expected *expected;
+    enum ruleset_table table;
+    uint64_t seen;   /* bits of enum set_id */
+    size_t policies; /* sets of policies */
     bool same;
 };
 
-static_assert(SET_COUNT_ < 32 && CHAIN_COUNT_ < 32, "bits");
+static_assert(SET_COUNT_ < 64 && CHAIN_COUNT_ < 32, "bits");
+
+/* "guest12_public4": its chain's name and the family. */
+static bool set_check_policy(const char *name, struct sets *sets)
+{
+    size_t length = strlen(name);
+    char chain[POLICY_NAME_MAX];
+    enum policy_class class;
+
+    if (length == 0 || length >= sizeof(chain) ||
+        (name[length - 1] != '4' && name[length - 1] != '6'))
+        return false;
+    memcpy(chain, name, length - 1);
+    chain[length - 1] = '\0';
+    sets->policies++;
+    return expected_find_chain(sets->expected, chain, &class);
+}
 
 static bool set_check(const struct nftnl_set *set, struct sets *sets)
 {
     const char *name = nftnl_set_get_str(set, NFTNL_SET_NAME);
 
     for (size_t i = 0; name && i < SET_COUNT_; i++) {
-        if (strcmp(name, set_def_get((enum set_id)i)->name) != 0)
+        if (set_def_get((enum set_id)i)->table != sets->table ||
+            strcmp(name, set_def_get((enum set_id)i)->name) != 0)
             continue;
-        sets->seen |= UINT32_C(1) << i;
+        sets->seen |= UINT64_C(1) << i;
         return nftnl_set_get_u32(set, NFTNL_SET_KEY_LEN) == set_key_length((enum set_id)i);
     }
-    return false;
+    return name && set_check_policy(name, sets);
 }
 
 static int set_parse(const struct nlmsghdr *message, void *userdata)
@@ -209,14 +333,21 @@ static void sets_build(struct nlmsghdr *message, void *userdata)
     mnl_attr_put_strz(message, NFTA_SET_TABLE, RULESET_TABLE);
 }
 
-static int verify_sets(struct nat *nat, bool *ret_same, struct error *error)
+static int verify_sets(struct nat *nat, const struct expected *expected, bool *ret_same,
+                       struct error *error)
 {
-    struct sets sets = {0, true};
-    int result =
-        nft_socket_get(nat->socket, NFT_MSG_GETSET, true, sets_build, set_parse, &sets, error);
+    struct sets sets = {.expected = expected, .same = true};
+    int result = 0;
+
+    for (int i = 0; result == 0 && i < TABLE_COUNT_; i++) {
+        sets.table = (enum ruleset_table)i;
+        result = nft_socket_get(nat->socket, ruleset_table_family(sets.table), NFT_MSG_GETSET, true,
+                                sets_build, set_parse, &sets, error);
+    }
 
     if (result == 0)
-        *ret_same = sets.same && sets.seen == (UINT32_C(1) << SET_COUNT_) - 1;
+        *ret_same = sets.same && sets.seen == (UINT64_C(1) << SET_COUNT_) - 1 &&
+                    sets.policies == expected->n_policies * POLICY_CLASSES * POLICY_FAMILIES;
     return result;
 }
 
@@ -224,6 +355,9 @@ static int verify_sets(struct nat *nat, bool *ret_same, struct error *error)
 
 struct dump {
     enum set_id set;
+    const char *name; /* of the set */
+    size_t key_length;
+    bool ranges;
     struct nat_batch found; /* only its list is used */
     bool malformed;
 };
@@ -245,28 +379,61 @@ static bool value_copy(const struct nlattr *nest, void *bytes, size_t length)
     return false;
 }
 
-static bool element_parse(const struct nlattr *nest, struct nat_element *element)
+/* Id and version of the policy to whose chain an element leads. */
+static bool policy_copy(const struct nlattr *nest, enum set_id set, uint8_t *bytes)
 {
-    size_t data_length = set_data_length((enum set_id)element->set);
+    enum policy_class class = set == SET_POLICY_PUBLIC ? POLICY_PUBLIC : POLICY_PRIVATE;
+    enum policy_class found = POLICY_CLASSES;
+    struct nlattr *verdict;
+    struct nlattr *attribute;
+    uint64_t version = 0;
+    int64_t id = 0;
+
+    mnl_attr_for_each_nested(verdict, nest) mnl_attr_for_each_nested(attribute, verdict)
+    {
+        if (mnl_attr_get_type(attribute) == NFTA_VERDICT_CHAIN &&
+            mnl_attr_validate(attribute, MNL_TYPE_NUL_STRING) >= 0 &&
+            !policy_chain_find(mnl_attr_get_str(attribute), &id, &version, &found))
+            return false;
+        if (mnl_attr_get_type(attribute) == NFTA_VERDICT_CODE &&
+            (mnl_attr_validate(attribute, MNL_TYPE_U32) < 0 ||
+             ntohl(mnl_attr_get_u32(attribute)) != (uint32_t)NFT_GOTO))
+            return false;
+    }
+    memcpy(bytes, &id, sizeof(id));
+    memcpy(bytes + 8, &version, sizeof(version));
+    return found == class;
+}
+
+static bool element_parse(const struct dump *dump, const struct nlattr *nest,
+                          struct nat_element *element)
+{
+    bool of_policy = dump->set < SET_COUNT_ && set_def_get(dump->set)->data[0] == FIELD_POLICY;
+    size_t data_length = dump->set < SET_COUNT_ ? set_data_length(dump->set) : 0;
     struct nlattr *attribute;
     bool key = false;
+    bool key_end = !dump->ranges;
     bool data = data_length == 0;
 
     mnl_attr_for_each_nested(attribute, nest)
     {
         switch (mnl_attr_get_type(attribute)) {
         case NFTA_SET_ELEM_KEY:
-            key = value_copy(attribute, element->key, set_key_length((enum set_id)element->set));
+            key = value_copy(attribute, element->key, dump->key_length);
+            break;
+        case NFTA_SET_ELEM_KEY_END:
+            key_end = dump->ranges && value_copy(attribute, element->key_end, dump->key_length);
             break;
         case NFTA_SET_ELEM_DATA:
-            data = value_copy(attribute, element->data, data_length);
+            data = of_policy ? policy_copy(attribute, dump->set, element->data)
+                             : value_copy(attribute, element->data, data_length);
             break;
         default: /* somebody gave it a timeout, a comment, … : it is not what we made */
             if (mnl_attr_get_type(attribute) != NFTA_SET_ELEM_PAD)
                 return false;
         }
     }
-    return key && data;
+    return key && key_end && data;
 }
 
 static int dump_push(struct dump *dump, const struct nlattr *nest)
@@ -283,7 +450,7 @@ static int dump_push(struct dump *dump, const struct nlattr *nest)
         found->elements = elements;
         found->capacity = capacity;
     }
-    if (!element_parse(nest, &element))
+    if (!element_parse(dump, nest, &element))
         dump->malformed = true;
     found->elements[found->count++] = element;
     return 0;
@@ -314,7 +481,7 @@ static void elements_build(struct nlmsghdr *message, void *userdata)
     const struct dump *dump = userdata;
 
     mnl_attr_put_strz(message, NFTA_SET_ELEM_LIST_TABLE, RULESET_TABLE);
-    mnl_attr_put_strz(message, NFTA_SET_ELEM_LIST_SET, set_def_get(dump->set)->name);
+    mnl_attr_put_strz(message, NFTA_SET_ELEM_LIST_SET, dump->name);
 }
 
 static int element_compare(const void *a, const void *b)
@@ -339,8 +506,12 @@ static int dump_all(struct nat *nat, struct dump *dump, struct error *error)
 {
     for (size_t i = 0; i < SET_COUNT_; i++) {
         dump->set = (enum set_id)i;
-        int result = nft_socket_get(nat->socket, NFT_MSG_GETSETELEM, true, elements_build,
-                                    elements_parse, dump, error);
+        dump->name = set_def_get(dump->set)->name;
+        dump->key_length = set_key_length(dump->set);
+        dump->ranges = set_def_get(dump->set)->ranges;
+        int result =
+            nft_socket_get(nat->socket, ruleset_table_family(set_def_get(dump->set)->table),
+                           NFT_MSG_GETSETELEM, true, elements_build, elements_parse, dump, error);
         if (result < 0)
             return result;
     }
@@ -374,18 +545,20 @@ static int verify_elements_once(struct nat *nat, struct nat_element *wanted, siz
 
 /* The kernel grows a hash table behind its back for some milliseconds after many elements were
  * added; a dump meanwhile gives some of them twice and misses others. Such a dump is repeated. */
-static int verify_elements(struct nat *nat, const struct nat_batch *batch, bool *ret_same,
-                           struct error *error)
+static int verify_elements(struct nat *nat, const struct nat_batch *batch,
+                           const struct nat_batch *constant, bool *ret_same, struct error *error)
 {
-    _cleanup_free_ struct nat_element *wanted = calloc(batch->count + 1, sizeof(*wanted));
+    size_t count = batch->count + constant->count;
+    _cleanup_free_ struct nat_element *wanted = calloc(count + 1, sizeof(*wanted));
     bool retry = true;
     int result = 0;
 
-    if (!wanted || batch->failed)
+    if (!wanted || batch->failed || constant->failed)
         return error_set(error, ENOMEM, "cannot verify nftables");
+    memcpy(wanted, constant->elements, constant->count * sizeof(*wanted));
     if (batch->count > 0)
-        memcpy(wanted, batch->elements, batch->count * sizeof(*wanted));
-    size_t n_wanted = elements_normalize(wanted, batch->count);
+        memcpy(wanted + constant->count, batch->elements, batch->count * sizeof(*wanted));
+    size_t n_wanted = elements_normalize(wanted, count);
     for (long pause_ms = 1; result == 0 && retry; pause_ms *= 2) {
         result = verify_elements_once(nat, wanted, n_wanted, ret_same, &retry, error);
         if (pause_ms > REHASH_PAUSE_MAX_MS)
@@ -396,45 +569,114 @@ static int verify_elements(struct nat *nat, const struct nat_batch *batch, bool 
     return result;
 }
 
+/* --- ranges of policies --- */
+
+static bool ranges_judge(struct dump *dump, const struct policy_table *table,
+                         struct nat_element *wanted)
+{
+    for (size_t i = 0; i < table->count; i++) {
+        wanted[i].set = SET_COUNT_;
+        wanted[i].add = true;
+        policy_range_write(&table->items[i], wanted[i].key, wanted[i].key_end);
+    }
+    size_t n_wanted = elements_normalize(wanted, table->count);
+    size_t n_found = elements_normalize(dump->found.elements, dump->found.count);
+    return !dump->malformed && n_wanted == n_found &&
+           (n_found == 0 || memcmp(wanted, dump->found.elements, n_found * sizeof(*wanted)) == 0);
+}
+
+static int verify_ranges(struct nat *nat, const struct policy_object *object,
+                         enum policy_class class, unsigned family, bool *ret_same,
+                         struct error *error)
+{
+    const struct policy_table *table = &object->tables[class][family];
+    _cleanup_free_ struct nat_element *wanted = calloc(table->count + 1, sizeof(*wanted));
+    struct dump dump = {
+        .set = SET_COUNT_,
+        .name = object->sets[class][family],
+        .key_length = policy_key_length(family),
+        .ranges = true,
+    };
+    int result;
+
+    if (!wanted)
+        return error_set(error, ENOMEM, "cannot verify nftables");
+    result = nft_socket_get(nat->socket, NFPROTO_INET, NFT_MSG_GETSETELEM, true, elements_build,
+                            elements_parse, &dump, error);
+    if (result == 0)
+        *ret_same = ranges_judge(&dump, table, wanted);
+    free(dump.found.elements);
+    return result;
+}
+
+static int verify_policies(struct nat *nat, const struct expected *expected, bool *ret_same,
+                           struct error *error)
+{
+    int result = 0;
+
+    for (size_t i = 0; result == 0 && *ret_same && i < expected->n_policies; i++)
+        for (int class = 0; class < POLICY_CLASSES; class ++)
+            for (unsigned j = 0; result == 0 && *ret_same && j < POLICY_FAMILIES; j++)
+                result = verify_ranges(nat, expected->policies[i].object, (enum policy_class) class,
+                                       j, ret_same, error);
+    return result;
+}
+
 /* --- all of it --- */
 
-static int verify_table(struct nat *nat, bool *ret_same, struct error *error)
+static int verify_tables(struct nat *nat, bool *ret_same, struct error *error)
 {
+    uint32_t flags = nat->owner_impossible ? 0 : TABLE_F_OWNER | TABLE_F_PERSIST;
     struct nat_table_state state;
     char tag[RULESET_TAG_MAX];
-    int result = nat_table_get(nat, &state, error);
+    bool same = true;
 
-    if (result < 0)
-        return result;
     ruleset_tag(&nat->groups, tag);
-    uint32_t flags = nat->owner_impossible ? 0 : TABLE_F_OWNER | TABLE_F_PERSIST;
-    *ret_same = state.exists && state.flags == flags && strcmp(state.tag, tag) == 0;
+    for (int i = 0; i < TABLE_COUNT_; i++) {
+        int result = nat_table_get(nat, (enum ruleset_table)i, &state, error);
+
+        if (result < 0)
+            return result;
+        same = same && state.exists && state.flags == flags && strcmp(state.tag, tag) == 0;
+    }
+    *ret_same = same;
     return 0;
 }
 
-static int verify_once(struct nat *nat, const struct nat_batch *batch, bool *ret_same,
+static int verify_once(struct nat *nat, const struct nat_batch *batch,
+                       const struct nat_batch *constant, struct expected *expected, bool *ret_same,
                        struct error *error)
 {
-    int result = verify_table(nat, ret_same, error);
+    int result = verify_tables(nat, ret_same, error);
 
     if (result == 0 && *ret_same)
-        result = verify_chains(nat, ret_same, error);
+        result = verify_chains(nat, expected, ret_same, error);
     if (result == 0 && *ret_same)
-        result = verify_rules(nat, ret_same, error);
+        result = verify_rules(nat, expected, ret_same, error);
     if (result == 0 && *ret_same)
-        result = verify_sets(nat, ret_same, error);
+        result = verify_sets(nat, expected, ret_same, error);
     if (result == 0 && *ret_same)
-        result = verify_elements(nat, batch, ret_same, error);
+        result = verify_elements(nat, batch, constant, ret_same, error);
+    if (result == 0 && *ret_same)
+        result = verify_policies(nat, expected, ret_same, error);
     return result;
 }
 
 int nat_verify(struct nat *nat, struct nat_batch *batch, bool *ret_same, struct error *error)
 {
+    struct nat_batch *constant = nat_batch_new_constant(nat);
+    struct expected expected;
     bool same = false;
-    int result = -EINTR;
+    int result = constant ? expected_init(&expected, batch, error)
+                          : error_set(error, ENOMEM, "cannot verify nftables");
 
+    if (result == 0)
+        result = -EINTR;
     for (int i = 0; i < VERIFY_TRIES && result == -EINTR; i++)
-        result = verify_once(nat, batch, &same, error);
+        result = verify_once(nat, batch, constant, &expected, &same, error);
+    if (constant)
+        free(expected.policies);
+    nat_batch_free(constant);
     if (result == -ENOENT) { /* it went while we were looking */
         same = false;
         result = 0;

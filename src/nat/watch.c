@@ -36,7 +36,8 @@ static bool event_is_ours(const struct nlmsghdr *message)
     struct nlattr *attribute;
 
     if (message->nlmsg_type >> 8 != NFNL_SUBSYS_NFTABLES ||
-        mnl_nlmsg_get_payload_len(message) < sizeof(*extra) || extra->nfgen_family != NFPROTO_INET)
+        mnl_nlmsg_get_payload_len(message) < sizeof(*extra) ||
+        (extra->nfgen_family != NFPROTO_INET && extra->nfgen_family != NFPROTO_BRIDGE))
         return false;
     mnl_attr_for_each(attribute, message,
                       sizeof(*extra)) if (mnl_attr_get_type(attribute) == NFTA_TABLE_NAME &&

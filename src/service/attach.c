@@ -158,7 +158,7 @@ static int copy_settings(struct attach *attach, struct error *error)
         strings_copy(&params->dns_search, &guest->dns_search) < 0 ||
         labels_copy(&params->labels, &guest->labels) < 0)
         return error_set(error, ENOMEM, "guest");
-    return policy_accept(&params->policy, &guest->policy, error);
+    return policy_accept(&params->policy, "policy.", &guest->policy, error);
 }
 
 static int check_settings(struct attach *attach, struct error *error)
@@ -327,7 +327,7 @@ static int wants_routed(struct attach *attach, const struct network *network, bo
     uint64_t bridged = 0;
     int r;
 
-    *ret_routed = network->isolated || attach->guest.mode == MODE_OUTBOUND;
+    *ret_routed = policy_wants_routed(&attach->guest, network);
     if (*ret_routed)
         return 0;
     r = store_endpoint_count(attach->service->store, network->id, false, &bridged, error);

@@ -104,6 +104,11 @@ void plan_nat_endpoint(const struct guest_plan *plan, size_t index,
         .localhost = plan->guest->localhost && index == plan_localhost_endpoint(plan),
     };
 
+    if (policy_has_rules(&plan->guest->policy)) {
+        nat.policy_id = plan->guest->id;
+        nat.policy_version = policy_version(&plan->guest->policy);
+    }
+
     snprintf(nat.host_interface, sizeof(nat.host_interface), "%s", endpoint->host_interface);
     *ret_endpoint = nat;
 }

@@ -8,15 +8,111 @@
 #include "base/log.h"
 #include "service/private.h"
 
-int policy_accept(const struct policy *policy, struct policy *ret_policy, struct error *error)
+/* --- rules --- */
+
+static int check_domains(const struct policy_rules *rules, const char *field, struct error *error)
 {
-    if (policy->allow.count || policy->deny.count)
-        return error_set_reason(
-            error, REASON_NOT_SUPPORTED,
-            "this moatd enforces modes but no allow and deny rules; leave the rules out");
-    *ret_policy = (struct policy){.log_denied = policy->log_denied};
+    char name[64];
+    char text[RULE_TEXT_MAX];
+
+    for (size_t i = 0; i < rules->count; i++) {
+        if (!policy_rule_is_domain(&rules->items[i]))
+            continue;
+        snprintf(name, sizeof(name), "%s[%zu]", field, i);
+        return error_set_reason(error, REASON_NOT_SUPPORTED,
+                                "%s: this moatd enforces no domain rules; give addresses instead "
+                                "of \"%.80s\"",
+                                name, policy_rule_format(&rules->items[i], text));
+    }
     return 0;
 }
+
+/* What is kept is what the rules mean, in their shortest form. */
+static int accept_list(const struct strings *texts, const char *prefix, const char *name,
+                       struct strings *ret_texts, struct error *error)
+{
+    struct policy_rules rules = {0};
+    char field[48];
+    char text[RULE_TEXT_MAX];
+    int r;
+
+    snprintf(field, sizeof(field), "%s%s", prefix, name);
+    r = policy_rules_parse(texts, field, &rules, error);
+    if (r >= 0)
+        r = check_domains(&rules, field, error);
+    for (size_t i = 0; r >= 0 && i < rules.count; i++)
+        if (strings_add(ret_texts, policy_rule_format(&rules.items[i], text)) < 0)
+            r = error_set(error, ENOMEM, "policy");
+    policy_rules_deinit(&rules);
+    return r;
+}
+
+int policy_accept(const struct policy *policy, const char *prefix, struct policy *ret_policy,
+                  struct error *error)
+{
+    struct policy accepted = {.log_denied = policy->log_denied};
+    char field[48];
+    int r;
+
+    if (policy->allow.count + policy->deny.count > LIMIT_RULES) {
+        snprintf(field, sizeof(field), "%s%s", prefix, policy->deny.count ? "deny" : "allow");
+        return error_set_field(error, field, "%s: a policy has at most %d rules", field,
+                               LIMIT_RULES);
+    }
+    r = accept_list(&policy->allow, prefix, "allow", &accepted.allow, error);
+    if (r >= 0)
+        r = accept_list(&policy->deny, prefix, "deny", &accepted.deny, error);
+    if (r >= 0)
+        *ret_policy = TAKE_STRUCT(accepted);
+    policy_deinit(&accepted);
+    return r;
+}
+
+bool policy_has_rules(const struct policy *policy)
+{
+    return policy->allow.count || policy->deny.count;
+}
+
+bool policy_wants_routed(const struct guest *guest, const struct network *network)
+{
+    return network->isolated || guest->mode == MODE_OUTBOUND || policy_has_rules(&guest->policy);
+}
+
+/* FNV-1a, 64 bits. */
+static uint64_t hash_texts(uint64_t hash, const struct strings *texts)
+{
+    for (size_t i = 0; i < texts->count; i++)
+        for (const char *at = texts->items[i]; at == texts->items[i] || at[-1]; at++)
+            hash = (hash ^ (uint8_t)*at) * 0x100000001b3u;
+    return (hash ^ 0xff) * 0x100000001b3u;
+}
+
+uint64_t policy_version(const struct policy *policy)
+{
+    return hash_texts(hash_texts(0xcbf29ce484222325u, &policy->allow), &policy->deny);
+}
+
+int policy_append(struct nat_batch *batch, const struct guest *guest, bool add, struct error *error)
+{
+    struct policy_rules allow = {0};
+    struct policy_rules deny = {0};
+    const struct nat_policy policy = {guest->id, policy_version(&guest->policy), &allow, &deny};
+    int r = 0;
+
+    if (!policy_has_rules(&guest->policy))
+        return 0;
+    if (add)
+        r = policy_rules_parse(&guest->policy.allow, "allow", &allow, error);
+    if (r >= 0 && add)
+        r = policy_rules_parse(&guest->policy.deny, "deny", &deny, error);
+    if (r >= 0)
+        r = nat_batch_policy(batch, &policy, add, error);
+    policy_rules_deinit(&allow);
+    policy_rules_deinit(&deny);
+    return r;
+}
+
+/* --- asking --- */
 
 static int result(const struct guest *guest, struct policy_result *ret_policy, struct error *error)
 {
@@ -44,6 +140,8 @@ int service_policy_get(struct service *service, const struct guest_params *param
     return r;
 }
 
+/* --- changing --- */
+
 /* Modes with and without interfaces differ in what exists inside: only a new attach makes that. */
 static int check_mode(const struct guest *guest, enum guest_mode mode, struct error *error)
 {
@@ -70,7 +168,7 @@ static int move_ports(struct service *service, struct guest_plan *plan, struct e
 
     for (size_t i = 0; r >= 0 && i < plan->guest->n_endpoints; i++) {
         struct endpoint *endpoint = &plan->guest->endpoints[i];
-        bool routed = plan->networks[i].isolated || plan->guest->mode == MODE_OUTBOUND;
+        bool routed = policy_wants_routed(plan->guest, &plan->networks[i]);
         struct link_endpoint link;
 
         if (endpoint->routed == routed)
@@ -84,20 +182,26 @@ static int move_ports(struct service *service, struct guest_plan *plan, struct e
     return r;
 }
 
-static int set_mode(struct service *service, struct guest *guest, enum guest_mode mode,
-                    struct error *error)
+/* Rules come first, in one transaction. A port that becomes a routed one passes them from the
+ * instant it is; until then it is as open as it was. One that goes back to the bridge has none any
+ * more. */
+static int change_guest(struct service *service, struct guest *guest, enum guest_mode mode,
+                        const struct policy *policy, struct error *error)
 {
     struct guest_plan plan;
-    struct guest changed = *guest; /* shallow */
+    struct guest_plan after_plan;
+    struct guest after = *guest; /* shallow */
     int r = guest_plan_load(service, guest, &plan, error);
 
     if (r < 0)
         return r;
-    changed.mode = mode;
-    r = guest_rules_replace(service, &plan, &changed, error);
-    guest->mode = mode;
+    after.mode = mode;
+    after.policy = *policy;
+    after_plan = plan;
+    after_plan.guest = &after; /* shares the endpoints, whose kind of port is noted as it changes */
+    r = guest_rules_replace(service, &plan, &after, error);
     if (r >= 0)
-        r = move_ports(service, &plan, error);
+        r = move_ports(service, &after_plan, error);
     guest_plan_deinit_networks(&plan);
     return r;
 }
@@ -126,33 +230,56 @@ static void restore(struct service *service, const struct guest *guest, enum gue
     reconcile_schedule(service);
 }
 
+static bool policy_equal(const struct policy *a, const struct policy *b)
+{
+    if (a->allow.count != b->allow.count || a->deny.count != b->deny.count)
+        return false;
+    for (size_t i = 0; i < a->allow.count; i++)
+        if (strcmp(a->allow.items[i], b->allow.items[i]) != 0)
+            return false;
+    for (size_t i = 0; i < a->deny.count; i++)
+        if (strcmp(a->deny.items[i], b->deny.items[i]) != 0)
+            return false;
+    return true;
+}
+
+static int apply_policy(struct service *service, struct guest *guest, enum guest_mode mode,
+                        struct policy *policy, struct error *error)
+{
+    int r = write_policy(service, guest, mode, policy, error);
+
+    if (r < 0)
+        return r;
+    if (mode != guest->mode || !policy_equal(policy, &guest->policy))
+        r = change_guest(service, guest, mode, policy, error);
+    if (r < 0) {
+        restore(service, guest, guest->mode);
+        return r;
+    }
+    policy_deinit(&guest->policy);
+    guest->policy = TAKE_STRUCT(*policy);
+    guest->mode = mode;
+    return 0;
+}
+
 int service_policy_set(struct service *service, const struct policy_set_params *params,
                        struct policy_result *ret_policy, struct error *error)
 {
     struct guest guest = {0};
     struct policy policy = {0};
-    enum guest_mode old;
     enum guest_mode mode;
     int r = guest_find(service, params->guest, &guest, error);
 
-    old = guest.mode;
     mode = params->has_mode ? params->mode : guest.mode;
     if (r >= 0)
-        r = policy_accept(&params->policy, &policy, error);
+        r = policy_accept(&params->policy, "", &policy, error);
     if (r >= 0)
         r = check_mode(&guest, mode, error);
     if (r >= 0)
-        r = write_policy(service, &guest, mode, &policy, error);
-    if (r >= 0 && mode != old) {
-        r = set_mode(service, &guest, mode, error);
-        if (r < 0)
-            restore(service, &guest, old);
-    }
+        r = apply_policy(service, &guest, mode, &policy, error);
     if (r >= 0) {
-        policy_deinit(&guest.policy);
-        guest.policy = policy;
-        policy = (struct policy){0};
-        event_emit(service, "policy.changed", NULL, guest.name, "mode %s", guest_mode_name(mode));
+        event_emit(service, "policy.changed", NULL, guest.name, "mode %s, %zu allow, %zu deny",
+                   guest_mode_name(mode), guest.policy.allow.count, guest.policy.deny.count);
         r = result(&guest, ret_policy, error);
     }
     policy_deinit(&policy);

@@ -133,8 +133,17 @@ int endpoint_forget(struct service *service, const struct guest *guest, size_t i
                     const struct network *network, struct error *error);
 
 /* --- policy (policy.c) --- */
-/* Checks the rules and copies them. */
-int policy_accept(const struct policy *policy, struct policy *ret_policy, struct error *error);
+/* Checks the rules and copies them. prefix: of the fields' names, such as "policy.". */
+int policy_accept(const struct policy *policy, const char *prefix, struct policy *ret_policy,
+                  struct error *error);
+bool policy_has_rules(const struct policy *policy);
+/* Must the guest's port be a routed one, so that its rules hold (DESIGN.md)? */
+bool policy_wants_routed(const struct guest *guest, const struct network *network);
+/* Names what the rules say: policies with different rules have different versions. */
+uint64_t policy_version(const struct policy *policy);
+/* Appends the guest's policy, or its removal, if it has rules. */
+int policy_append(struct nat_batch *batch, const struct guest *guest, bool add,
+                  struct error *error);
 
 /* --- ports (port.c) --- */
 /* Parses, checks and binds; entries get temporary ids. On failure nothing stays bound. */

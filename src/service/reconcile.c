@@ -227,21 +227,20 @@ static int remove_strays(const struct state *state, struct error *error)
 
 /* --- rules --- */
 
-static struct nat_batch *batch_everything(const struct state *state)
+static int batch_everything(const struct state *state, struct nat_batch *batch, struct error *error)
 {
-    struct nat_batch *batch = nat_batch_new(state->service->nat);
+    int r = 0;
 
-    if (!batch)
-        return NULL;
     for (size_t i = 0; i < state->n_networks; i++) {
         struct nat_network network;
 
         plan_nat_network(&state->networks[i], &network);
         nat_batch_network(batch, &network, true);
     }
-    for (size_t i = 0; i < state->n_guests; i++) {
+    for (size_t i = 0; r >= 0 && i < state->n_guests; i++) {
         const struct guest_plan *plan = &state->plans[i];
 
+        r = policy_append(batch, plan->guest, true, error);
         for (size_t j = 0; j < plan->guest->n_endpoints; j++) {
             struct nat_endpoint endpoint;
 
@@ -255,17 +254,22 @@ static struct nat_batch *batch_everything(const struct state *state)
             nat_batch_port(batch, &port, true);
         }
     }
-    return batch;
+    return r;
 }
 
 static int apply_rules(const struct state *state, struct error *error)
 {
-    struct nat_batch *batch = batch_everything(state);
+    struct nat_batch *batch = nat_batch_new(state->service->nat);
     bool same = false;
     int r;
 
     if (!batch)
         return error_set(error, ENOMEM, "reconcile");
+    r = batch_everything(state, batch, error);
+    if (r < 0) {
+        nat_batch_free(batch);
+        return r;
+    }
     r = nat_verify(state->service->nat, batch, &same, error);
     if (r < 0 || !same) {
         *error = ERROR_INIT;

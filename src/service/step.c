@@ -70,10 +70,12 @@ static int rules_commit(struct service *service, const struct guest_plan *plan, 
                         struct error *error)
 {
     struct nat_batch *batch = nat_batch_new(service->nat);
-    int r;
+    int r = 0;
 
     if (!batch)
         return error_set(error, ENOMEM, "rules");
+    if (plan->first_endpoint == 0) /* else the guest stays, and its policy */
+        r = policy_append(batch, plan->guest, add, error);
     for (size_t i = plan->first_endpoint; i < plan->guest->n_endpoints; i++) {
         struct nat_endpoint endpoint;
 
@@ -86,9 +88,23 @@ static int rules_commit(struct service *service, const struct guest_plan *plan, 
         plan_nat_port(plan, &plan->guest->ports[i], &port);
         nat_batch_port(batch, &port, add);
     }
-    r = nat_batch_commit(batch, error);
+    if (r >= 0)
+        r = nat_batch_commit(batch, error);
     nat_batch_free(batch);
     return r;
+}
+
+/* Adds the new version beside the old one, then removes that. */
+static int replace_policy(struct nat_batch *batch, const struct guest *before,
+                          const struct guest *after, struct error *error)
+{
+    int r;
+
+    if (policy_has_rules(&before->policy) && policy_has_rules(&after->policy) &&
+        policy_version(&before->policy) == policy_version(&after->policy))
+        return 0;
+    r = policy_append(batch, after, true, error);
+    return r < 0 ? r : policy_append(batch, before, false, error);
 }
 
 int guest_rules_replace(struct service *service, const struct guest_plan *plan,
@@ -101,6 +117,7 @@ int guest_rules_replace(struct service *service, const struct guest_plan *plan,
     if (!batch)
         return error_set(error, ENOMEM, "rules");
     after.guest = changed;
+    r = replace_policy(batch, plan->guest, changed, error);
     for (size_t i = 0; i < plan->guest->n_endpoints; i++) {
         struct nat_endpoint endpoint;
 
@@ -109,7 +126,8 @@ int guest_rules_replace(struct service *service, const struct guest_plan *plan,
         plan_nat_endpoint(&after, i, &endpoint);
         nat_batch_endpoint(batch, &endpoint, true);
     }
-    r = nat_batch_commit(batch, error);
+    if (r >= 0)
+        r = nat_batch_commit(batch, error);
     nat_batch_free(batch);
     return r;
 }

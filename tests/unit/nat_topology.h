@@ -133,8 +133,10 @@ static void guest_make(enum place place, const char *bridge, uint32_t group, con
     char host_name[16];
 
     snprintf(host_name, sizeof(host_name), "v%s", place_names[place]);
-    run(HOST, "ip link add %s group %u type veth peer name eth0 netns /proc/%d/fd/%d", host_name,
-        group, getpid(), places[place]);
+    run(HOST,
+        "ip link add %s group %u type veth peer name eth0 address 02:00:00:00:01:%02x"
+        " netns /proc/%d/fd/%d",
+        host_name, group, place, getpid(), places[place]);
     if (routed)
         guest_routed(host_name, bridge, group, address);
     else
@@ -433,15 +435,45 @@ UNUSED_OK void batch_add_networks(struct nat_batch *batch)
         {.group = GROUP_D, .gateway = ip_of("10.91.0.1"), .isolated = true, .dns = true},
     };
     const struct nat_endpoint endpoints[] = {
-        {.group = GROUP_A, .ip = ip_of("10.88.0.2"), .ip6 = ip_of("fd00:88::2")},
-        {.group = GROUP_A, .ip = ip_of("10.88.0.3"), .ip6 = ip_of("fd00:88::3")},
-        {.group = GROUP_A, .ip = ip_of("10.88.0.4")},
-        {.group = GROUP_A, .ip = ip_of("10.88.0.5"), .closed = true},
-        {.group = GROUP_B, .ip = ip_of("10.89.0.2")},
-        {.group = GROUP_C, .ip = ip_of("10.90.0.2")},
-        {.group = GROUP_C, .ip = ip_of("10.90.0.3")},
-        {.group = GROUP_D, .ip = ip_of("10.91.0.2")},
-        {.group = GROUP_D, .ip = ip_of("10.91.0.3")},
+        {.group = GROUP_A,
+         .ip = ip_of("10.88.0.2"),
+         .mac = {{2, 0, 0, 0, 1, A1}},
+         .host_interface = "va1",
+         .ip6 = ip_of("fd00:88::2")},
+        {.group = GROUP_A,
+         .ip = ip_of("10.88.0.3"),
+         .mac = {{2, 0, 0, 0, 1, A2}},
+         .host_interface = "va2",
+         .ip6 = ip_of("fd00:88::3")},
+        {.group = GROUP_A,
+         .ip = ip_of("10.88.0.4"),
+         .mac = {{2, 0, 0, 0, 1, A3}},
+         .host_interface = "va3"},
+        {.group = GROUP_A,
+         .ip = ip_of("10.88.0.5"),
+         .mac = {{2, 0, 0, 0, 1, A4}},
+         .host_interface = "va4",
+         .closed = true},
+        {.group = GROUP_B,
+         .ip = ip_of("10.89.0.2"),
+         .mac = {{2, 0, 0, 0, 1, B1}},
+         .host_interface = "vb1"},
+        {.group = GROUP_C,
+         .ip = ip_of("10.90.0.2"),
+         .mac = {{2, 0, 0, 0, 1, C1}},
+         .host_interface = "vc1"},
+        {.group = GROUP_C,
+         .ip = ip_of("10.90.0.3"),
+         .mac = {{2, 0, 0, 0, 1, C2}},
+         .host_interface = "vc2"},
+        {.group = GROUP_D,
+         .ip = ip_of("10.91.0.2"),
+         .mac = {{2, 0, 0, 0, 1, D1}},
+         .host_interface = "vd1"},
+        {.group = GROUP_D,
+         .ip = ip_of("10.91.0.3"),
+         .mac = {{2, 0, 0, 0, 1, D2}},
+         .host_interface = "vd2"},
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(networks); i++)

@@ -92,6 +92,118 @@ static int delete_table_as_somebody_else(void)
     return result;
 }
 
+/* --- policies --- */
+
+static void push_policy(struct nat_batch *batch, uint64_t version, const char *rule, bool allow,
+                        bool add)
+{
+    struct error error = ERROR_INIT;
+    struct policy_rule item;
+    struct policy_rules rules = {&item, 1};
+    struct policy_rules none = {0};
+    const struct nat_policy policy = {7, version, allow ? &rules : &none, allow ? &none : &rules};
+
+    assert_int_equal(policy_rule_parse(rule, "rule", &item, &error), 0);
+    if (nat_batch_policy(batch, &policy, add, &error) < 0)
+        fail_msg("%s", error.text);
+}
+
+static void push_guest(struct nat_batch *batch, uint64_t version, bool add)
+{
+    struct nat_endpoint endpoint = {.group = GROUP_A, .ip = ip_of("10.88.0.9")};
+
+    endpoint.policy_id = version ? 7 : 0;
+    endpoint.policy_version = version;
+    snprintf(endpoint.host_interface, sizeof(endpoint.host_interface), "mv9");
+    nat_batch_endpoint(batch, &endpoint, add);
+}
+
+static struct nat_batch *batch_with_policy(struct nat *nat, uint64_t version, const char *rule,
+                                           bool allow)
+{
+    struct nat_batch *batch = batch_some(nat);
+
+    push_policy(batch, version, rule, allow, true);
+    push_guest(batch, version, true);
+    return batch;
+}
+
+static void policies_are_rebuilt_verified_and_replaced(void **state)
+{
+    struct nat *nat = open_nat();
+    struct nat_batch *first = batch_with_policy(nat, 1, "any:443", true);
+    struct nat_batch *second = batch_with_policy(nat, 2, "10.0.0.0/8", false);
+    struct nat_batch *without = batch_some(nat);
+    struct nat_batch *change = nat_batch_new(nat);
+
+    (void)state;
+    push_guest(without, 0, true);
+    rebuild(nat, first);
+    assert_true(same(nat, first));
+    assert_false(same(nat, second));
+    assert_false(same(nat, without));
+    push_policy(change, 2, "10.0.0.0/8", false, true);
+    push_policy(change, 1, "any:443", true, false);
+    push_guest(change, 1, false);
+    push_guest(change, 2, true);
+    commit(change);
+    assert_true(same(nat, second));
+    nat_batch_free(change);
+    change = nat_batch_new(nat);
+    push_policy(change, 2, "10.0.0.0/8", false, false);
+    push_guest(change, 2, false);
+    push_guest(change, 0, true);
+    commit(change);
+    assert_true(same(nat, without));
+    nat_batch_free(change);
+    nat_batch_free(first);
+    nat_batch_free(second);
+    nat_batch_free(without);
+    nat_close(nat);
+}
+
+static void a_policy_with_other_ranges_is_noticed(void **state)
+{
+    static const char *const others[] = {"any:444", "any:443/tcp", "10.0.0.0/8:443", "any"};
+    struct nat *nat = open_nat();
+    struct nat_batch *wanted = batch_with_policy(nat, 1, "any:443", true);
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(others); i++) {
+        struct nat_batch *other = batch_with_policy(nat, 1, others[i], true);
+
+        rebuild(nat, other);
+        assert_true(same(nat, other));
+        assert_false(same(nat, wanted));
+        nat_batch_free(other);
+    }
+    struct nat_batch *denies = batch_with_policy(nat, 1, "any:443", false);
+    rebuild(nat, denies);
+    assert_false(same(nat, wanted));
+    nat_batch_free(denies);
+    nat_batch_free(wanted);
+    nat_close(nat);
+}
+
+static void a_refused_change_leaves_the_old_policy(void **state)
+{
+    struct error error = ERROR_INIT;
+    struct nat *nat = open_nat();
+    struct nat_batch *first = batch_with_policy(nat, 1, "any:443", true);
+    struct nat_batch *change = nat_batch_new(nat);
+
+    (void)state;
+    rebuild(nat, first);
+    push_policy(change, 2, "any:80", true, true);
+    push_guest(change, 5, false); /* the element is there, but its chain is another's */
+    push_guest(change, 3, true);  /* there is no such chain */
+    assert_int_equal(nat_batch_commit(change, &error), -ENOENT);
+    assert_true(same(nat, first));
+    nat_batch_free(change);
+    nat_batch_free(first);
+    nat_close(nat);
+}
+
 /* --- ownership --- */
 
 static void a_new_table_is_complete_and_empty(void **state)
@@ -181,7 +293,7 @@ static void removing_leaves_nothing_and_may_be_repeated(void **state)
     (void)state;
     assert_int_equal(nat_remove_all(nat, &error), 0);
     assert_int_equal(nat_remove_all(nat, &error), 0);
-    assert_int_equal(nat_table_get(nat, &table, &error), 0);
+    assert_int_equal(nat_table_get(nat, TABLE_INET, &table, &error), 0);
     assert_false(table.exists);
     rebuild(nat, NULL);
     nat_close(nat);
@@ -671,6 +783,9 @@ int main(void)
         TEST(a_plain_table_becomes_owned_by_a_rebuild),
         TEST(removing_leaves_nothing_and_may_be_repeated),
         TEST(changes_are_made_and_taken_back),
+        TEST(policies_are_rebuilt_verified_and_replaced),
+        TEST(a_policy_with_other_ranges_is_noticed),
+        TEST(a_refused_change_leaves_the_old_policy),
         TEST(an_endpoint_is_replaced_in_one_batch),
         TEST(a_refused_batch_changes_nothing),
         TEST(a_port_that_leads_elsewhere_is_refused),
