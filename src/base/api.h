@@ -155,6 +155,7 @@ struct status_result {
     struct ips upstreams;
     uint32_t dns_pid;
     uint32_t relay_pid;
+    uint32_t dhcp_pid;
 };
 
 struct check_result { /* one line of `system.doctor` */

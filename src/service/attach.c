@@ -149,6 +149,9 @@ static int copy_settings(struct attach *attach, struct error *error)
     guest->created_s = (int64_t)time(NULL);
     guest->tap_owner = params->tap.owner;
     guest->tap_group = params->tap.group;
+    /* A tap without owner and group could be opened by everybody who may open /dev/net/tun. */
+    if (guest->kind == KIND_TAP && guest->tap_owner < 0 && guest->tap_group < 0)
+        guest->tap_owner = attach->peer->uid;
     guest->tap_multi_queue = params->tap.multi_queue;
     guest->tap_vnet_hdr = params->tap.vnet_hdr;
     if (params->netns && !(guest->netns = strdup(params->netns)))
@@ -707,6 +710,8 @@ int service_guest_attach(struct service *service, const struct peer *peer,
         event_emit(service, "guest.attached", NULL, attach.guest.name, "mode %s",
                    guest_mode_name(attach.guest.mode));
     guest_show_netns(&attach.guest);
+    if (guest_show_vmm(service, &attach.guest, error) < 0)
+        log_warning("guest %s: %s", attach.guest.name, error->text); /* it is there all the same */
     *ret_guest = attach.guest;
     *ret_fd = attach.tap_fd;
     return 0;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "link/link.h"
+#include "names/leases.h"
 #include "names/names.h"
 #include "nat/nat.h"
 #include "nat/reserve.h"
@@ -21,6 +22,7 @@ struct service {
     struct nat *nat;
     struct conntrack *conntrack;
     struct names *names;
+    struct leases *leases;
     struct reservations *reservations;
     int lock_fds[2]; /* state directory, run directory; -1 when not held */
     uint64_t started_ms;
@@ -58,6 +60,8 @@ void guest_plan_undo(struct service *service, struct guest_plan *plan);
  * shallow copy with other settings), in one transaction. */
 int guest_rules_replace(struct service *service, const struct guest_plan *plan,
                         struct guest *changed, struct error *error);
+/* Tells a VM's endpoints anew what DHCP says to them (another default route, MTU). */
+int guest_leases_apply(struct service *service, const struct guest_plan *plan, struct error *error);
 void guest_plan_deinit_networks(struct guest_plan *plan);
 /* Loads the network of each endpoint. */
 int guest_plan_load(struct service *service, struct guest *guest, struct guest_plan *ret_plan,
@@ -80,6 +84,10 @@ void plan_link(const struct guest_plan *plan, size_t index, struct link_endpoint
 void plan_nat_network(const struct network *network, struct nat_network *ret_network);
 void plan_nat_endpoint(const struct guest_plan *plan, size_t index,
                        struct nat_endpoint *ret_endpoint);
+/* What a guest on a tap is told by DHCP and router advertisements. servers: the host's resolvers,
+ * for networks without a name service. */
+void plan_lease(const struct guest_plan *plan, size_t index, const struct config *config,
+                const struct ips *servers, struct dhcp_port *ret_port);
 void plan_nat_port(const struct guest_plan *plan, const struct port *port,
                    struct nat_port *ret_port);
 /* Index of the endpoint that carries the family's default route and published ports: the first on a
@@ -115,6 +123,8 @@ int hostset_forwarding_ensure(struct service *service, uint8_t family, struct er
 void hostset_forwarding_release(struct service *service, uint8_t family);
 
 /* --- guests (guest.c) --- */
+/* Fills what a VMM needs, for an answer; nothing for a namespace. */
+int guest_show_vmm(struct service *service, struct guest *guest, struct error *error);
 /* Removes the guest from store and kernel; why: for the event. */
 int guest_remove(struct service *service, struct guest *guest, const char *why,
                  struct error *error);

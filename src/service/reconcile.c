@@ -375,6 +375,8 @@ static void ensure_guest(const struct state *state, struct guest_plan *plan)
 
     for (size_t i = 0; r >= 0 && i < plan->guest->n_endpoints; i++)
         r = ensure_endpoint(state, plan, i, &error);
+    if (r >= 0)
+        r = guest_leases_apply(state->service, plan, &error);
     if (r >= 0 && state->start)
         r = start_names_and_ports(state, plan, &error);
     if (r < 0)
@@ -421,6 +423,7 @@ int reconcile_start(struct service *service, struct error *error)
     if (r < 0)
         return r;
     names_settled(service->names);
+    leases_settled(service->leases);
     reservations_settled(service->reservations);
     return 0;
 }

@@ -29,6 +29,7 @@ const char *const service_fault_points[] = {
     "link.tap",           "link.remove",
     "nat.commit",         "nat.rebuild",
     "names.network",      "names.endpoint",
+    "guest.leases",       "names.lease",
     "port.reserve",       NULL,
 };
 
@@ -216,6 +217,40 @@ static void guest_links_undo(struct service *service, void *subject)
         link_remove(service, plan, i);
 }
 
+int guest_leases_apply(struct service *service, const struct guest_plan *plan, struct error *error)
+{
+    if (plan->guest->kind != KIND_TAP)
+        return 0;
+    for (size_t i = plan->first_endpoint; i < plan->guest->n_endpoints; i++) {
+        const struct endpoint *endpoint = &plan->guest->endpoints[i];
+        struct dhcp_port port;
+        int r;
+
+        plan_lease(plan, i, service->config, names_upstreams(service->names), &port);
+        r = leases_port_set(service->leases, endpoint->id, endpoint->host_interface, &port, error);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+static void guest_lease_step_undo(struct service *service, void *subject)
+{
+    const struct guest_plan *plan = subject;
+
+    for (size_t i = plan->first_endpoint; i < plan->guest->n_endpoints; i++)
+        leases_port_remove(service->leases, plan->guest->endpoints[i].id);
+}
+
+static int guest_lease_step(struct service *service, void *subject, struct error *error)
+{
+    int r = guest_leases_apply(service, subject, error);
+
+    if (r < 0)
+        guest_lease_step_undo(service, subject);
+    return r;
+}
+
 static void names_remove(struct service *service, const struct guest_plan *plan, size_t end)
 {
     for (size_t i = plan->first_endpoint; i < end; i++)
@@ -275,6 +310,7 @@ static const struct step guest_steps[] = {
     {"guest.rules", guest_rules_apply, guest_rules_undo},
     {"guest.loopback", guest_loopback_apply, guest_loopback_undo},
     {"guest.links", guest_links_apply, guest_links_undo},
+    {"guest.leases", guest_lease_step, guest_lease_step_undo},
     {"guest.names", guest_names_apply, guest_names_undo},
     {"guest.relay", guest_relay_apply, guest_relay_undo},
 };
