@@ -15,6 +15,7 @@ struct network_create_params {
     struct cidr subnet;
     struct ip gateway;
     struct cidr ip_range;
+    bool ipv4; /* default true */
     bool ipv6;
     struct cidr subnet6;
     struct ip gateway6;

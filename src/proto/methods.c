@@ -132,8 +132,8 @@ static void vmm_interface_free_fields(void *object)
 {
     ips_deinit(&((struct vmm_interface *)object)->dns);
 }
-static const struct proto_object proto_vmm_interface = OBJECT(
-    "VmmInterface", struct vmm_interface, vmm_interface_fields, vmm_interface_free_fields);
+static const struct proto_object proto_vmm_interface =
+    OBJECT("VmmInterface", struct vmm_interface, vmm_interface_fields, vmm_interface_free_fields);
 
 static const struct proto_field vmm_device_fields[] = {
     FIELD(PROTO_IFNAME, struct vmm_device, iface_id, "iface_id", .doc = "interface in the guest"),
@@ -284,6 +284,8 @@ static const struct proto_field network_create_fields[] = {
     FIELD(PROTO_IP4, C, gateway, "gateway", .doc = "the bridge's address; the first of the subnet"),
     FIELD(PROTO_CIDR4, C, ip_range, "ip_range",
           .doc = "part of the subnet for automatic addresses"),
+    FIELD(PROTO_BOOL, C, ipv4, "ipv4", .fallback = true,
+          .doc = "false: IPv6 only; needs ipv6 or subnet6"),
     FIELD(PROTO_BOOL, C, ipv6, "ipv6", .doc = "IPv6 as well"),
     FIELD(PROTO_CIDR6, C, subnet6, "subnet6", .doc = "IPv6 subnet"),
     FIELD(PROTO_IP6, C, gateway6, "gateway6", .doc = "the bridge's IPv6 address"),
@@ -329,7 +331,8 @@ static const struct proto_object proto_attach_network = OBJECT(
 static const struct proto_field attach_tap_fields[] = {
     FIELD(PROTO_IFNAME, struct attach_tap, name, "name",
           .doc = "interface name; mt<N> when absent"),
-    FIELD(PROTO_ID, struct attach_tap, owner, "owner", .doc = "uid that may open it; yours when neither owner nor group is given"),
+    FIELD(PROTO_ID, struct attach_tap, owner, "owner",
+          .doc = "uid that may open it; yours when neither owner nor group is given"),
     FIELD(PROTO_ID, struct attach_tap, group, "group", .doc = "gid that may open it"),
     FIELD(PROTO_BOOL, struct attach_tap, multi_queue, "multi_queue", .doc = "several queues"),
     FIELD(PROTO_BOOL, struct attach_tap, vnet_hdr, "vnet_hdr", .doc = "virtio-net header"),

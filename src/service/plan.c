@@ -128,6 +128,11 @@ void plan_nat_port(const struct guest_plan *plan, const struct port *port,
     *ret_port = nat;
 }
 
+const struct ip *plan_relay_target(const struct nat_port *port)
+{
+    return ip_is_set(&port->guest_ip) ? &port->guest_ip : &port->guest_ip6;
+}
+
 static void servers_add(struct dhcp_servers *servers, const struct ip *ip)
 {
     if (servers->count < DHCP_SERVERS_MAX && !ip_is_loopback(ip) && !ip_is_link_local(ip))

@@ -12,6 +12,14 @@
 
 struct owner;
 
+#define NEIGHBOURS_LEFT 512 /* addresses that are remembered after they were given back */
+
+struct neighbour_left {
+    int64_t network_id;
+    struct ip ip;
+    struct mac mac; /* on the wire */
+};
+
 struct service {
     const struct config *config;
     struct loop *loop;
@@ -37,6 +45,8 @@ struct service {
     struct loop_timer *host_timer;       /* the host changed: look at MTU and subnets */
     uint32_t host_mtu;                   /* of the way out; 0: look it up */
     struct strings collisions; /* networks whose subnet the host uses too: said once each */
+    struct neighbour_left left[NEIGHBOURS_LEFT]; /* a ring (neighbours.c) */
+    size_t n_left;                               /* in all */
     int64_t last_temporary; /* ids of reservations made before the store gave theirs: -1, -2, … */
 };
 
@@ -88,6 +98,8 @@ void plan_nat_endpoint(const struct guest_plan *plan, size_t index,
  * for networks without a name service. */
 void plan_lease(const struct guest_plan *plan, size_t index, const struct config *config,
                 const struct ips *servers, struct dhcp_port *ret_port);
+/* Where the relay leads what the kernel can't translate: the IPv4 address, or the IPv6 one. */
+const struct ip *plan_relay_target(const struct nat_port *port);
 void plan_nat_port(const struct guest_plan *plan, const struct port *port,
                    struct nat_port *ret_port);
 /* Index of the endpoint that carries the family's default route and published ports: the first on a
@@ -95,6 +107,16 @@ void plan_nat_port(const struct guest_plan *plan, const struct port *port,
 size_t plan_default_endpoint(const struct guest_plan *plan, uint8_t family);
 /* The endpoint whose gateway 127.0.0.1 leads to with `moat localhost`: the same, or the first. */
 size_t plan_localhost_endpoint(const struct guest_plan *plan);
+
+/* --- neighbours (neighbours.c) --- */
+/* The MAC that a guest has when none is asked for. RFC 7042 section 2.1: locally administered. */
+struct mac neighbours_usual_mac(const struct ip *ip);
+/* An endpoint's address is free; an endpoint is up, and neighbours are told if they may know
+ * another MAC for its address. */
+void neighbours_left(struct service *service, const struct endpoint *endpoint,
+                     const struct network *network);
+void neighbours_joined(struct service *service, const struct endpoint *endpoint,
+                       const struct network *network);
 
 /* --- subnets (subnet.c) --- */
 /* What the host and the other networks use; to be freed. */

@@ -359,9 +359,9 @@ static int start_names_and_ports(const struct state *state, struct guest_plan *p
 
         plan_nat_port(plan, &plan->guest->ports[i], &port);
         r = reserve_port(service->reservations, &plan->guest->ports[i], true, error);
-        if (r >= 0 && ip_is_set(&port.guest_ip))
-            r = reserve_relay_to(service->reservations, plan->guest->ports[i].id, &port.guest_ip,
-                                 error);
+        if (r >= 0 && ip_is_set(plan_relay_target(&port)))
+            r = reserve_relay_to(service->reservations, plan->guest->ports[i].id,
+                                 plan_relay_target(&port), error);
     }
     if (r >= 0 && plan->guest->ephemeral)
         r = owner_add(service, plan->guest, NULL, error);

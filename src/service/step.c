@@ -19,18 +19,12 @@ struct step {
 };
 
 const char *const service_fault_points[] = {
-    "network.forwarding", "network.rules",
-    "network.bridge",     "network.names",
-    "guest.rules",        "guest.loopback",
-    "guest.links",        "guest.names",
-    "guest.relay",        "store.commit",
-    "link.bridge",        "link.veth",
-    "link.guest",         "link.route",
-    "link.tap",           "link.remove",
-    "nat.commit",         "nat.rebuild",
-    "names.network",      "names.endpoint",
-    "guest.leases",       "names.lease",
-    "port.reserve",       NULL,
+    "network.forwarding", "network.rules",  "network.bridge", "network.names",
+    "guest.rules",        "guest.loopback", "guest.links",    "guest.names",
+    "guest.relay",        "store.commit",   "link.bridge",    "link.veth",
+    "link.guest",         "link.route",     "link.tap",       "link.remove",
+    "nat.commit",         "nat.rebuild",    "names.network",  "names.endpoint",
+    "guest.leases",       "names.lease",    "port.reserve",   NULL,
 };
 
 static int steps_apply(struct service *service, const struct step *steps, size_t count,
@@ -200,8 +194,10 @@ static int guest_links_apply(struct service *service, void *subject, struct erro
     for (size_t i = plan->first_endpoint; i < plan->guest->n_endpoints; i++) {
         int r = link_create(service, plan, i, error);
 
-        if (r >= 0)
+        if (r >= 0) {
+            neighbours_joined(service, &plan->guest->endpoints[i], &plan->networks[i]);
             continue;
+        }
         while (i-- > plan->first_endpoint)
             link_remove(service, plan, i);
         return r;
@@ -213,8 +209,10 @@ static void guest_links_undo(struct service *service, void *subject)
 {
     const struct guest_plan *plan = subject;
 
-    for (size_t i = plan->guest->n_endpoints; i-- > plan->first_endpoint;)
+    for (size_t i = plan->guest->n_endpoints; i-- > plan->first_endpoint;) {
         link_remove(service, plan, i);
+        neighbours_left(service, &plan->guest->endpoints[i], &plan->networks[i]);
+    }
 }
 
 int guest_leases_apply(struct service *service, const struct guest_plan *plan, struct error *error)
@@ -288,10 +286,10 @@ static int guest_relay_apply(struct service *service, void *subject, struct erro
         int r;
 
         plan_nat_port(plan, &plan->guest->ports[i], &port);
-        if (!ip_is_set(&port.guest_ip))
+        if (!ip_is_set(plan_relay_target(&port)))
             continue;
-        r = reserve_relay_to(service->reservations, plan->guest->ports[i].id, &port.guest_ip,
-                             error);
+        r = reserve_relay_to(service->reservations, plan->guest->ports[i].id,
+                             plan_relay_target(&port), error);
         if (r < 0)
             return r; /* the reservation goes with the port: nothing to undo here */
     }

@@ -31,10 +31,10 @@
 #include "worker/runtime.h"
 
 #define FRAMES_PER_TURN 8
-#define BUDGET_MAX 256      /* answers at once */
-#define BUDGET_PER_S 512    /* answers that come back each second */
-#define TICK_MS 50          /* while some port waits for its budget, or a socket to be closed */
-#define SWEEP_MS 5000       /* how often unsolicited advertisements are looked after */
+#define BUDGET_MAX 256   /* answers at once */
+#define BUDGET_PER_S 512 /* answers that come back each second */
+#define TICK_MS 50       /* while some port waits for its budget, or a socket to be closed */
+#define SWEEP_MS 5000    /* how often unsolicited advertisements are looked after */
 #define LOG_INTERVAL_MS 60000
 
 static const struct ip router = {.family = AF_INET6, .bytes = {0xfe, 0x80, [15] = 1}};
@@ -53,7 +53,7 @@ struct served_port {
     int fd;
     struct loop_io *io;
     uint32_t budget;
-    uint64_t budget_ms;   /* when it was last filled */
+    uint64_t budget_ms; /* when it was last filled */
     bool paused;
     uint64_t advertise_ms; /* when the next unsolicited advertisement is due */
     uint64_t logged_ms;
@@ -99,7 +99,8 @@ static void budget_fill(struct served_port *port, uint64_t now_ms)
     if (earned == 0)
         return;
     port->budget_ms = now_ms;
-    port->budget = earned > BUDGET_MAX - port->budget ? BUDGET_MAX : port->budget + (uint32_t)earned;
+    port->budget =
+        earned > BUDGET_MAX - port->budget ? BUDGET_MAX : port->budget + (uint32_t)earned;
 }
 
 static void port_pause(struct served_port *port)
@@ -195,8 +196,7 @@ static void answer4(struct served_port *port, const struct frame *frame)
  * send to one server alone must not. */
 static void answer6(struct served_port *port, const struct frame *frame)
 {
-    static const struct ip servers = {
-        AF_INET6, {0xff, 0x02, [13] = 1, [15] = 2}}; /* ff02::1:2 */
+    static const struct ip servers = {AF_INET6, {0xff, 0x02, [13] = 1, [15] = 2}}; /* ff02::1:2 */
     struct dhcp6_request request;
     struct dhcp6_reply reply;
     struct frame answer = {

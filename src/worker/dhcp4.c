@@ -8,7 +8,7 @@
 #define HEADER_SIZE 236
 #define COOKIE_SIZE 4
 #define OPTIONS_START (HEADER_SIZE + COOKIE_SIZE)
-#define MESSAGE_MIN 300 /* RFC 1542 section 2.1: BOOTP's size, which some clients insist on */
+#define MESSAGE_MIN 300  /* RFC 1542 section 2.1: BOOTP's size, which some clients insist on */
 #define DATAGRAM_MIN 576 /* what every client takes: RFC 2131 section 2 */
 #define DATAGRAM_HEADERS 28
 #define FLAG_BROADCAST 0x8000u
@@ -334,9 +334,8 @@ static void address_reply(const struct dhcp_port *port, const struct dhcp4_reque
 static void reply_write(const struct dhcp_port *port, const struct dhcp4_request *request,
                         struct dhcp4_reply *reply)
 {
-    struct writer writer = {.data = reply->data,
-                            .length = OPTIONS_START,
-                            .size = reply_size(port, request) - 1};
+    struct writer writer = {
+        .data = reply->data, .length = OPTIONS_START, .size = reply_size(port, request) - 1};
 
     header_put(port, request, reply->type, reply->data);
     option_put_u8(&writer, OPTION_TYPE, reply->type);

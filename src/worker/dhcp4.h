@@ -13,14 +13,14 @@
 #define DHCP4_MESSAGE_MAX 1472 /* bytes of a reply */
 
 enum dhcp4_type { /* RFC 2132 section 9.6 */
-    DHCP4_DISCOVER = 1,
-    DHCP4_OFFER,
-    DHCP4_REQUEST,
-    DHCP4_DECLINE,
-    DHCP4_ACK,
-    DHCP4_NAK,
-    DHCP4_RELEASE,
-    DHCP4_INFORM,
+                  DHCP4_DISCOVER = 1,
+                  DHCP4_OFFER,
+                  DHCP4_REQUEST,
+                  DHCP4_DECLINE,
+                  DHCP4_ACK,
+                  DHCP4_NAK,
+                  DHCP4_RELEASE,
+                  DHCP4_INFORM,
 };
 
 /* A client's message; options that were not given are zero. */

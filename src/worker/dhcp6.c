@@ -13,11 +13,11 @@
 #define NTP_SERVER_ADDRESS 1 /* RFC 5908 section 4.1 */
 
 enum { /* RFC 8415 section 21.13 */
-    STATUS_SUCCESS = 0,
-    STATUS_NO_ADDRESS = 2,
-    STATUS_NO_BINDING = 3,
-    STATUS_NOT_ON_LINK = 4,
-    STATUS_NO_PREFIX = 6,
+       STATUS_SUCCESS = 0,
+       STATUS_NO_ADDRESS = 2,
+       STATUS_NO_BINDING = 3,
+       STATUS_NOT_ON_LINK = 4,
+       STATUS_NO_PREFIX = 6,
 };
 
 static uint16_t get_u16(const uint8_t *bytes)

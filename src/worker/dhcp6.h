@@ -15,32 +15,32 @@
 #define DHCP6_ADDRESSES_MAX 8  /* addresses of one association that are looked at */
 
 enum dhcp6_type { /* RFC 8415 section 7.3 */
-    DHCP6_SOLICIT = 1,
-    DHCP6_ADVERTISE,
-    DHCP6_REQUEST,
-    DHCP6_CONFIRM,
-    DHCP6_RENEW,
-    DHCP6_REBIND,
-    DHCP6_REPLY,
-    DHCP6_RELEASE,
-    DHCP6_DECLINE,
-    DHCP6_RECONFIGURE,
-    DHCP6_INFORMATION_REQUEST,
+                  DHCP6_SOLICIT = 1,
+                  DHCP6_ADVERTISE,
+                  DHCP6_REQUEST,
+                  DHCP6_CONFIRM,
+                  DHCP6_RENEW,
+                  DHCP6_REBIND,
+                  DHCP6_REPLY,
+                  DHCP6_RELEASE,
+                  DHCP6_DECLINE,
+                  DHCP6_RECONFIGURE,
+                  DHCP6_INFORMATION_REQUEST,
 };
 
 enum { /* options, RFC 8415 section 21 */
-    DHCP6_OPTION_CLIENT_ID = 1,
-    DHCP6_OPTION_SERVER_ID = 2,
-    DHCP6_OPTION_IA_NA = 3,
-    DHCP6_OPTION_IA_TA = 4,
-    DHCP6_OPTION_ADDRESS = 5,
-    DHCP6_OPTION_STATUS = 13,
-    DHCP6_OPTION_RAPID_COMMIT = 14,
-    DHCP6_OPTION_DNS = 23,    /* RFC 3646 */
-    DHCP6_OPTION_SEARCH = 24, /* RFC 3646 */
-    DHCP6_OPTION_IA_PD = 25,
-    DHCP6_OPTION_REFRESH = 32,
-    DHCP6_OPTION_NTP = 56, /* RFC 5908 */
+       DHCP6_OPTION_CLIENT_ID = 1,
+       DHCP6_OPTION_SERVER_ID = 2,
+       DHCP6_OPTION_IA_NA = 3,
+       DHCP6_OPTION_IA_TA = 4,
+       DHCP6_OPTION_ADDRESS = 5,
+       DHCP6_OPTION_STATUS = 13,
+       DHCP6_OPTION_RAPID_COMMIT = 14,
+       DHCP6_OPTION_DNS = 23,    /* RFC 3646 */
+       DHCP6_OPTION_SEARCH = 24, /* RFC 3646 */
+       DHCP6_OPTION_IA_PD = 25,
+       DHCP6_OPTION_REFRESH = 32,
+       DHCP6_OPTION_NTP = 56, /* RFC 5908 */
 };
 
 struct dhcp6_ia {

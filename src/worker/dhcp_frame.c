@@ -146,9 +146,10 @@ bool frame_parse(const uint8_t *data, size_t size, bool checksum_pending, struct
         transport = parse_ipv6(data + ETHERNET_SIZE, size - ETHERNET_SIZE, &frame, &length);
     if (!transport)
         return false;
-    if (frame.protocol == IPPROTO_UDP ? !parse_udp(transport, length, checksum_pending, &frame)
-                                      : frame.protocol != IPPROTO_ICMPV6 ||
-                                            !parse_icmpv6(transport, length, checksum_pending, &frame))
+    if (frame.protocol == IPPROTO_UDP
+            ? !parse_udp(transport, length, checksum_pending, &frame)
+            : frame.protocol != IPPROTO_ICMPV6 ||
+                  !parse_icmpv6(transport, length, checksum_pending, &frame))
         return false;
     *ret_frame = frame;
     return true;

@@ -17,7 +17,7 @@ struct frame {
     struct mac destination_mac;
     struct ip source;
     struct ip destination;
-    uint8_t protocol;   /* IPPROTO_UDP or IPPROTO_ICMPV6 */
+    uint8_t protocol; /* IPPROTO_UDP or IPPROTO_ICMPV6 */
     uint8_t hop_limit;
     uint16_t source_port; /* UDP only */
     uint16_t destination_port;

@@ -16,7 +16,7 @@
 #define DHCP6_SERVER_PORT 547
 
 #define DHCP_SERVERS_MAX 4
-#define DHCP_DOMAIN_MAX 254                     /* with the NUL */
+#define DHCP_DOMAIN_MAX 254                    /* with the NUL */
 #define DHCP_SEARCH_MAX (LIMIT_DNS_SEARCH + 1) /* the domain first */
 
 enum {

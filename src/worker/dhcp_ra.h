@@ -11,8 +11,8 @@
 #include "worker/dhcp_frame.h"
 #include "worker/dhcp_message.h"
 
-#define RA_MAX 1024              /* bytes of an advertisement */
-#define RA_INTERVAL_MIN_S 200    /* between unsolicited ones: RFC 4861 section 6.2.1 */
+#define RA_MAX 1024           /* bytes of an advertisement */
+#define RA_INTERVAL_MIN_S 200 /* between unsolicited ones: RFC 4861 section 6.2.1 */
 #define RA_INTERVAL_MAX_S 600
 #define RA_ROUTER_LIFETIME_S 1800
 
