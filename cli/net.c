@@ -20,6 +20,17 @@ static int set_no_dns(struct invocation *invocation, const char *value, struct e
     return 0;
 }
 
+/* --ipv4=false */
+static int set_ipv4(struct invocation *invocation, const char *value, struct error *error)
+{
+    bool yes = !value || strcmp(value, "true") == 0;
+
+    if (!yes && strcmp(value, "false") != 0)
+        return option_refuse(error, "--ipv4 takes true or false, not \"%.40s\"", value);
+    invocation->params.network_create.ipv4 = yes;
+    return 0;
+}
+
 static int print_name(struct invocation *invocation, const struct proto_response *response)
 {
     (void)response;
@@ -48,6 +59,13 @@ static const struct option create_options[] = {
      .value = "CIDR",
      .field = "ip_range",
      .doc = "part of the subnet that addresses are chosen from"},
+    {.name = "ipv4",
+     .kind = OPTION_MAYBE,
+     .value = "true|false",
+     .field = "ipv4",
+     .set = set_ipv4,
+     .words = "true false",
+     .doc = "false: a network with IPv6 only"},
     {.name = "ipv6", .field = "ipv6", .doc = "IPv6 as well, with a subnet of its own"},
     {.name = "subnet6",
      .kind = OPTION_VALUE,

@@ -15,6 +15,7 @@ struct network_create_params {
     struct cidr subnet;
     struct ip gateway;
     struct cidr ip_range;
+    bool ipv4; /* default true */
     bool ipv6;
     struct cidr subnet6;
     struct ip gateway6;
@@ -155,6 +156,7 @@ struct status_result {
     struct ips upstreams;
     uint32_t dns_pid;
     uint32_t relay_pid;
+    uint32_t dhcp_pid;
 };
 
 struct check_result { /* one line of `system.doctor` */

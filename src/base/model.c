@@ -85,6 +85,15 @@ void policy_deinit(struct policy *policy)
     strings_deinit(&policy->deny);
 }
 
+static void vmm_deinit(struct vmm *vmm)
+{
+    for (size_t i = 0; i < vmm->n_interfaces; i++)
+        ips_deinit(&vmm->interfaces[i].dns);
+    free(vmm->interfaces);
+    free(vmm->devices);
+    *vmm = (struct vmm){0};
+}
+
 void guest_deinit(struct guest *guest)
 {
     for (size_t i = 0; i < guest->n_endpoints; i++)
@@ -102,6 +111,8 @@ void guest_deinit(struct guest *guest)
     ips_deinit(&guest->dns);
     strings_deinit(&guest->dns_search);
     labels_deinit(&guest->labels);
+    vmm_deinit(&guest->vmm);
+    guest->has_vmm = false;
 }
 
 /* --- PORT --- */

@@ -96,6 +96,33 @@ struct policy {
     bool log_denied;
 };
 
+/* What a VMM needs of one tap, whatever VMM it is. */
+struct vmm_interface {
+    char tap[IFNAMSIZ];
+    struct mac mac;
+    struct cidr address;
+    struct cidr address6;
+    struct ip gateway; /* of the default route; absent where it leads elsewhere */
+    struct ip gateway6;
+    struct ips dns;
+    uint32_t mtu;
+};
+
+/* Firecracker's NetworkInterface. */
+struct vmm_device {
+    char iface_id[IFNAMSIZ];
+    struct mac guest_mac;
+    char host_dev_name[IFNAMSIZ];
+};
+
+struct vmm {
+    char kernel_ip[256]; /* the argument "ip=…" of a Linux kernel; "" without IPv4 */
+    struct vmm_interface *interfaces;
+    size_t n_interfaces;
+    struct vmm_device *devices;
+    size_t n_devices;
+};
+
 struct guest {
     int64_t id;
     char uid[ID_TEXT_LENGTH + 1];
@@ -126,6 +153,8 @@ struct guest {
     struct strings dns_search; /* --dns-search */
     struct labels labels;
     int64_t created_s;
+    bool has_vmm; /* filled for API results of taps only */
+    struct vmm vmm;
 };
 
 /* A static name of `dns add`. */

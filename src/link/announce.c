@@ -3,13 +3,17 @@
  * peers knew its own MAC and must now use the host's, the guest knew its peers' and finds only the
  * host behind its link; or the other way round. A gratuitous ARP request (sender and target are the
  * same address) makes every IP stack overwrite an entry that it has, and add none. */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <linux/if_packet.h>
 #include <net/ethernet.h>
+#include <netinet/icmp6.h>
 #include <netinet/if_ether.h>
+#include <netinet/ip6.h>
 #include <string.h>
 #include <sys/socket.h>
 
+#include "base/log.h"
 #include "handle.h"
 
 static const uint8_t broadcast[ETH_ALEN] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
@@ -53,6 +57,81 @@ static void announce(const struct link *link, uint32_t index, const struct ip *i
     (void)sendto(link->packet_fd, &frame, sizeof(frame), MSG_DONTWAIT,
                  (struct sockaddr *)&link_address, sizeof(link_address));
 }
+
+/* --- IPv6 --- */
+
+struct advertisement {
+    struct ether_header ethernet;
+    struct ip6_hdr ip;
+    struct nd_neighbor_advert advert;
+    struct nd_opt_hdr option;
+    uint8_t mac[ETH_ALEN];
+} __attribute__((packed));
+
+#define ADVERTISEMENT_PAYLOAD \
+    (sizeof(struct advertisement) - offsetof(struct advertisement, advert))
+
+/* RFC 4443 section 2.3: pseudo header and message, summed as 16 bit words. */
+static uint16_t advertisement_checksum(const struct advertisement *frame)
+{
+    const uint8_t *bytes = (const uint8_t *)frame + offsetof(struct advertisement, ip.ip6_src);
+    uint32_t sum = ADVERTISEMENT_PAYLOAD + IPPROTO_ICMPV6;
+
+    for (size_t i = 0; i < 32 + ADVERTISEMENT_PAYLOAD; i += 2)
+        sum += (uint32_t)(bytes[i] << 8 | bytes[i + 1]);
+    while (sum >> 16)
+        sum = (sum & 0xffff) + (sum >> 16);
+    return htons((uint16_t)~sum);
+}
+
+static void announce6(const struct link *link, uint32_t index, const struct ip *ip,
+                      const struct mac *mac)
+{
+    static const uint8_t all_nodes_mac[ETH_ALEN] = {0x33, 0x33, 0, 0, 0, 1};
+    struct advertisement frame = {
+        .ethernet.ether_type = htons(ETHERTYPE_IPV6),
+        .ip.ip6_flow = htonl(6u << 28),
+        .ip.ip6_plen = htons(ADVERTISEMENT_PAYLOAD),
+        .ip.ip6_nxt = IPPROTO_ICMPV6,
+        .ip.ip6_hlim = 255,
+        .ip.ip6_dst.s6_addr = {0xff, 0x02, [15] = 1},
+        .advert.nd_na_type = ND_NEIGHBOR_ADVERT,
+        .advert.nd_na_flags_reserved = ND_NA_FLAG_OVERRIDE,
+        .option = {ND_OPT_TARGET_LINKADDR, 1},
+    };
+    struct sockaddr_ll link_address = {.sll_family = AF_PACKET,
+                                       .sll_protocol = htons(ETH_P_IPV6),
+                                       .sll_ifindex = (int)index,
+                                       .sll_halen = ETH_ALEN};
+
+    memcpy(frame.ethernet.ether_dhost, all_nodes_mac, ETH_ALEN);
+    memcpy(frame.ethernet.ether_shost, mac->bytes, ETH_ALEN);
+    memcpy(&frame.ip.ip6_src, ip->bytes, 16);
+    memcpy(&frame.advert.nd_na_target, ip->bytes, 16);
+    memcpy(frame.mac, mac->bytes, ETH_ALEN);
+    memcpy(link_address.sll_addr, all_nodes_mac, ETH_ALEN);
+    frame.advert.nd_na_cksum = advertisement_checksum(&frame);
+    (void)sendto(link->packet_fd, &frame, sizeof(frame), MSG_DONTWAIT,
+                 (struct sockaddr *)&link_address, sizeof(link_address));
+}
+
+void link_announce(struct link *link, const char *bridge, const struct ip *ip,
+                   const struct mac *mac)
+{
+    uint32_t index = link_index(link, bridge);
+    struct error error = ERROR_INIT;
+
+    if (index == 0 || !mac_is_set(mac))
+        return;
+    if (announce_open(link, &error) < 0)
+        log_warning("%s", error.text);
+    else if (ip->family == AF_INET)
+        announce(link, index, ip, mac);
+    else if (ip->family == AF_INET6)
+        announce6(link, index, ip, mac);
+}
+
+/* --- a port that moves --- */
 
 struct move {
     const struct link *link;

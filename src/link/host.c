@@ -96,6 +96,45 @@ int link_list(struct link *link, struct link_info **ret_links, size_t *ret_count
     return 0;
 }
 
+struct mac_search {
+    struct mac mac;
+    char name[IFNAMSIZ];
+};
+
+static int mac_search_take(const struct nlmsghdr *message, void *userdata)
+{
+    struct mac_search *search = userdata;
+    struct link_state state;
+    int r;
+
+    if (!message) {
+        search->name[0] = '\0';
+        return 0;
+    }
+    r = link_parse(message, &state);
+    if (r == 0 && state.info.group != LINK_GROUP_DYING && mac_equal(&state.mac, &search->mac))
+        memcpy(search->name, state.info.name, sizeof(search->name));
+    return r;
+}
+
+int link_mac_find(struct link *link, const struct mac *mac, char ret_name[IFNAMSIZ],
+                  bool *ret_found, struct error *error)
+{
+    struct mac_search search = {.mac = *mac};
+    struct request request;
+
+    request_init(&request);
+    struct nlmsghdr *message = request_link(&request, RTM_GETLINK, 0, 0, "read");
+    mnl_attr_put_u32(message, IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
+    int r = netlink_dump(&link->host, &request, mac_search_take, &search);
+    if (r < 0)
+        return error_set_kernel(error, r, NULL, "cannot read the host's links");
+    *ret_found = search.name[0] != '\0';
+    if (*ret_found)
+        memcpy(ret_name, search.name, sizeof(search.name));
+    return 0;
+}
+
 int link_bridge_name(struct link *link, unsigned first, char ret_name[IFNAMSIZ],
                      struct error *error)
 {

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/fault.h"
 #include "handle.h"
 
 #define BRIDGE_NF_FILE "/proc/sys/net/bridge/bridge-nf-call-iptables"
@@ -40,7 +41,9 @@ static void link_open_settings(struct link *link)
 {
     link->bridge_nf_fd = open(BRIDGE_NF_FILE, O_RDONLY | O_CLOEXEC);
     link->arp_ignore_fd = open(ARP_IGNORE_FILE, O_RDONLY | O_CLOEXEC);
-    link->ipv6_conf_fd = open(IPV6_CONF_DIRECTORY, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    struct error no_ipv6 = ERROR_INIT;
+    if (fault_point("link.ipv6", &no_ipv6) == 0)
+        link->ipv6_conf_fd = open(IPV6_CONF_DIRECTORY, O_PATH | O_DIRECTORY | O_CLOEXEC);
 }
 
 /* Indexes of links that a former moatd made are taken: the count goes on behind them. */
@@ -185,6 +188,15 @@ bool link_arp_ignores(const struct link *link)
 bool link_has_ipv6(const struct link *link, uint32_t mtu)
 {
     return link->ipv6_conf_fd >= 0 && mtu >= 1280;
+}
+
+int link_ipv6_check(const struct link *link, struct error *error)
+{
+    if (link->ipv6_conf_fd >= 0)
+        return 0;
+    return error_set_reason(error, REASON_NOT_SUPPORTED,
+                            "the host's kernel has no IPv6 (or it was booted with ipv6.disable=1); "
+                            "make the network without it");
 }
 
 int link_ipv6_set(const struct link *link, const char *name, const char *key, const char *value,

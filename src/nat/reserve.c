@@ -155,12 +155,11 @@ static int entry_send_target(struct reservations *reservations, const struct ent
                              struct error *error)
 {
     struct relay_target target = {.range = entry_range(entry, 0, entry->count),
+                                  .guest_ip = entry->guest_ip,
                                   .guest_port = entry->guest_port};
 
     if (entry->bound.family != AF_INET6)
         return 0;
-    if (entry->guest_ip.family == AF_INET)
-        memcpy(target.guest_ip, entry->guest_ip.bytes, sizeof(target.guest_ip));
     return worker_send(reservations->relay, RELAY_TARGET, &target, sizeof(target), NULL, 0, error);
 }
 
@@ -469,7 +468,7 @@ int reserve_relay_to(struct reservations *reservations, int64_t port_id, const s
 
     if (!entry)
         return error_set(error, ENOENT, "port entry %lld is not reserved", (long long)port_id);
-    entry->guest_ip = guest_ip->family == AF_INET ? *guest_ip : (struct ip){0};
+    entry->guest_ip = *guest_ip;
     return entry_send_target(reservations, entry, error);
 }
 

@@ -48,8 +48,9 @@ int reserve_port(struct reservations *reservations, const struct port *port, boo
  * ip_local_reserved_ports) for `count` consecutive ports, binds it and sets port->host_port. Reason
  * port_in_use when there is none, else as reserve_port. */
 int reserve_port_any(struct reservations *reservations, struct port *port, struct error *error);
-/* Where the relay leads this entry: the guest's IPv4 address, port->guest_port as it was given at
- * reserve_port. Absent (or IPv6): clients of the relay are refused; before this call they wait.
+/* Where the relay leads this entry: the guest's address (IPv4 where it has one: what comes by IPv6
+ * is translated in the kernel where the guest has that), port->guest_port as it was given at
+ * reserve_port. Absent: clients of the relay are refused; before this call they wait.
  * Unknown ids are an internal error. */
 int reserve_relay_to(struct reservations *reservations, int64_t port_id, const struct ip *guest_ip,
                      struct error *error);

@@ -245,11 +245,17 @@ static void encode_value(struct text *text, const struct proto_field *field, con
 
 void codec_encode_object(struct text *text, const struct proto_object *object, const void *data)
 {
+    const char *separator = "";
+
     append_literal(text, "{");
     for (size_t i = 0; i < object->n_fields; i++) {
         const struct proto_field *field = &object->fields[i];
 
-        text_append(text, "%s\"%s\":", i ? "," : "", field->name);
+        if ((field->flags & PROTO_OMIT) &&
+            !*(const bool *)(const void *)((const char *)data + field->has_offset))
+            continue;
+        text_append(text, "%s\"%s\":", separator, field->name);
+        separator = ",";
         if ((field->flags & PROTO_NULL) && is_absent(field, data))
             append_literal(text, "null");
         else

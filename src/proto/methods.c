@@ -112,6 +112,61 @@ const struct proto_object proto_port = OBJECT("Port", struct port, port_fields, 
 const struct proto_object proto_policy =
     OBJECT("Rules", struct policy, policy_fields, policy_free_fields);
 
+#define I struct vmm_interface
+static const struct proto_field vmm_interface_fields[] = {
+    FIELD(PROTO_IFNAME, I, tap, "tap", .doc = "the tap"),
+    FIELD(PROTO_MAC, I, mac, "mac", .doc = "MAC address that the guest must have"),
+    FIELD(PROTO_CIDR4, I, address, "address", .flags = PROTO_NULL,
+          .doc = "its IPv4 address with the prefix length"),
+    FIELD(PROTO_IP4, I, gateway, "gateway", .flags = PROTO_NULL,
+          .doc = "of the IPv4 default route; null where it leads elsewhere"),
+    FIELD(PROTO_CIDR6, I, address6, "address6", .flags = PROTO_NULL,
+          .doc = "its IPv6 address with the prefix length"),
+    FIELD(PROTO_IP6, I, gateway6, "gateway6", .flags = PROTO_NULL,
+          .doc = "of the IPv6 default route"),
+    FIELD(PROTO_IPS, I, dns, "dns", .doc = "name servers"),
+    FIELD(PROTO_UINT32, I, mtu, "mtu", .doc = "MTU in bytes"),
+};
+#undef I
+static void vmm_interface_free_fields(void *object)
+{
+    ips_deinit(&((struct vmm_interface *)object)->dns);
+}
+static const struct proto_object proto_vmm_interface =
+    OBJECT("VmmInterface", struct vmm_interface, vmm_interface_fields, vmm_interface_free_fields);
+
+static const struct proto_field vmm_device_fields[] = {
+    FIELD(PROTO_IFNAME, struct vmm_device, iface_id, "iface_id", .doc = "interface in the guest"),
+    FIELD(PROTO_MAC, struct vmm_device, guest_mac, "guest_mac", .doc = "MAC address"),
+    FIELD(PROTO_IFNAME, struct vmm_device, host_dev_name, "host_dev_name", .doc = "the tap"),
+};
+static const struct proto_object proto_vmm_device =
+    OBJECT("VmmDevice", struct vmm_device, vmm_device_fields, port_free_fields);
+
+#define V struct vmm
+static const struct proto_field vmm_fields[] = {
+    FIELD(PROTO_TEXT, V, kernel_ip, "kernel_ip", .flags = PROTO_NULL,
+          .doc = "`ip=…`, an argument for a Linux kernel; null without IPv4"),
+    {.name = "interfaces",
+     .type = PROTO_OBJECTS,
+     .offset = offsetof(V, interfaces),
+     .count_offset = offsetof(V, n_interfaces),
+     .size = sizeof(struct vmm_interface),
+     .object = &proto_vmm_interface,
+     .max = LIMIT_ENDPOINTS,
+     .doc = "its taps, in order"},
+    {.name = "network-interfaces",
+     .type = PROTO_OBJECTS,
+     .offset = offsetof(V, devices),
+     .count_offset = offsetof(V, n_devices),
+     .size = sizeof(struct vmm_device),
+     .object = &proto_vmm_device,
+     .max = LIMIT_ENDPOINTS,
+     .doc = "the same as Firecracker's API and configuration file take them"},
+};
+#undef V
+const struct proto_object proto_vmm = OBJECT("Vmm", struct vmm, vmm_fields, port_free_fields);
+
 #define G struct guest
 static const struct proto_field guest_fields[] = {
     FIELD(PROTO_TEXT, G, uid, "id", .doc = "identifier, fixed for the guest's life"),
@@ -140,6 +195,9 @@ static const struct proto_field guest_fields[] = {
     FIELD(PROTO_OBJECT, G, policy, "policy", .object = &proto_policy, .doc = "its rules"),
     FIELD(PROTO_LABELS, G, labels, "labels", .doc = "labels"),
     FIELD(PROTO_TIME_S, G, created_s, "created", .doc = "when it was attached, RFC 3339 UTC"),
+    FIELD(PROTO_OBJECT, G, vmm, "vmm", .flags = PROTO_HAS | PROTO_OMIT,
+          .has_offset = offsetof(G, has_vmm), .object = &proto_vmm,
+          .doc = "for guests of kind tap only: what a VMM needs"),
 };
 #undef G
 const struct proto_object proto_guest =
@@ -186,6 +244,7 @@ static const struct proto_field status_fields[] = {
     FIELD(PROTO_IPS, S, upstreams, "upstreams", .doc = "where other names are asked"),
     FIELD(PROTO_UINT32, S, dns_pid, "dns_pid", .doc = "the name service's worker"),
     FIELD(PROTO_UINT32, S, relay_pid, "relay_pid", .doc = "the relay worker"),
+    FIELD(PROTO_UINT32, S, dhcp_pid, "dhcp_pid", .doc = "the DHCP worker"),
 };
 #undef S
 static void status_free_fields(void *object)
@@ -225,6 +284,8 @@ static const struct proto_field network_create_fields[] = {
     FIELD(PROTO_IP4, C, gateway, "gateway", .doc = "the bridge's address; the first of the subnet"),
     FIELD(PROTO_CIDR4, C, ip_range, "ip_range",
           .doc = "part of the subnet for automatic addresses"),
+    FIELD(PROTO_BOOL, C, ipv4, "ipv4", .fallback = true,
+          .doc = "false: IPv6 only; needs ipv6 or subnet6"),
     FIELD(PROTO_BOOL, C, ipv6, "ipv6", .doc = "IPv6 as well"),
     FIELD(PROTO_CIDR6, C, subnet6, "subnet6", .doc = "IPv6 subnet"),
     FIELD(PROTO_IP6, C, gateway6, "gateway6", .doc = "the bridge's IPv6 address"),
@@ -270,7 +331,8 @@ static const struct proto_object proto_attach_network = OBJECT(
 static const struct proto_field attach_tap_fields[] = {
     FIELD(PROTO_IFNAME, struct attach_tap, name, "name",
           .doc = "interface name; mt<N> when absent"),
-    FIELD(PROTO_ID, struct attach_tap, owner, "owner", .doc = "uid that may open it"),
+    FIELD(PROTO_ID, struct attach_tap, owner, "owner",
+          .doc = "uid that may open it; yours when neither owner nor group is given"),
     FIELD(PROTO_ID, struct attach_tap, group, "group", .doc = "gid that may open it"),
     FIELD(PROTO_BOOL, struct attach_tap, multi_queue, "multi_queue", .doc = "several queues"),
     FIELD(PROTO_BOOL, struct attach_tap, vnet_hdr, "vnet_hdr", .doc = "virtio-net header"),

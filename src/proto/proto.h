@@ -85,6 +85,7 @@ enum proto_flags {
     PROTO_REQUIRED = 1,
     PROTO_NULL = 2, /* results: an absent value is null */
     PROTO_HAS = 4,  /* params: the bool at has_offset is set when the member was there */
+    PROTO_OMIT = 8, /* results, with PROTO_HAS: left out unless that bool is set */
 };
 
 struct proto_object;
@@ -127,7 +128,7 @@ struct proto_method {
     const char *doc;
 };
 
-extern const struct proto_object proto_network, proto_guest, proto_endpoint, proto_port,
+extern const struct proto_object proto_network, proto_guest, proto_vmm, proto_endpoint, proto_port,
     proto_policy, proto_policy_result, proto_record, proto_status, proto_check, proto_event;
 
 /* Sets an object's members to their defaults (bool fallbacks, -1 for ids); the rest is zeroed by

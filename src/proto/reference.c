@@ -81,7 +81,7 @@ static void write_fields(struct text *text, const struct proto_object *object)
     for (size_t i = 0; i < object->n_fields; i++) {
         const struct proto_field *field = &object->fields[i];
 
-        if (object->name[0] || !field->object)
+        if ((object->name[0] && object != &proto_vmm) || !field->object)
             continue;
         text_append(text, "%s:\n\n", field->object->name);
         write_fields(text, field->object);
@@ -104,8 +104,9 @@ static void write_result(struct text *text, const struct proto_method *method)
 void proto_reference_write(struct text *text)
 {
     static const struct proto_object *const results[] = {
-        &proto_network,       &proto_guest,  &proto_endpoint, &proto_port,  &proto_policy,
-        &proto_policy_result, &proto_record, &proto_status,   &proto_check, &proto_event,
+        &proto_network, &proto_guest,  &proto_vmm,           &proto_endpoint,
+        &proto_port,    &proto_policy, &proto_policy_result, &proto_record,
+        &proto_status,  &proto_check,  &proto_event,
     };
 
     text_append(

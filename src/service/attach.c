@@ -149,6 +149,9 @@ static int copy_settings(struct attach *attach, struct error *error)
     guest->created_s = (int64_t)time(NULL);
     guest->tap_owner = params->tap.owner;
     guest->tap_group = params->tap.group;
+    /* A tap without owner and group could be opened by everybody who may open /dev/net/tun. */
+    if (guest->kind == KIND_TAP && guest->tap_owner < 0 && guest->tap_group < 0)
+        guest->tap_owner = attach->peer->uid;
     guest->tap_multi_queue = params->tap.multi_queue;
     guest->tap_vnet_hdr = params->tap.vnet_hdr;
     if (params->netns && !(guest->netns = strdup(params->netns)))
@@ -268,11 +271,16 @@ static int check_mac(struct attach *attach, const struct network *network, const
         return error_set_reason(error, REASON_ADDRESS_IN_USE,
                                 "MAC %s is the bridge's own on network \"%s\"",
                                 mac_format(mac, text), network->name);
-    r = store_mac_find(attach->service->store, network->id, mac, holder, &found, error);
+    r = store_mac_find(attach->service->store, 0, mac, holder, &found, error);
+    if (r >= 0 && found)
+        return error_set_reason(error, REASON_ADDRESS_IN_USE, "MAC %s is guest \"%s\"'s",
+                                mac_format(mac, text), holder);
+    if (r >= 0)
+        r = link_mac_find(attach->service->link, mac, holder, &found, error);
     if (r >= 0 && found)
         return error_set_reason(error, REASON_ADDRESS_IN_USE,
-                                "MAC %s is guest \"%s\"'s on network \"%s\"", mac_format(mac, text),
-                                holder, network->name);
+                                "MAC %s is that of the host's interface %s", mac_format(mac, text),
+                                holder);
     return r;
 }
 
@@ -316,6 +324,10 @@ static int check_network(struct attach *attach, const struct attach_network *wan
         return error_set_reason(error, REASON_ADDRESS_OUTSIDE, "network \"%s\" has no IPv4",
                                 network->name);
     snprintf(field, sizeof(field), "networks[%zu].mac", index);
+    for (size_t i = 0; mac_is_set(&wanted->mac) && i < index; i++) {
+        if (mac_equal(&wanted->mac, &attach->guest.endpoints[i].mac))
+            return error_set_field(error, field, "%s: is given twice", field);
+    }
     r = check_mac(attach, network, &wanted->mac, field, error);
     return r < 0 ? r : check_aliases(&wanted->aliases, index, error);
 }
@@ -416,11 +428,11 @@ static int check_tap_name(struct attach *attach, struct error *error)
 /* --- the intent --- */
 
 /* The address makes the MAC: whoever gets the address next has the same one, so no neighbour's
- * cache is wrong. RFC 7042 section 2.1: locally administered. */
+ * cache is wrong. */
 static int choose_mac(struct service *service, struct endpoint *endpoint, struct error *error)
 {
-    const uint8_t *ip = ip_is_set(&endpoint->ip) ? endpoint->ip.bytes : endpoint->ip6.bytes + 12;
-    struct mac mac = {{0x02, 0x6d, ip[0], ip[1], ip[2], ip[3]}};
+    struct mac mac =
+        neighbours_usual_mac(ip_is_set(&endpoint->ip) ? &endpoint->ip : &endpoint->ip6);
     char holder[NAME_MAX_LENGTH + 1];
     bool found = true;
 
@@ -707,6 +719,8 @@ int service_guest_attach(struct service *service, const struct peer *peer,
         event_emit(service, "guest.attached", NULL, attach.guest.name, "mode %s",
                    guest_mode_name(attach.guest.mode));
     guest_show_netns(&attach.guest);
+    if (guest_show_vmm(service, &attach.guest, error) < 0)
+        log_warning("guest %s: %s", attach.guest.name, error->text); /* it is there all the same */
     *ret_guest = attach.guest;
     *ret_fd = attach.tap_fd;
     return 0;

@@ -166,6 +166,8 @@ static const struct key {
     {"dns", "domain", set_domain, offsetof(struct config, domain), 0, 0},
     {"dns", "resolv_conf", set_path, offsetof(struct config, resolv_conf), 0, 0},
     {"dns", "upstreams", set_ips, offsetof(struct config, upstreams), 0, 0},
+    {"dhcp", "lease", set_number, offsetof(struct config, lease_s), 120, 31536000},
+    {"dhcp", "ntp", set_ips, offsetof(struct config, ntp), 0, 0},
     {"dns", "ttl", set_number, offsetof(struct config, ttl_s), 0, 86400},
 };
 
@@ -187,6 +189,7 @@ void config_init(struct config *ret_config)
         .domain = strdup("moat.internal"),
         .resolv_conf = strdup("/etc/resolv.conf"),
         .ttl_s = 5,
+        .lease_s = 3600,
     };
     for (size_t i = 0; i < ARRAY_SIZE(pools); i++)
         (void)strings_add(&ret_config->pools, pools[i]);
@@ -261,6 +264,7 @@ void config_deinit(struct config *config)
     free(config->resolv_conf);
     strings_deinit(&config->pools);
     ips_deinit(&config->upstreams);
+    ips_deinit(&config->ntp);
     *config = (struct config){0};
 }
 

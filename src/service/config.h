@@ -30,6 +30,9 @@ struct config {
     char *resolv_conf;
     struct ips upstreams;
     uint32_t ttl_s;
+    /* [dhcp] for guests on taps */
+    uint32_t lease_s;
+    struct ips ntp;
 };
 
 void config_init(struct config *ret_config); /* the defaults */

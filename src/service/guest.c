@@ -32,21 +32,40 @@ void guest_show_netns(struct guest *guest)
 int service_guest_get(struct service *service, const char *name, struct guest *ret_guest,
                       struct error *error)
 {
-    int r = guest_find(service, name, ret_guest, error);
+    struct guest guest = {0};
+    int r = guest_find(service, name, &guest, error);
 
     if (r >= 0)
-        guest_show_netns(ret_guest);
-    return r;
+        r = guest_show_vmm(service, &guest, error);
+    if (r < 0) {
+        guest_deinit(&guest);
+        return r;
+    }
+    guest_show_netns(&guest);
+    *ret_guest = guest;
+    return 0;
 }
 
 int service_guest_list(struct service *service, struct guest **ret_guests, size_t *ret_count,
                        struct error *error)
 {
-    int r = store_guest_list(service->store, ret_guests, ret_count, error);
+    struct guest *guests = NULL;
+    size_t count = 0;
+    int r = store_guest_list(service->store, &guests, &count, error);
 
-    for (size_t i = 0; r >= 0 && i < *ret_count; i++)
-        guest_show_netns(&(*ret_guests)[i]);
-    return r;
+    for (size_t i = 0; r >= 0 && i < count; i++) {
+        guest_show_netns(&guests[i]);
+        r = guest_show_vmm(service, &guests[i], error);
+    }
+    if (r < 0) {
+        for (size_t i = 0; i < count; i++)
+            guest_deinit(&guests[i]);
+        free(guests);
+        return r;
+    }
+    *ret_guests = guests;
+    *ret_count = count;
+    return 0;
 }
 
 void guest_netns_open(const struct guest *guest, int *ret_fd)
@@ -212,6 +231,8 @@ static int take_over(struct service *service, const struct guest_plan *rest,
         return 0;
     if (rest->guest->n_ports)
         r = ports_retarget(service, rest, carried->ports, error);
+    if (r >= 0)
+        r = guest_leases_apply(service, rest, error);
     if (rest->guest->kind == KIND_NETNS)
         guest_netns_open(rest->guest, &netns_fd);
     if (netns_fd < 0)

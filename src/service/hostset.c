@@ -2,7 +2,8 @@
 /* Settings of the host that moat needs, with a memory. Before the first change the former values
  * are written to the store, one setting a sysctl ("sysctl/KEY"); they are given back with the last
  * network that needs them. Writing net.ipv4.ip_forward also rewrites every device's forwarding and
- * accept_redirects (inet_forward_change in the kernel), so those are recorded as well. */
+ * accept_redirects (inet_forward_change in the kernel), so those are recorded as well; for IPv6
+ * accept_ra is. */
 #include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
@@ -35,7 +36,7 @@ static const struct family families[] = {
      "net.ipv6.conf.all.forwarding",
      "/proc/sys/net/ipv6/conf",
      "net.ipv6.conf",
-     {"forwarding", NULL}},
+     {"forwarding", "accept_ra", NULL}},
 };
 
 static const struct family *family_of(uint8_t family)
@@ -111,6 +112,25 @@ static int is_recorded(struct service *service, const struct family *family, boo
     return r;
 }
 
+/* A router takes no advertisements where accept_ra is 1, and drops the routes that it has from
+ * them: the host would lose its own way out. With 2 it goes on as before; `default` stands for
+ * uplinks that come later. */
+static void accept_ra_keep(void *userdata, const char *setting, const char *value)
+{
+    static const char name[] = ".accept_ra";
+    const char *key = setting + strlen(PREFIX);
+    size_t length = strlen(key);
+    struct error error = ERROR_INIT;
+    char now[SYSCTL_VALUE_MAX];
+
+    (void)userdata;
+    if (length < sizeof(name) || strcmp(key + length - sizeof(name) + 1, name) != 0 ||
+        strcmp(value, "1") != 0 || sysctl_get(key, now, &error) < 0 || strcmp(now, "1") != 0)
+        return;
+    if (sysctl_set(key, "2", &error) < 0)
+        log_warning("%s", error.text);
+}
+
 int hostset_forwarding_ensure(struct service *service, uint8_t which, struct error *error)
 {
     const struct family *family = family_of(which);
@@ -138,7 +158,10 @@ int hostset_forwarding_ensure(struct service *service, uint8_t which, struct err
             return r;
         }
     }
-    return sysctl_set(family->main_key, "1", error);
+    if (which == AF_INET6)
+        r = store_setting_each(service->store, PREFIX "net.ipv6.conf.", accept_ra_keep, NULL,
+                               error);
+    return r < 0 ? r : sysctl_set(family->main_key, "1", error);
 }
 
 static void give_back(void *userdata, const char *setting, const char *value)

@@ -13,6 +13,7 @@
 
 #define SUBNET_PREFIX_MIN 8
 #define SUBNET_PREFIX_MAX 30
+#define IPV6_MTU_MIN 1280 /* RFC 8200 section 5 */
 
 /* The host's MTU is looked up once and again when the watcher says that the host changed. */
 void network_follow_mtu(struct service *service, struct network *network)
@@ -25,6 +26,8 @@ void network_follow_mtu(struct service *service, struct network *network)
         service->host_mtu = 1500;
     }
     network->mtu_now = network->mtu ? network->mtu : service->host_mtu;
+    if (cidr_is_set(&network->subnet6) && network->mtu_now < IPV6_MTU_MIN)
+        network->mtu_now = IPV6_MTU_MIN; /* below, a link has no IPv6 at all */
 }
 
 int network_load(struct service *service, int64_t id, struct network *ret_network,
@@ -201,17 +204,23 @@ static int check_count(struct service *service, struct error *error)
     return r;
 }
 
+static bool wants_ipv6(const struct network_create_params *params)
+{
+    return params->ipv6 || cidr_is_set(&params->subnet6);
+}
+
 static int set_subnets(struct service *service, const struct network_create_params *params,
                        const char *preferred, unsigned prefix, struct network *network,
                        struct error *error)
 {
     struct used_prefixes used = {0};
-    bool want6 = params->ipv6 || cidr_is_set(&params->subnet6);
     int r = used_prefixes_collect(service, &used, error);
 
     if (r < 0)
         return r;
-    if (cidr_is_set(&params->subnet)) {
+    if (!params->ipv4) {
+        r = 0;
+    } else if (cidr_is_set(&params->subnet)) {
         network->subnet = params->subnet;
         r = check_subnet4(&network->subnet, error);
         if (r >= 0)
@@ -224,11 +233,26 @@ static int set_subnets(struct service *service, const struct network_create_para
         r = check_subnet6(&network->subnet6, error);
         if (r >= 0)
             r = check_overlap(&used, &network->subnet6, error);
-    } else if (r >= 0 && want6) {
+    } else if (r >= 0 && wants_ipv6(params)) {
         r = subnet6_choose(service, params->name, &used, &network->subnet6, error);
     }
     used_prefixes_deinit(&used);
     return r;
+}
+
+static int check_families(struct service *service, const struct network_create_params *params,
+                          struct error *error)
+{
+    if (!params->ipv4 && !wants_ipv6(params))
+        return error_set_field(error, "ipv4",
+                               "ipv4: a network without IPv4 needs IPv6; give ipv6 or subnet6");
+    if (!params->ipv4 && cidr_is_set(&params->subnet))
+        return error_set_field(error, "subnet", "subnet: is IPv4, which ipv4=false forbids");
+    if (!wants_ipv6(params))
+        return 0;
+    if (params->mtu && params->mtu < IPV6_MTU_MIN)
+        return error_set_field(error, "mtu", "mtu: IPv6 needs at least %d bytes", IPV6_MTU_MIN);
+    return link_ipv6_check(service->link, error);
 }
 
 static int check_options(const struct network_create_params *params, struct error *error)
@@ -257,6 +281,8 @@ static int build(struct service *service, const struct network_create_params *pa
 {
     int r = check_options(params, error);
 
+    if (r >= 0)
+        r = check_families(service, params, error);
     if (r < 0)
         return r;
     snprintf(network->name, sizeof(network->name), "%s", params->name);
@@ -268,7 +294,7 @@ static int build(struct service *service, const struct network_create_params *pa
     network->mtu = params->mtu;
     network->created_s = (int64_t)time(NULL);
     r = set_subnets(service, params, preferred, prefix, network, error);
-    if (r >= 0)
+    if (r >= 0 && params->ipv4)
         r = set_gateway(&network->subnet, &params->gateway, &network->gateway, error);
     if (r >= 0 && cidr_is_set(&network->subnet6))
         r = set_gateway(&network->subnet6, &params->gateway6, &network->gateway6, error);
@@ -313,7 +339,9 @@ static const char *find_difference(const struct network_create_params *params,
         return "subnet6";
     if (ip_is_set(&params->gateway6) && !ip_equal(&params->gateway6, &network->gateway6))
         return "gateway6";
-    if ((params->ipv6 || cidr_is_set(&params->subnet6)) != cidr_is_set(&network->subnet6))
+    if (params->ipv4 != cidr_is_set(&network->subnet))
+        return "ipv4";
+    if (wants_ipv6(params) != cidr_is_set(&network->subnet6))
         return "ipv6";
     if (params->internal != network->internal)
         return "internal";
@@ -428,7 +456,7 @@ int service_network_create(struct service *service, const struct network_create_
 
 int default_network_ensure(struct service *service, struct error *error)
 {
-    struct network_create_params params = {.name = DEFAULT_NETWORK, .dns = true};
+    struct network_create_params params = {.name = DEFAULT_NETWORK, .ipv4 = true, .dns = true};
     struct network network = {0};
     struct cidr preferred;
     bool found = false;

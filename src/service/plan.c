@@ -132,3 +132,64 @@ void plan_nat_port(const struct guest_plan *plan, const struct port *port,
         nat.guest_ip6 = plan->guest->endpoints[target6].ip6;
     *ret_port = nat;
 }
+
+const struct ip *plan_relay_target(const struct nat_port *port)
+{
+    return ip_is_set(&port->guest_ip) ? &port->guest_ip : &port->guest_ip6;
+}
+
+static void servers_add(struct dhcp_servers *servers, const struct ip *ip)
+{
+    if (servers->count < DHCP_SERVERS_MAX && !ip_is_loopback(ip) && !ip_is_link_local(ip))
+        servers->items[servers->count++] = *ip;
+}
+
+static void servers_fill(const struct ips *ips, uint8_t family, struct dhcp_servers *servers)
+{
+    for (size_t i = 0; i < ips->count; i++) {
+        if (ips->items[i].family == family)
+            servers_add(servers, &ips->items[i]);
+    }
+}
+
+static void plan_lease_names(const struct guest *guest, const struct config *config,
+                             struct dhcp_port *port)
+{
+    snprintf(port->host_name, sizeof(port->host_name), "%s", guest->name);
+    snprintf(port->search[port->n_search++], DHCP_DOMAIN_MAX, "%s", config->domain);
+    for (size_t i = 0; i < guest->dns_search.count && port->n_search < DHCP_SEARCH_MAX; i++)
+        snprintf(port->search[port->n_search++], DHCP_DOMAIN_MAX, "%s", guest->dns_search.items[i]);
+}
+
+void plan_lease(const struct guest_plan *plan, size_t index, const struct config *config,
+                const struct ips *servers, struct dhcp_port *ret_port)
+{
+    const struct endpoint *endpoint = &plan->guest->endpoints[index];
+    const struct network *network = &plan->networks[index];
+    const struct ips *others = plan->guest->dns.count ? &plan->guest->dns : servers;
+
+    memset(ret_port, 0, sizeof(*ret_port)); /* padding too: ports are compared as bytes */
+    ret_port->mac = endpoint->mac;
+    ret_port->server_mac = network->mac;
+    ret_port->ip = endpoint->ip;
+    ret_port->prefix = endpoint->prefix;
+    ret_port->gateway = network->gateway;
+    ret_port->ip6 = endpoint->ip6;
+    ret_port->prefix6 = endpoint->prefix6;
+    ret_port->default_route = index == plan_default_endpoint(plan, AF_INET);
+    ret_port->default_route6 = index == plan_default_endpoint(plan, AF_INET6);
+    ret_port->on_link6 = !endpoint->routed;
+    ret_port->mtu = network->mtu_now;
+    ret_port->lease_s = config->lease_s;
+    if (network->dns && cidr_is_set(&network->subnet))
+        servers_add(&ret_port->dns, &network->gateway);
+    if (network->dns && cidr_is_set(&network->subnet6))
+        servers_add(&ret_port->dns6, &network->gateway6);
+    if (!network->dns) {
+        servers_fill(others, AF_INET, &ret_port->dns);
+        servers_fill(others, AF_INET6, &ret_port->dns6);
+    }
+    servers_fill(&config->ntp, AF_INET, &ret_port->ntp);
+    servers_fill(&config->ntp, AF_INET6, &ret_port->ntp6);
+    plan_lease_names(plan->guest, config, ret_port);
+}

@@ -156,8 +156,9 @@ static int relay(struct service *service, const struct guest_plan *plan, const s
         struct nat_port port;
 
         plan_nat_port(plan, &ports[i], &port);
-        if (ip_is_set(&port.guest_ip))
-            r = reserve_relay_to(service->reservations, ports[i].id, &port.guest_ip, error);
+        if (ip_is_set(plan_relay_target(&port)))
+            r = reserve_relay_to(service->reservations, ports[i].id, plan_relay_target(&port),
+                                 error);
     }
     return r;
 }
@@ -185,8 +186,9 @@ int ports_retarget(struct service *service, const struct guest_plan *plan,
 
         plan_nat_port(plan, &guest->ports[i], &after);
         conntrack_flush_port(service->conntrack, &before[i]);
-        if (ip_is_set(&after.guest_ip))
-            r = reserve_relay_to(service->reservations, guest->ports[i].id, &after.guest_ip, error);
+        if (ip_is_set(plan_relay_target(&after)))
+            r = reserve_relay_to(service->reservations, guest->ports[i].id,
+                                 plan_relay_target(&after), error);
     }
     return r;
 }

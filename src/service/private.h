@@ -3,6 +3,7 @@
 #pragma once
 
 #include "link/link.h"
+#include "names/leases.h"
 #include "names/names.h"
 #include "nat/nat.h"
 #include "nat/reserve.h"
@@ -10,6 +11,14 @@
 #include "store/store.h"
 
 struct owner;
+
+#define NEIGHBOURS_LEFT 512 /* addresses that are remembered after they were given back */
+
+struct neighbour_left {
+    int64_t network_id;
+    struct ip ip;
+    struct mac mac; /* on the wire */
+};
 
 struct service {
     const struct config *config;
@@ -21,6 +30,7 @@ struct service {
     struct nat *nat;
     struct conntrack *conntrack;
     struct names *names;
+    struct leases *leases;
     struct reservations *reservations;
     int lock_fds[2]; /* state directory, run directory; -1 when not held */
     uint64_t started_ms;
@@ -35,6 +45,8 @@ struct service {
     struct loop_timer *host_timer;       /* the host changed: look at MTU and subnets */
     uint32_t host_mtu;                   /* of the way out; 0: look it up */
     struct strings collisions; /* networks whose subnet the host uses too: said once each */
+    struct neighbour_left left[NEIGHBOURS_LEFT]; /* a ring (neighbours.c) */
+    size_t n_left;                               /* in all */
     int64_t last_temporary; /* ids of reservations made before the store gave theirs: -1, -2, … */
 };
 
@@ -58,6 +70,8 @@ void guest_plan_undo(struct service *service, struct guest_plan *plan);
  * shallow copy with other settings), in one transaction. */
 int guest_rules_replace(struct service *service, const struct guest_plan *plan,
                         struct guest *changed, struct error *error);
+/* Tells a VM's endpoints anew what DHCP says to them (another default route, MTU). */
+int guest_leases_apply(struct service *service, const struct guest_plan *plan, struct error *error);
 void guest_plan_deinit_networks(struct guest_plan *plan);
 /* Loads the network of each endpoint. */
 int guest_plan_load(struct service *service, struct guest *guest, struct guest_plan *ret_plan,
@@ -80,6 +94,12 @@ void plan_link(const struct guest_plan *plan, size_t index, struct link_endpoint
 void plan_nat_network(const struct network *network, struct nat_network *ret_network);
 void plan_nat_endpoint(const struct guest_plan *plan, size_t index,
                        struct nat_endpoint *ret_endpoint);
+/* What a guest on a tap is told by DHCP and router advertisements. servers: the host's resolvers,
+ * for networks without a name service. */
+void plan_lease(const struct guest_plan *plan, size_t index, const struct config *config,
+                const struct ips *servers, struct dhcp_port *ret_port);
+/* Where the relay leads what the kernel can't translate: the IPv4 address, or the IPv6 one. */
+const struct ip *plan_relay_target(const struct nat_port *port);
 void plan_nat_port(const struct guest_plan *plan, const struct port *port,
                    struct nat_port *ret_port);
 /* Index of the endpoint that carries the family's default route and published ports: the first on a
@@ -87,6 +107,16 @@ void plan_nat_port(const struct guest_plan *plan, const struct port *port,
 size_t plan_default_endpoint(const struct guest_plan *plan, uint8_t family);
 /* The endpoint whose gateway 127.0.0.1 leads to with `moat localhost`: the same, or the first. */
 size_t plan_localhost_endpoint(const struct guest_plan *plan);
+
+/* --- neighbours (neighbours.c) --- */
+/* The MAC that a guest has when none is asked for. RFC 7042 section 2.1: locally administered. */
+struct mac neighbours_usual_mac(const struct ip *ip);
+/* An endpoint's address is free; an endpoint is up, and neighbours are told if they may know
+ * another MAC for its address. */
+void neighbours_left(struct service *service, const struct endpoint *endpoint,
+                     const struct network *network);
+void neighbours_joined(struct service *service, const struct endpoint *endpoint,
+                       const struct network *network);
 
 /* --- subnets (subnet.c) --- */
 /* What the host and the other networks use; to be freed. */
@@ -115,6 +145,8 @@ int hostset_forwarding_ensure(struct service *service, uint8_t family, struct er
 void hostset_forwarding_release(struct service *service, uint8_t family);
 
 /* --- guests (guest.c) --- */
+/* Fills what a VMM needs, for an answer; nothing for a namespace. */
+int guest_show_vmm(struct service *service, struct guest *guest, struct error *error);
 /* Removes the guest from store and kernel; why: for the event. */
 int guest_remove(struct service *service, struct guest *guest, const char *why,
                  struct error *error);

@@ -363,9 +363,9 @@ static int start_names_and_ports(const struct state *state, struct guest_plan *p
 
         plan_nat_port(plan, &plan->guest->ports[i], &port);
         r = reserve_port(service->reservations, &plan->guest->ports[i], true, error);
-        if (r >= 0 && ip_is_set(&port.guest_ip))
-            r = reserve_relay_to(service->reservations, plan->guest->ports[i].id, &port.guest_ip,
-                                 error);
+        if (r >= 0 && ip_is_set(plan_relay_target(&port)))
+            r = reserve_relay_to(service->reservations, plan->guest->ports[i].id,
+                                 plan_relay_target(&port), error);
     }
     if (r >= 0 && plan->guest->ephemeral)
         r = owner_add(service, plan->guest, NULL, error);
@@ -379,6 +379,8 @@ static void ensure_guest(const struct state *state, struct guest_plan *plan)
 
     for (size_t i = 0; r >= 0 && i < plan->guest->n_endpoints; i++)
         r = ensure_endpoint(state, plan, i, &error);
+    if (r >= 0)
+        r = guest_leases_apply(state->service, plan, &error);
     if (r >= 0 && state->start)
         r = start_names_and_ports(state, plan, &error);
     if (r < 0)
@@ -425,6 +427,7 @@ int reconcile_start(struct service *service, struct error *error)
     if (r < 0)
         return r;
     names_settled(service->names);
+    leases_settled(service->leases);
     reservations_settled(service->reservations);
     return 0;
 }

@@ -185,6 +185,18 @@ static int open_names(struct service *service, uid_t uid, gid_t gid, struct erro
     return names_new(&names, &service->names, error);
 }
 
+static int open_leases(struct service *service, uid_t uid, gid_t gid, struct error *error)
+{
+    struct leases_config leases = {
+        .loop = service->loop,
+        .run_dir = service->config->run_dir,
+        .uid = uid,
+        .gid = gid,
+    };
+
+    return leases_new(&leases, &service->leases, error);
+}
+
 static int open_reservations(struct service *service, uid_t uid, gid_t gid, struct error *error)
 {
     struct reservations_config reservations = {
@@ -225,6 +237,8 @@ static int open_layers(struct service *service, struct error *error)
         r = conntrack_open(&service->conntrack, error);
     if (r >= 0)
         r = open_names(service, uid, gid, error);
+    if (r >= 0)
+        r = open_leases(service, uid, gid, error);
     if (r >= 0)
         r = open_reservations(service, uid, gid, error);
     return r;
@@ -298,6 +312,8 @@ void service_close_layers(struct service *service, bool keep_running)
     owner_free_all(service);
     if (service->names)
         names_free(service->names, keep_running);
+    if (service->leases)
+        leases_free(service->leases, keep_running);
     if (service->reservations)
         reservations_free(service->reservations, keep_running);
     if (service->conntrack)
@@ -309,6 +325,7 @@ void service_close_layers(struct service *service, bool keep_running)
     if (service->store)
         store_close(service->store);
     service->names = NULL;
+    service->leases = NULL;
     service->reservations = NULL;
     service->conntrack = NULL;
     service->nat = NULL;

@@ -19,17 +19,12 @@ struct step {
 };
 
 const char *const service_fault_points[] = {
-    "network.forwarding", "network.rules",
-    "network.bridge",     "network.names",
-    "guest.rules",        "guest.loopback",
-    "guest.links",        "guest.names",
-    "guest.relay",        "store.commit",
-    "link.bridge",        "link.veth",
-    "link.guest",         "link.route",
-    "link.tap",           "link.remove",
-    "nat.commit",         "nat.rebuild",
-    "names.network",      "names.endpoint",
-    "port.reserve",       NULL,
+    "network.forwarding", "network.rules",  "network.bridge", "network.names",
+    "guest.rules",        "guest.loopback", "guest.links",    "guest.names",
+    "guest.relay",        "store.commit",   "link.bridge",    "link.veth",
+    "link.guest",         "link.route",     "link.tap",       "link.remove",
+    "nat.commit",         "nat.rebuild",    "names.network",  "names.endpoint",
+    "guest.leases",       "names.lease",    "port.reserve",   NULL,
 };
 
 static int steps_apply(struct service *service, const struct step *steps, size_t count,
@@ -217,8 +212,10 @@ static int guest_links_apply(struct service *service, void *subject, struct erro
     for (size_t i = plan->first_endpoint; i < plan->guest->n_endpoints; i++) {
         int r = link_create(service, plan, i, error);
 
-        if (r >= 0)
+        if (r >= 0) {
+            neighbours_joined(service, &plan->guest->endpoints[i], &plan->networks[i]);
             continue;
+        }
         while (i-- > plan->first_endpoint)
             link_remove(service, plan, i);
         return r;
@@ -230,8 +227,44 @@ static void guest_links_undo(struct service *service, void *subject)
 {
     const struct guest_plan *plan = subject;
 
-    for (size_t i = plan->guest->n_endpoints; i-- > plan->first_endpoint;)
+    for (size_t i = plan->guest->n_endpoints; i-- > plan->first_endpoint;) {
         link_remove(service, plan, i);
+        neighbours_left(service, &plan->guest->endpoints[i], &plan->networks[i]);
+    }
+}
+
+int guest_leases_apply(struct service *service, const struct guest_plan *plan, struct error *error)
+{
+    if (plan->guest->kind != KIND_TAP)
+        return 0;
+    for (size_t i = plan->first_endpoint; i < plan->guest->n_endpoints; i++) {
+        const struct endpoint *endpoint = &plan->guest->endpoints[i];
+        struct dhcp_port port;
+        int r;
+
+        plan_lease(plan, i, service->config, names_upstreams(service->names), &port);
+        r = leases_port_set(service->leases, endpoint->id, endpoint->host_interface, &port, error);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+static void guest_lease_step_undo(struct service *service, void *subject)
+{
+    const struct guest_plan *plan = subject;
+
+    for (size_t i = plan->first_endpoint; i < plan->guest->n_endpoints; i++)
+        leases_port_remove(service->leases, plan->guest->endpoints[i].id);
+}
+
+static int guest_lease_step(struct service *service, void *subject, struct error *error)
+{
+    int r = guest_leases_apply(service, subject, error);
+
+    if (r < 0)
+        guest_lease_step_undo(service, subject);
+    return r;
 }
 
 static void names_remove(struct service *service, const struct guest_plan *plan, size_t end)
@@ -271,10 +304,10 @@ static int guest_relay_apply(struct service *service, void *subject, struct erro
         int r;
 
         plan_nat_port(plan, &plan->guest->ports[i], &port);
-        if (!ip_is_set(&port.guest_ip))
+        if (!ip_is_set(plan_relay_target(&port)))
             continue;
-        r = reserve_relay_to(service->reservations, plan->guest->ports[i].id, &port.guest_ip,
-                             error);
+        r = reserve_relay_to(service->reservations, plan->guest->ports[i].id,
+                             plan_relay_target(&port), error);
         if (r < 0)
             return r; /* the reservation goes with the port: nothing to undo here */
     }
@@ -293,6 +326,7 @@ static const struct step guest_steps[] = {
     {"guest.rules", guest_rules_apply, guest_rules_undo},
     {"guest.loopback", guest_loopback_apply, guest_loopback_undo},
     {"guest.links", guest_links_apply, guest_links_undo},
+    {"guest.leases", guest_lease_step, guest_lease_step_undo},
     {"guest.names", guest_names_apply, guest_names_undo},
     {"guest.relay", guest_relay_apply, guest_relay_undo},
 };

@@ -22,6 +22,7 @@ int service_status(struct service *service, struct status_result *ret_status, st
         .pid = (uint32_t)getpid(),
         .table_owned = nat_is_owned(service->nat),
         .relay_pid = (uint32_t)reservations_pid(service->reservations),
+        .dhcp_pid = (uint32_t)leases_pid(service->leases),
     };
     struct names_status names;
     int r = store_network_count(service->store, &status.networks, error);

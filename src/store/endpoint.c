@@ -218,13 +218,16 @@ int store_endpoint_count(struct store *store, int64_t network_id, bool routed, u
 int store_mac_find(struct store *store, int64_t network_id, const struct mac *mac,
                    char ret_guest[NAME_MAX_LENGTH + 1], bool *ret_found, struct error *error)
 {
-    _cleanup_query_ struct query query =
-        query_begin(store, "SELECT name FROM endpoint JOIN guest ON guest.id = guest_id"
-                           " WHERE network_id = ? AND mac = ?");
+    _cleanup_query_ struct query query = query_begin(
+        store, network_id ? "SELECT name FROM endpoint JOIN guest ON guest.id = guest_id"
+                            " WHERE network_id = ? AND mac = ?"
+                          : "SELECT name FROM endpoint JOIN guest ON guest.id = guest_id"
+                            " WHERE mac = ?");
     char guest[NAME_MAX_LENGTH + 1] = "";
     bool row;
 
-    query_bind_int(&query, network_id);
+    if (network_id)
+        query_bind_int(&query, network_id);
     query_bind_mac(&query, mac);
     int r = query_next(&query, &row, error);
     if (r < 0)

@@ -127,7 +127,8 @@ int store_endpoint_insert(struct store *store, struct endpoint *endpoint, struct
 int store_endpoint_delete(struct store *store, int64_t endpoint_id, struct error *error);
 int store_endpoint_set_routed(struct store *store, int64_t endpoint_id, bool routed,
                               struct error *error);
-/* Is the MAC taken on the network? By whom (name copied when found). */
+/* Is the MAC taken on the network (0: on any)? By whom (name copied when found). */
+/* network_id 0: on any network. */
 int store_mac_find(struct store *store, int64_t network_id, const struct mac *mac,
                    char ret_guest[NAME_MAX_LENGTH + 1], bool *ret_found, struct error *error);
 /* Replace what was there. Reason not_found without such a guest. */

@@ -260,33 +260,31 @@ static void sockets_received(struct relay *relay, const struct relay_range *rang
 
 /* TCP connections that run go on to where they go; UDP clients would never notice that theirs is
  * gone. */
-static void socket_set_target(struct relay_socket *socket, const struct sockaddr_in *target)
+static void socket_set_target(struct relay_socket *socket, const struct ip *guest_ip,
+                              uint16_t guest_port)
 {
-    bool changed = memcmp(&socket->target, target, sizeof(*target)) != 0;
+    struct sockaddr_storage target = {0};
+    socklen_t length = ip_is_set(guest_ip) ? ip_to_sockaddr(guest_ip, guest_port, &target) : 0;
+    bool changed = memcmp(&socket->target, &target, sizeof(target)) != 0;
 
     if (changed && socket->key.protocol == IPPROTO_UDP)
         relay_udp_end_all(socket);
-    socket->target = *target;
+    socket->target = target;
+    socket->target_length = length;
     socket->has_target = true;
-    if (target->sin_port && socket->key.protocol == IPPROTO_UDP && socket->key.family == AF_INET6)
+    if (length && socket->key.protocol == IPPROTO_UDP && socket->key.family == AF_INET6)
         relay_udp_socket_init(socket);
     socket_watch(socket);
 }
 
 static void target_received(struct relay *relay, const struct relay_target *target)
 {
-    bool absent = memcmp(target->guest_ip, (uint8_t[4]){0}, 4) == 0;
-
     for (uint32_t i = 0; i < target->range.count; i++) {
         struct worker_socket key = range_key(&target->range, i);
         struct relay_socket *socket = socket_find(relay, &key);
-        struct sockaddr_in address = {.sin_family = AF_INET};
 
-        memcpy(&address.sin_addr, target->guest_ip, sizeof(target->guest_ip));
-        if (!absent)
-            address.sin_port = htons((uint16_t)(target->guest_port + i));
         if (socket)
-            socket_set_target(socket, &address);
+            socket_set_target(socket, &target->guest_ip, (uint16_t)(target->guest_port + i));
     }
 }
 

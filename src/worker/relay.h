@@ -46,8 +46,9 @@ struct relay_socket {
     struct worker_socket key;
     int fd; /* -1: given up, while flows still run (draining) */
     struct loop_io *io;
-    struct sockaddr_in target;
-    bool has_target;           /* false: clients wait; true with port 0: they are refused */
+    struct sockaddr_storage target;
+    socklen_t target_length;   /* 0: clients are refused */
+    bool has_target;           /* false: clients wait */
     struct relay_link running; /* flows or sessions through it, the longest idle first */
     size_t n_running;
 };

@@ -3,6 +3,7 @@
  * range is one message or a few, never one for each port. */
 #pragma once
 
+#include "base/address.h"
 #include "worker/message.h"
 
 enum {
@@ -24,7 +25,7 @@ struct relay_range {
 
 struct relay_target {
     struct relay_range range;
-    uint8_t guest_ip[4]; /* IPv4, network order; 0.0.0.0: clients are refused */
+    struct ip guest_ip;  /* absent: clients are refused */
     uint16_t guest_port; /* of the first; the others follow */
     uint16_t reserved;   /* 0 */
 };

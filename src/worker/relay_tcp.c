@@ -280,7 +280,7 @@ static int side_init(struct flow *flow, enum side which, int fd)
 /* Takes client_fd over, on failure too. */
 static void flow_start(struct relay_socket *socket_, int client_fd)
 {
-    int guest_fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int guest_fd = socket(socket_->target.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     struct flow *flow = guest_fd < 0 ? NULL : calloc(1, sizeof(*flow));
     int code;
 
@@ -300,8 +300,7 @@ static void flow_start(struct relay_socket *socket_, int client_fd)
     flow->active_ms = loop_now_ms(socket_->relay->loop);
     code = side_init(flow, CLIENT, client_fd);
     if (side_init(flow, GUEST, guest_fd) < 0 || code < 0 ||
-        (connect(guest_fd, (const struct sockaddr *)&socket_->target, sizeof(socket_->target)) <
-             0 &&
+        (connect(guest_fd, (const struct sockaddr *)&socket_->target, socket_->target_length) < 0 &&
          errno != EINPROGRESS)) {
         flow_abort(flow);
         return;
@@ -358,7 +357,7 @@ void relay_tcp_accept(struct relay_socket *socket)
             continue;
         if (fd < 0)
             return;
-        if (socket->target.sin_port && flow_has_room(socket)) {
+        if (socket->target_length && flow_has_room(socket)) {
             flow_start(socket, fd);
         } else {
             fd_reset(fd);

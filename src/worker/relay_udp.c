@@ -200,10 +200,11 @@ static void sessions_make_room(struct relay_socket *socket)
 
 static int guest_connect(const struct relay_socket *socket_)
 {
-    _cleanup_close_ int fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    _cleanup_close_ int fd =
+        socket(socket_->target.ss_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
     if (fd < 0 ||
-        connect(fd, (const struct sockaddr *)&socket_->target, sizeof(socket_->target)) < 0)
+        connect(fd, (const struct sockaddr *)&socket_->target, socket_->target_length) < 0)
         return -errno;
     return TAKE_FD(fd);
 }
@@ -323,7 +324,7 @@ static bool datagram_receive(struct relay_socket *socket)
 
     if (length < 0)
         return errno == EINTR;
-    if (socket->target.sin_port && packet_info_get(&message, &info) &&
+    if (socket->target_length && packet_info_get(&message, &info) &&
         key_make(socket, &client, &info, &key))
         datagram_carry(socket, &key, scratch, (size_t)length);
     return true;

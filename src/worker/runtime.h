@@ -76,3 +76,4 @@ void worker_handover_add(struct worker_handover *handover, const struct worker_s
 /* The kinds (worker.c has the table). Returns the process's exit status. */
 int dns_worker_run(struct worker_runtime *runtime);
 int relay_worker_run(struct worker_runtime *runtime);
+int dhcp_worker_run(struct worker_runtime *runtime);

@@ -21,6 +21,7 @@
 static const struct worker_kind kinds_all[] = {
     {"dns", dns_worker_run},
     {"relay", relay_worker_run},
+    {"dhcp", dhcp_worker_run},
     {NULL, NULL},
 };
 

@@ -293,7 +293,7 @@ ROWS = [
                                ("192.168.77.0/24", "subnet_overlap")],
         "gateway": IP4_ROWS,
         "ip_range": CIDR_ROWS,
-        "ipv6": BOOL_ROWS, "internal": BOOL_ROWS, "isolated": BOOL_ROWS, "host_access": BOOL_ROWS, "dns": BOOL_ROWS, "ignore": BOOL_ROWS,
+        "ipv4": BOOL_ROWS, "ipv6": BOOL_ROWS, "internal": BOOL_ROWS, "isolated": BOOL_ROWS, "host_access": BOOL_ROWS, "dns": BOOL_ROWS, "ignore": BOOL_ROWS,
         "mtu": field(None, "1500", 0, 67, 65536, -1, 1500.5, 2 ** 40, [], {}, True),
         "bridge": field(None, 1, "", "a/b", "a b", "x" * 16, ".", "..", "a:b", [], {}) + [("eth0", "in_use"), ("br-blue", "in_use")],
         "dns_servers": STRING_LIST + field(["x"], ["192.0.2.1"] * 9),

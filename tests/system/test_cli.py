@@ -16,7 +16,7 @@ COMMANDS = [["net", "create"], ["net", "ls"], ["net", "inspect"], ["net", "rm"],
 GROUPS = ["net", "port", "policy", "dns"]
 
 OPTIONS = {
-    "net create": ["--subnet", "--gateway", "--ip-range", "--ipv6", "--subnet6", "--gateway6", "--internal", "--isolated", "--host-access",
+    "net create": ["--subnet", "--gateway", "--ip-range", "--ipv4", "--ipv6", "--subnet6", "--gateway6", "--internal", "--isolated", "--host-access",
                    "--mtu", "--bridge", "--no-dns", "--dns", "--label", "--ignore"],
     "net ls": ["-q"], "net rm": ["--force"], "net prune": ["--yes"],
     "run": ["-n", "--name", "--network", "--mode", "-p", "--publish", "--allow", "--deny", "--log-denied", "--dns", "--dns-search",

@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Networks with IPv6, beside IPv4 and alone, for guests with a namespace."""
+
+import ipaddress
+import json
+import os
+import socket
+
+import pytest
+
+import dns
+import servers
+import topology
+from wait import stays, wait_for
+
+BOTH, ALONE = ["--ipv6"], ["--ipv6", "--ipv4=false"]
+
+
+@pytest.fixture(params=[BOTH, ALONE], ids=["dual", "ipv6-only"])
+def network(host, request):
+    host.moat("net", "create", "six", *request.param)
+    return host.call("network.get", name="six")
+
+
+@pytest.fixture(params=["full", "outbound"])
+def mode(request):
+    return request.param
+
+
+def join(host, name, *options):
+    return host.attach_guest(name, *options, network="six")
+
+
+def ip6(guest):
+    return guest.endpoint()["ip6"]
+
+
+# The network
+
+def test_a_unique_local_prefix(host):
+    """RFC 4193: of this host, of this network, the same whenever it is made."""
+    host.moat("net", "create", "six", "--ipv6")
+    host.moat("net", "create", "seven", "--ipv6")
+    first = host.call("network.get", name="six")
+    prefix = ipaddress.ip_network(first["subnet6"])
+    assert prefix.prefixlen == 64 and prefix.subnet_of(ipaddress.ip_network("fd00::/8"))
+    assert ipaddress.ip_address(first["gateway6"]) == prefix[1]
+    other = ipaddress.ip_network(host.call("network.get", name="seven")["subnet6"])
+    assert other != prefix and other.network_address.packed[:6] == prefix.network_address.packed[:6]
+    host.moat("net", "rm", "six")
+    host.moat("net", "create", "six", "--ipv6")
+    assert host.call("network.get", name="six")["subnet6"] == first["subnet6"]
+
+
+def test_a_prefix_of_ones_own(host):
+    host.moat("net", "create", "six", "--subnet6", "2001:db8:1234::/64", "--gateway6", "2001:db8:1234::fe")
+    guest = join(host, "g", )
+    assert ip6(guest).startswith("2001:db8:1234::")
+    assert guest.ping("2001:db8:1234::fe") and guest.ping(topology.INTERNET6)
+
+
+def test_ipv6_alone_has_no_ipv4(host):
+    network = json.loads(host.moat("net", "create", "six", *ALONE, "--json").out)
+    assert network["subnet"] is None and network["gateway"] is None and network["subnet6"]
+    guest = join(host, "g")
+    assert guest.endpoint()["ip"] is None and guest.endpoint()["prefix"] is None
+    assert guest.endpoint()["gateway"] == network["gateway6"]
+    assert all(":" in a for a in guest.addresses("eth0"))
+    assert not guest.ip_json("-4", "route", "show")
+    assert not [a for a in host.addresses(network["bridge"]) if "." in a]
+    assert host.moat("net", "create", "six", *ALONE, "--ignore").line == "six"
+    host.refused("net", "create", "six", "--ipv6", "--ignore", says="ipv4")
+
+
+@pytest.mark.parametrize("options,code,says", [
+    (["--ipv4=false"], 1, "IPv6"),
+    (["--ipv4=false", "--ipv6", "--subnet", "10.1.0.0/24"], 1, "subnet"),
+    (["--ipv4=maybe", "--ipv6"], 2, "true or false"),
+    (["--ipv6", "--mtu", "1200"], 1, "1280"),
+    (["--subnet6", "fe80::/64"], 1, "fe80"),
+    (["--subnet6", "2001:db8:77::/64"], 1, "eth0"),
+    (["--subnet6", "fd00::1/64"], 1, "host bits"),
+    (["--gateway6", "fd00::1"], 1, "subnet6"),
+])
+def test_refusals(host, options, code, says):
+    before = host.kernel()
+    outcome = host.moat("net", "create", "six", *options, check=False)
+    assert outcome.code in (code, 2) and says in outcome.err, outcome
+    assert before.differences(host.kernel()) == []
+    assert [n["name"] for n in host.call("network.list")] == ["default"]
+
+
+def test_a_kernel_without_ipv6(machine, internet):
+    machine.start(env={"MOAT_FAULT": "link.ipv6"})
+    machine.refused("net", "create", "six", "--ipv6", says="no IPv6")
+    guest = machine.attach_guest("g")
+    assert guest.ping(topology.INTERNET)
+
+
+# Guests
+
+def test_addresses_and_routes(host, network, mode):
+    """There at once: no address is tentative, nothing comes by autoconfiguration."""
+    guest = join(host, "g", "--mode", mode)
+    addresses = [a for link in guest.ip_json("-6", "address", "show", "dev", "eth0") for a in link["addr_info"]]
+    assert not [a for a in addresses if a.get("tentative") or a.get("dynamic")]
+    assert sorted(a["scope"] for a in addresses) == ["global", "link"]
+    route = guest.ip_json("-6", "route", "show", "default")
+    assert [(r["gateway"], r["dev"]) for r in route] == [("fe80::1", "eth0")]
+    assert guest.ping(network["gateway6"]) and guest.ping("fe80::1%eth0")
+    assert guest.ping(topology.INTERNET6)
+
+
+def test_the_outside_sees_the_host(host, network, outside, mode):
+    guest = join(host, "g", "--mode", mode)
+    with servers.TcpServer(outside, 77, topology.INTERNET6, name="six") as server:
+        with servers.connect(guest, topology.INTERNET6, 77) as sock:
+            servers.read_line(sock)
+        assert server.clients[0][0] == topology.HOST6
+
+
+@pytest.mark.parametrize("modes", [("full", "full"), ("full", "outbound"), ("outbound", "full")])
+def test_neighbours(host, network, modes, bridge_nf):
+    """Both ways where both are open; nobody opens a connection to an outbound guest."""
+    one, two = (join(host, name, "--mode", kind) for name, kind in zip(("one", "two"), modes))
+    assert two.ping(ip6(one)) == (modes[0] == "full")
+    assert one.ping(ip6(two)) == (modes[1] == "full")
+
+
+def test_networks_never_reach_each_other(host, network):
+    host.moat("net", "create", "other", "--ipv6")
+    one, two = join(host, "one"), host.attach_guest("two", network="other")
+    assert not one.ping(two.endpoint()["ip6"], timeout=0.3)
+    assert not one.ping(host.call("network.get", name="other")["gateway6"], timeout=0.3)
+
+
+def test_isolated(host):
+    host.moat("net", "create", "six", "--ipv6", "--isolated")
+    one, two = join(host, "one"), join(host, "two")
+    assert one.ping(topology.INTERNET6) and not one.ping(ip6(two), timeout=0.3)
+
+
+def test_internal(host):
+    host.moat("net", "create", "six", "--ipv6", "--internal")
+    one, two = join(host, "one"), join(host, "two")
+    assert one.ping(ip6(two)) and not one.ping(topology.INTERNET6, timeout=0.3)
+    assert not one.ip_json("-6", "route", "show", "default")
+
+
+def test_the_hosts_services_are_closed(host, network):
+    guest = join(host, "g")
+    with servers.TcpServer(host, 9999, "::", name="host"):
+        for address in (network["gateway6"], topology.HOST6):
+            assert servers.unreachable(guest, "tcp", address, 9999)
+
+
+def test_an_address_of_ones_choice(host, network):
+    wanted = str(ipaddress.ip_network(network["subnet6"])[0x1234])
+    guest = host.attach_guest("g", network=f"six,ip6={wanted}")
+    assert ip6(guest) == wanted
+    host.refused("attach", "h", "--network", f"six,ip6={wanted}", "--pid", host.guest_space().pid, says=["g", wanted])
+    host.refused("attach", "h", "--network", f"six,ip6={network['gateway6']}", "--pid", host.guest_space().pid)
+    host.refused("attach", "h", "--network", "six,ip6=2001:db8::1", "--pid", host.guest_space().pid)
+    host.refused("attach", "h", "--network", "default,ip6=fd00::1", "--pid", host.guest_space().pid, says="no IPv6")
+
+
+def test_a_network_without_ipv6_has_none(host, network):
+    """Nothing inside, no link-local address either; and nothing on its bridge."""
+    guest = host.attach_guest("g")
+    assert not guest.ip_json("-6", "address", "show", "dev", "eth0")[0:1] or \
+        not guest.ip_json("-6", "address", "show", "dev", "eth0")[0]["addr_info"]
+    assert not [a for a in host.addresses("moat0") if ":" in a]
+
+
+# Names
+
+def test_names(host, network):
+    web = host.attach_guest("web", network="six,alias=www")
+    guest = join(host, "g")
+    server = network["gateway6"]
+    for name in ("web", "web.moat.internal", "web.six.moat.internal", "www"):
+        answer = dns.ask(guest, server, name, "AAAA")
+        assert answer.data == [ip6(web)], name
+    answer = dns.ask(guest, server, "web", "A")
+    assert answer.rcode == "NOERROR" and answer.data == ([web.endpoint()["ip"]] if network["subnet"] else [])
+    reverse = ipaddress.ip_address(ip6(web)).reverse_pointer
+    assert dns.ask(guest, server, reverse, "PTR").data == ["web.moat.internal"]
+
+
+# Published ports
+
+@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+def test_published_to_the_outside(host, lan, network, protocol, bridge_nf):
+    """The client's address is kept."""
+    guest = join(host, "g", "-p", f"8080:80/{protocol}")
+    server = servers.TcpServer if protocol == "tcp" else servers.UdpServer
+    with server(guest, 80, "::", name="guest") as there:
+        assert servers.greeting(lan, protocol, topology.HOST6, 8080)
+        assert {client[0] for client in there.clients} == {topology.LAN6}
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+@pytest.mark.parametrize("address", [topology.HOST6, "::1"])
+def test_published_to_the_host_itself(host, network, protocol, address, bridge_nf):
+    guest = join(host, "g", "-p", f"8080:80/{protocol}")
+    server = servers.TcpServer if protocol == "tcp" else servers.UdpServer
+    with server(guest, 80, "::", name="six"), \
+            (server(guest, 80, "0.0.0.0", name="four") if network["subnet"] else server(guest, 81, "::", name="none")):
+        assert servers.greeting(host, protocol, address, 8080)
+
+
+def test_published_to_neighbours_and_itself(host, network, bridge_nf):
+    guest, peer = join(host, "g", "-p", "8080:80"), join(host, "peer")
+    with servers.TcpServer(guest, 80, "::", name="guest"):
+        for client in (guest, peer):
+            assert servers.greeting(client, "tcp", topology.HOST6, 8080)
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+@pytest.mark.parametrize("address", ["127.0.0.1", topology.HOST])
+def test_published_to_ipv4_clients(host, lan, network, protocol, address):
+    """A guest that has IPv6 alone is reached by IPv4 clients too."""
+    guest = join(host, "g", "-p", f"8080:80/{protocol}")
+    server = servers.TcpServer if protocol == "tcp" else servers.UdpServer
+    client = host if address == "127.0.0.1" else lan
+    with server(guest, 80, "0.0.0.0" if network["subnet"] else "::", name="guest"):
+        assert servers.greeting(client, protocol, address, 8080)
+
+
+# The host
+
+def test_forwarding_is_given_back(host):
+    before = host.sysctl("ipv6/conf/all/forwarding")
+    assert before == "0"
+    host.moat("net", "create", "six", "--ipv6")
+    host.moat("net", "create", "seven", "--ipv6")
+    assert host.sysctl("ipv6/conf/all/forwarding") == "1"
+    host.moat("net", "rm", "six")
+    assert host.sysctl("ipv6/conf/all/forwarding") == "1"
+    host.moat("net", "rm", "seven")
+    assert host.sysctl("ipv6/conf/all/forwarding") == "0"
+
+
+@pytest.mark.parametrize("value,meanwhile", [(1, "2"), (0, "0"), (2, "2")])
+def test_advertisements_go_on_being_accepted(host, value, meanwhile):
+    """A router takes no advertisements unless told to: the host would lose the way out that it has from one."""
+    host.sysctl("ipv6/conf/eth0/accept_ra", value)
+    try:
+        host.moat("net", "create", "six", "--ipv6")
+        assert host.sysctl("ipv6/conf/eth0/accept_ra") == meanwhile
+        host.restart(crash=True)
+        assert host.sysctl("ipv6/conf/eth0/accept_ra") == meanwhile
+        host.moat("net", "rm", "six")
+        assert host.sysctl("ipv6/conf/eth0/accept_ra") == str(value)
+    finally:
+        host.sysctl("ipv6/conf/eth0/accept_ra", 1)
+
+
+def test_everything_is_there_after_a_reboot(host, network):
+    before = host.call("network.get", name="six")
+    host.reboot()
+    assert host.call("network.get", name="six") == before
+    guest = join(host, "g")
+    assert guest.ping(topology.INTERNET6)
+
+
+# Addresses that change hands
+
+@pytest.mark.parametrize("modes", [("full", "full"), ("full", "outbound"), ("outbound", "full")])
+def test_a_successor_is_reached_at_once(host, modes):
+    """The neighbour has the former MAC in its cache; the successor has another one."""
+    host.moat("net", "create", "six", "--ipv6")
+    peer = join(host, "peer")
+    networks = {"name": "six"}
+    for number, kind in enumerate(modes):
+        space = host.guest_space()
+        mac = {"mac": f"02:00:00:00:00:0{number + 1}"} if modes == ("full", "full") else {}
+        info = host.call("guest.attach", name="g", kind="netns", pid=space.pid, mode=kind, networks=[{**networks, **mac}])
+        networks = {"name": "six", "ip": info["endpoints"][0]["ip"], "ip6": info["endpoints"][0]["ip6"]}
+        from host import Guest
+        guest = Guest(host, "g", space=space)
+        for address in (networks["ip"], networks["ip6"]):
+            if kind == "full":
+                assert peer.ping(address, timeout=1)
+            else:
+                assert guest.ping(peer.endpoint()["ip" if "." in address else "ip6"], timeout=1)
+        host.moat("detach", "g")
+
+
+def test_macs_are_unique(host):
+    host.moat("net", "create", "six", "--ipv6")
+    host.attach_guest("g", network="six,mac=02:00:00:00:00:aa")
+    pid = host.guest_space().pid
+    host.refused("attach", "h", "--network", "default,mac=02:00:00:00:00:aa", "--pid", pid, says="\"g\"")
+    uplink = host.links()["eth0"]["address"]
+    host.refused("attach", "h", "--network", f"default,mac={uplink}", "--pid", pid, says="eth0")
+    bridge = host.links()["moat0"]["address"]
+    host.refused("attach", "h", "--network", f"six,mac={bridge}", "--pid", pid, says="moat0")
+    host.refused("attach", "h", "--network", "default,mac=02:00:00:00:00:ab", "--network", "six,mac=02:00:00:00:00:ab",
+                 "--pid", pid, says="twice")
