@@ -79,7 +79,7 @@ class Daemon:
         while select.select([self._notify], [], [], 0)[0]:
             self.notified += self._notify.recv(4096).decode(errors="replace").split("\n")
 
-    def wait_ready(self, timeout=10.0):
+    def wait_ready(self, timeout=30.0):
         """Wait for READY=1, as systemd does."""
 
         def ready():
