@@ -508,8 +508,8 @@ static int reserve_ports(struct attach *attach, struct error *error)
         return 0;
     r = ports_check_guest(&attach->plan, error);
     if (r >= 0)
-        r = ports_reserve(attach->service, &attach->params->ports, "ports", guest, &guest->ports,
-                          &guest->n_ports, error);
+        r = ports_reserve(attach->service, &attach->params->ports, "ports", &attach->plan,
+                          &guest->ports, &guest->n_ports, error);
     return r;
 }
 

@@ -43,8 +43,22 @@ static int check_overlap(struct service *service, const struct port *port, struc
     return r;
 }
 
-static int reserve_one(struct service *service, const char *text, const char *field,
-                       struct port *port, struct error *error)
+/* Only what listens on every address is carried from IPv4 to IPv6. */
+static int check_family(const struct guest_plan *plan, const struct port *port, struct error *error)
+{
+    char text[IP_TEXT_MAX];
+
+    if (port->host_ip.family != AF_INET ||
+        plan_default_endpoint(plan, AF_INET) < plan->guest->n_endpoints)
+        return 0;
+    return error_set_reason(error, REASON_NOT_SUPPORTED,
+                            "guest \"%s\" has IPv6 only, and %s is an IPv4 address; publish on an "
+                            "IPv6 address, or leave it out",
+                            plan->guest->name, ip_format(&port->host_ip, text));
+}
+
+static int reserve_one(struct service *service, const struct guest_plan *plan, const char *text,
+                       const char *field, struct port *port, struct error *error)
 {
     int r = port_parse(text, field, port, error);
 
@@ -52,6 +66,9 @@ static int reserve_one(struct service *service, const char *text, const char *fi
         return r;
     if (!ip_is_set(&port->host_ip) || ip_is_unspecified(&port->host_ip))
         port->host_ip = service->config->publish_address;
+    r = check_family(plan, port, error);
+    if (r < 0)
+        return r;
     port->id = --service->last_temporary;
     if (port->host_port == 0)
         return reserve_port_any(service->reservations, port, error);
@@ -62,7 +79,7 @@ static int reserve_one(struct service *service, const char *text, const char *fi
 }
 
 int ports_reserve(struct service *service, const struct strings *texts, const char *field,
-                  const struct guest *guest, struct port **ret_ports, size_t *ret_count,
+                  const struct guest_plan *plan, struct port **ret_ports, size_t *ret_count,
                   struct error *error)
 {
     struct port *ports = calloc(texts->count + 1, sizeof(*ports));
@@ -74,13 +91,13 @@ int ports_reserve(struct service *service, const struct strings *texts, const ch
         int r;
 
         snprintf(item, sizeof(item), "%s[%zu]", field, i);
-        r = reserve_one(service, texts->items[i], item, &ports[i], error);
+        r = reserve_one(service, plan, texts->items[i], item, &ports[i], error);
         if (r < 0) {
             ports_release(service, ports, i);
             free(ports);
             return r;
         }
-        ports[i].guest_id = guest->id;
+        ports[i].guest_id = plan->guest->id;
     }
     *ret_ports = ports;
     *ret_count = texts->count;
@@ -237,7 +254,7 @@ int service_port_add(struct service *service, const struct port_params *params,
                              "a guest has at most %d published entries; use ranges",
                              LIMIT_PORTS_PER_GUEST);
     if (r >= 0)
-        r = ports_reserve(service, &params->ports, "ports", &guest, &ports, &count, error);
+        r = ports_reserve(service, &params->ports, "ports", &plan, &ports, &count, error);
     if (r >= 0) {
         r = apply(service, &plan, ports, count, error);
         if (r < 0)

@@ -180,7 +180,7 @@ int policy_append(struct nat_batch *batch, const struct guest *guest, bool add,
 /* --- ports (port.c) --- */
 /* Parses, checks and binds; entries get temporary ids. On failure nothing stays bound. */
 int ports_reserve(struct service *service, const struct strings *texts, const char *field,
-                  const struct guest *guest, struct port **ret_ports, size_t *ret_count,
+                  const struct guest_plan *plan, struct port **ret_ports, size_t *ret_count,
                   struct error *error);
 void ports_release(struct service *service, const struct port *ports, size_t count);
 /* Leads the guest's published ports (before: where they led, one for each) to where `plan` says. */

@@ -144,7 +144,9 @@ class Client:
 
     def solicit_router(self, source=None, hops=255, options=b"", timeout=2.0, code=0):
         self.socket.send(frame(self.mac, source or self.local, "ff02::2", 58, bytes([133, code, 0, 0]) + bytes(4) + options, hops))
-        packet = self.receive(lambda data: data[20] == 58 and data[54] == 134, timeout)
+        # The machine's own kernel asks too, and is answered.
+        to = "ff02::1" if source == "::" else source or self.local
+        packet = self.receive(lambda data: data[20] == 58 and data[54] == 134 and data[38:54] == packed(to), timeout)
         return packet and Advertisement(packet)
 
     # DHCPv6

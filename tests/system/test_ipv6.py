@@ -227,6 +227,14 @@ def test_published_to_ipv4_clients(host, lan, network, protocol, address):
         assert servers.greeting(client, protocol, address, 8080)
 
 
+def test_an_ipv4_address_leads_to_no_ipv6_guest(host):
+    host.moat("net", "create", "six", *ALONE)
+    host.refused("attach", "g", "--network", "six", "--pid", host.guest_space().pid, "-p", f"{topology.HOST}:8080:80", says="IPv6 only")
+    join(host, "g")
+    host.refused("port", "add", "g", "127.0.0.1:8080:80", says="IPv6 only")
+    host.moat("port", "add", "g", f"[{topology.HOST6}]:8080:80")
+
+
 # The host
 
 def test_forwarding_is_given_back(host):
