@@ -117,9 +117,9 @@ int link_endpoint_ensure(struct link *link, const struct link_endpoint *endpoint
  * same for both kinds; an IPv6 guest's on-link route is not changed. Reason not_found. */
 int link_endpoint_set_routed(struct link *link, const struct link_endpoint *endpoint,
                              struct error *error);
-/* Tells everybody on a network that ip is at mac: gratuitous ARP, unsolicited neighbour advertisement
- * with the override flag (RFC 5227 section 3, RFC 4861 section 7.2.6). Who has an entry for ip
- * changes it, nobody makes one. What is lost is not repeated; nothing blocks. */
+/* Tells everybody on a network that ip is at mac: gratuitous ARP, unsolicited neighbour
+ * advertisement with the override flag (RFC 5227 section 3, RFC 4861 section 7.2.6). Who has an
+ * entry for ip changes it, nobody makes one. What is lost is not repeated; nothing blocks. */
 void link_announce(struct link *link, const char *bridge, const struct ip *ip,
                    const struct mac *mac);
 /* Soft detach: proxies, neighbour entries and routes gone, down, in the dying group; answers at
@@ -137,7 +137,8 @@ int link_remove_all(struct link *link, struct error *error);
 void link_reaper_wait(struct link *link);
 /* Sets lo up inside a namespace. */
 int link_loopback_up(int netns_fd, struct error *error);
-/* Has the guest's side of a veth pair its address (a crash may have come before)? Needs netns_fd. */
+/* Has the guest's side of a veth pair its address (a crash may have come before)? Needs netns_fd.
+ */
 int link_guest_is_set_up(const struct link_endpoint *endpoint, bool *ret_set_up,
                          struct error *error);
 /* Makes this interface inside carry the default route (per family; absent: left alone), instead of
@@ -186,8 +187,8 @@ struct link_info {
 /* Links of ours (group or alias), dying ones left out. The array is the caller's to free. */
 int link_list(struct link *link, struct link_info **ret_links, size_t *ret_count,
               struct error *error);
-/* Reason not_supported on a kernel without IPv6 (not built in, or switched off at boot). Fault point
- * link.ipv6 plays such a kernel (read by link_open). */
+/* Reason not_supported on a kernel without IPv6 (not built in, or switched off at boot). Fault
+ * point link.ipv6 plays such a kernel (read by link_open). */
 int link_ipv6_check(const struct link *link, struct error *error);
 /* Has a link of the host, up or not, this MAC? ret_name: whose. */
 int link_mac_find(struct link *link, const struct mac *mac, char ret_name[IFNAMSIZ],

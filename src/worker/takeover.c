@@ -25,8 +25,8 @@
 #include "base/list.h"
 #include "base/log.h"
 #include "worker/channel.h"
-#include "worker/worker.h"
 #include "worker/stray.h"
+#include "worker/worker.h"
 
 #define ANSWER_TIMEOUT_MS 1000 /* of silence */
 #define KILL_TIMEOUT_MS 1000

@@ -118,8 +118,8 @@ static uint64_t guest_attach(const struct caller *caller, const char *name, int 
         "\"kind\":\"netns\",\"netns_fd\":true,\"networks\":[{\"name\":\"default\"}]%s",
         name, caller->bench->ports ? ",\"ports\":[" : "");
     for (unsigned i = 0; i < caller->bench->ports; i++)
-        length += (size_t)snprintf(text + length, sizeof(text) - length, "%s\"%u\"",
-                                   i ? "," : "", 8000 + i);
+        length += (size_t)snprintf(text + length, sizeof(text) - length, "%s\"%u\"", i ? "," : "",
+                                   8000 + i);
     length += (size_t)snprintf(text + length, sizeof(text) - length, "%s}}\n",
                                caller->bench->ports ? "]" : "");
     return call(caller->fd, text, length, netns_fd);

@@ -95,8 +95,7 @@ static struct mnl_socket *socket_open(int bus)
 
 static void link_make(struct floor *bench, uint32_t index, int netns_fd)
 {
-    struct ifinfomsg header = {
-        .ifi_index = (int)index, .ifi_flags = IFF_UP, .ifi_change = IFF_UP};
+    struct ifinfomsg header = {.ifi_index = (int)index, .ifi_flags = IFF_UP, .ifi_change = IFF_UP};
     char name[IFNAMSIZ];
 
     snprintf(name, sizeof(name), "f%u", index);
@@ -123,8 +122,7 @@ static void link_make(struct floor *bench, uint32_t index, int netns_fd)
 
 static void put_up(struct floor *bench, int index)
 {
-    struct ifinfomsg header = {
-        .ifi_index = index, .ifi_flags = IFF_UP, .ifi_change = IFF_UP};
+    struct ifinfomsg header = {.ifi_index = index, .ifi_flags = IFF_UP, .ifi_change = IFF_UP};
 
     message_close(bench, message_open(bench, RTM_SETLINK, 0, &header, sizeof(header)));
 }
@@ -184,8 +182,7 @@ static void guest_set_up(struct floor *bench, int netns_fd, uint32_t address)
 static void link_retire(struct floor *bench, uint32_t index)
 {
     struct ifinfomsg header = {.ifi_index = (int)index, .ifi_change = IFF_UP};
-    struct nlmsghdr *message =
-        message_open(bench, RTM_SETLINK, NLM_F_ACK, &header, sizeof(header));
+    struct nlmsghdr *message = message_open(bench, RTM_SETLINK, NLM_F_ACK, &header, sizeof(header));
 
     mnl_attr_put_u32(message, IFLA_MASTER, 0);
     mnl_attr_put_u32(message, IFLA_GROUP, GROUP_DYING);
@@ -196,8 +193,7 @@ static void link_retire(struct floor *bench, uint32_t index)
 static void links_delete(struct floor *bench)
 {
     struct ifinfomsg header = {0};
-    struct nlmsghdr *message =
-        message_open(bench, RTM_DELLINK, NLM_F_ACK, &header, sizeof(header));
+    struct nlmsghdr *message = message_open(bench, RTM_DELLINK, NLM_F_ACK, &header, sizeof(header));
 
     mnl_attr_put_u32(message, IFLA_GROUP, GROUP_DYING);
     message_close(bench, message);
@@ -225,9 +221,8 @@ static void put_element(struct floor *bench, const char *set, const uint32_t key
                         const uint32_t data[2], uint16_t flags)
 {
     struct nfgenmsg header = {.nfgen_family = NFPROTO_INET};
-    struct nlmsghdr *message =
-        message_open(bench, NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWSETELEM, NLM_F_CREATE | flags,
-                     &header, sizeof(header));
+    struct nlmsghdr *message = message_open(bench, NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWSETELEM,
+                                            NLM_F_CREATE | flags, &header, sizeof(header));
 
     mnl_attr_put_strz(message, NFTA_SET_ELEM_LIST_TABLE, "floor");
     mnl_attr_put_strz(message, NFTA_SET_ELEM_LIST_SET, set);

@@ -155,7 +155,8 @@ static void message_put(struct message *message, uint8_t code, const void *data,
     message->length += length;
 }
 
-static const uint8_t *option_find(const struct dhcp4_reply *reply, uint8_t code, uint8_t *ret_length)
+static const uint8_t *option_find(const struct dhcp4_reply *reply, uint8_t code,
+                                  uint8_t *ret_length)
 {
     for (size_t at = 240; at < reply->length && reply->data[at] != 255;) {
         if (reply->data[at] == code) {
@@ -275,9 +276,9 @@ static void long_answers_leave_the_last_names_out(void **state)
 /* --- DHCPv6 --- */
 
 static const uint8_t solicit[] = {
-    1, 9, 8, 7,                                        /* SOLICIT */
-    0, 1, 0, 10, 0, 3, 0, 1, 2, 0, 0, 0, 0, 9,         /* client identifier */
-    0, 3, 0, 12, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0,   /* IA_NA */
+    1, 9, 8, 7,                                      /* SOLICIT */
+    0, 1, 0, 10, 0, 3, 0, 1, 2, 0, 0, 0, 0, 9,       /* client identifier */
+    0, 3, 0, 12, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0, /* IA_NA */
 };
 
 static void a_solicitation_is_answered(void **state)
