@@ -548,12 +548,12 @@ static int verify_elements_once(struct nat *nat, struct nat_element *wanted, siz
 static int verify_elements(struct nat *nat, const struct nat_batch *batch,
                            const struct nat_batch *constant, bool *ret_same, struct error *error)
 {
-    size_t count = batch->count + constant->count;
+    size_t count = batch->count + (constant ? constant->count : 0);
     _cleanup_free_ struct nat_element *wanted = calloc(count + 1, sizeof(*wanted));
     bool retry = true;
     int result = 0;
 
-    if (!wanted || batch->failed || constant->failed)
+    if (!constant || !wanted || batch->failed || constant->failed)
         return error_set(error, ENOMEM, "cannot verify nftables");
     memcpy(wanted, constant->elements, constant->count * sizeof(*wanted));
     if (batch->count > 0)

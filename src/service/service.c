@@ -91,7 +91,7 @@ static bool holder_runs(const char *pid)
 /* A holder that is ending is waited for, LOCK_WAIT_MS at most. 0 or -EWOULDBLOCK with its pid. */
 static int take_lock(int fd, char *pid, size_t size)
 {
-    static const struct timespec pause = {.tv_nsec = 10 * 1000 * 1000};
+    static const struct timespec pause = {.tv_nsec = 10000000L};
 
     for (unsigned waited_ms = 0;; waited_ms += 10) {
         if (flock(fd, LOCK_EX | LOCK_NB) == 0)

@@ -444,7 +444,7 @@ int relay_worker_run(struct worker_runtime *runtime)
     struct error error = ERROR_INIT;
     struct relay *relay = NULL;
 
-    if (relay_new(runtime, &relay, &error) < 0) {
+    if (relay_new(runtime, &relay, &error) < 0 || !relay) {
         log_error("%s", error.text);
         return 1;
     }
