@@ -17,8 +17,9 @@
 #define DNS_PORT 53
 /* The list of elements is one netlink attribute, whose length has 16 bits. */
 #define ELEMENTS_ROOM 65000
-#define ELEMENT_ROOM \
-    (10 * MNL_ALIGN(sizeof(struct nlattr)) + 2 * SET_KEY_MAX + SET_DATA_MAX + POLICY_NAME_MAX)
+#define ELEMENT_ROOM                                                                  \
+    ((size_t)10 * MNL_ALIGN(sizeof(struct nlattr)) + 2 * SET_KEY_MAX + SET_DATA_MAX + \
+     POLICY_NAME_MAX)
 
 struct nat_batch *nat_batch_new(struct nat *nat)
 {
@@ -100,11 +101,13 @@ static void fields_write(const uint8_t *fields, const struct values *values, uin
             bytes[0] = values->ip->family == AF_INET6 ? NFPROTO_IPV6 : NFPROTO_IPV4;
             break;
         case FIELD_INTERFACE:
-            memcpy(bytes, values->interface, strnlen(values->interface, IFNAMSIZ));
+            if (values->interface)
+                memcpy(bytes, values->interface, strnlen(values->interface, IFNAMSIZ));
             bytes += IFNAMSIZ - 4;
             break;
         case FIELD_MAC:
-            memcpy(bytes, values->mac->bytes, sizeof(values->mac->bytes));
+            if (values->mac)
+                memcpy(bytes, values->mac->bytes, sizeof(values->mac->bytes));
             bytes += 4;
             break;
         case FIELD_POLICY:

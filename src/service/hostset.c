@@ -131,9 +131,9 @@ static void accept_ra_keep(void *userdata, const char *setting, const char *valu
         log_warning("%s", error.text);
 }
 
-int hostset_forwarding_ensure(struct service *service, uint8_t which, struct error *error)
+int hostset_forwarding_ensure(struct service *service, uint8_t address_family, struct error *error)
 {
-    const struct family *family = family_of(which);
+    const struct family *family = family_of(address_family);
     char value[SYSCTL_VALUE_MAX];
     bool recorded = false;
     int r = sysctl_get(family->main_key, value, error);
@@ -158,7 +158,7 @@ int hostset_forwarding_ensure(struct service *service, uint8_t which, struct err
             return r;
         }
     }
-    if (which == AF_INET6)
+    if (address_family == AF_INET6)
         r = store_setting_each(service->store, PREFIX "net.ipv6.conf.", accept_ra_keep, NULL,
                                error);
     return r < 0 ? r : sysctl_set(family->main_key, "1", error);
@@ -213,14 +213,14 @@ static int release(struct service *service, const struct family *family, struct 
     return r;
 }
 
-void hostset_forwarding_release(struct service *service, uint8_t which)
+void hostset_forwarding_release(struct service *service, uint8_t address_family)
 {
     struct error error = ERROR_INIT;
     bool forwards = false;
-    int r = store_network_forwards(service->store, which, &forwards, &error);
+    int r = store_network_forwards(service->store, address_family, &forwards, &error);
 
     if (r >= 0 && !forwards)
-        r = release(service, family_of(which), &error);
+        r = release(service, family_of(address_family), &error);
     if (r < 0)
         log_warning("giving the host's settings back: %s", error.text);
 }

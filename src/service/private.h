@@ -140,9 +140,9 @@ int subnet6_choose(struct service *service, const char *network, const struct us
 
 /* --- host settings with a memory (hostset.c) --- */
 /* Turns forwarding on (of the family) and records what was there before, once. */
-int hostset_forwarding_ensure(struct service *service, uint8_t family, struct error *error);
+int hostset_forwarding_ensure(struct service *service, uint8_t address_family, struct error *error);
 /* Gives everything back when no network that forwards (of that family) is left. */
-void hostset_forwarding_release(struct service *service, uint8_t family);
+void hostset_forwarding_release(struct service *service, uint8_t address_family);
 
 /* --- guests (guest.c) --- */
 /* Fills what a VMM needs, for an answer; nothing for a namespace. */

@@ -584,12 +584,12 @@ def test_ctrl_z_and_fg(host, terminal):
 
 
 def test_ctrl_z_and_bg(host, terminal):
-    terminal.type("moat run -n web -- sh -c 'echo ready; sleep 0.3; sleep 0.3; exit 0'\n")
+    terminal.type("moat run -n web -- sh -c 'echo ready; sleep 2; sleep 1; exit 0'\n")
     terminal.expect("ready")
     terminal.type("\x1a")
     terminal.expect("Stopped")
     terminal.type("bg; wait; echo status=$?\n")
-    terminal.expect("status=0", 8)
+    terminal.expect("status=0", 15)
 
 
 def test_background_job_is_usable(host, terminal):
