@@ -12,7 +12,7 @@
 
 static size_t hash_index(uint32_t index)
 {
-    return index * 2654435761u;
+    return (uint32_t)(index * 2654435761u); /* modulo 2^32 is meant */
 }
 
 static size_t hash_name(const char *name)

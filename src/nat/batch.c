@@ -17,8 +17,8 @@
 #define DNS_PORT 53
 /* The list of elements is one netlink attribute, whose length has 16 bits. */
 #define ELEMENTS_ROOM 65000
-#define ELEMENT_ROOM                                                                  \
-    ((size_t)10 * MNL_ALIGN(sizeof(struct nlattr)) + 2 * SET_KEY_MAX + SET_DATA_MAX + \
+#define ELEMENT_ROOM                                                                          \
+    ((size_t)10 * MNL_ALIGN(sizeof(struct nlattr)) + (size_t)2 * SET_KEY_MAX + SET_DATA_MAX + \
      POLICY_NAME_MAX)
 
 struct nat_batch *nat_batch_new(struct nat *nat)

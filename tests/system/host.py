@@ -290,7 +290,7 @@ class Host(Namespace):
                 clean[key] = value
         return clean
 
-    def moat(self, *args, check=True, timeout=20.0, input=None, env=None, cwd="/", user=None, groups=None):
+    def moat(self, *args, check=True, timeout=60.0, input=None, env=None, cwd="/", user=None, groups=None):
         """Run a command to its end; by default it has to succeed."""
         shown = ["moat", *map(str, args)]
         if "teardown" in shown and self.daemon:
