@@ -180,6 +180,8 @@ int leases_port_set(struct leases *leases, int64_t endpoint_id, const char *inte
     memcpy(&kept->message.port, port, sizeof(*port));
     if (kept->message.interface == 0)
         return error_set(error, errno, "cannot serve %s", interface);
+    /* padding that differs only sends it once more
+     * NOLINTNEXTLINE(bugprone-suspicious-memory-comparison) */
     if (former && memcmp(&former->message, &kept->message, sizeof(kept->message)) == 0)
         return 0;
     r = port_add(leases, kept, former, error);

@@ -211,6 +211,16 @@ def process_name(pid):
         return ""
 
 
+def sleepers(seconds):
+    """The processes that are `sleep SECONDS`."""
+    return [pid for pid in all_pids() if process_name(pid) == f"sleep {seconds}" and alive(pid)]
+
+
+def unique_seconds(base):
+    """A time to sleep that no other test run on this machine uses: it tells our processes from others."""
+    return f"{base}.{os.getpid()}"
+
+
 def process_environment(pid):
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:

@@ -491,3 +491,4 @@ def test_a_thousand_networks_is_the_limit(host):
     error = host.error("network.create", name="one-more", subnet="10.30.0.0/29")
     assert error.reason == "quota" and "1024" in error.message
     assert host.attach_guest("g", network="n1022").ping("10.4.22.1")
+    host.moat("teardown", "--yes", timeout=90)

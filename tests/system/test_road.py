@@ -179,7 +179,7 @@ def test_what_ended_while_moatd_was_away_is_cleaned_up(host):
     killed.job.finish()
     attached.space.close()
     host.start()
-    wait_for(lambda: host.guest_names() == ["stays"], 2, lambda: f"only one guest to be left: {host.guest_names()}")
+    wait_for(lambda: host.guest_names() == ["stays"], 10, lambda: f"only one guest to be left: {host.guest_names()}")
     assert host.call("port.list") == []
     assert dns.ask(stays, stays.gateway, "run").rcode == "NXDOMAIN"
     host.moat("detach", "stays")

@@ -10,7 +10,7 @@ import pytest
 
 import servers
 import trace
-from netns import Net, process_name
+from netns import Net, sleepers, unique_seconds
 from terminal import Terminal
 from wait import wait_for
 
@@ -222,8 +222,9 @@ def test_no_way_back_to_the_hosts_files(host, untouched):
 
 def test_processes_and_layer_are_gone_at_the_end(host, untouched):
     before = open(f"/proc/{host.pid}/mountinfo", encoding="utf-8").read()
-    inside(host, untouched, "sleep 4713 & sleep 4713 & echo x > /x")
-    assert not [pid for pid in os.listdir("/proc") if pid.isdigit() and process_name(pid) == "sleep 4713"]
+    marker = unique_seconds(4713)
+    inside(host, untouched, f"sleep {marker} & sleep {marker} & echo x > /x")
+    assert sleepers(marker) == []
     assert open(f"/proc/{host.pid}/mountinfo", encoding="utf-8").read() == before
 
 
