@@ -584,7 +584,8 @@ def test_ctrl_z_and_fg(host, terminal):
 
 
 def test_ctrl_z_and_bg(host, terminal):
-    terminal.type("moat run -n web -- sh -c 'echo ready; sleep 2; sleep 1; exit 0'\n")
+    # exec: a shell that is stopped between vfork and exec of its child hangs, with moat and without (dash does so).
+    terminal.type("moat run -n web -- sh -c 'echo ready; exec sleep 3'\n")
     terminal.expect("ready")
     terminal.type("\x1a")
     terminal.expect("Stopped")
