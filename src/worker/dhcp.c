@@ -350,7 +350,7 @@ static uint64_t advertise_interval_ms(void)
 
     if (getrandom(&chance, sizeof(chance), GRND_NONBLOCK) < 0)
         chance = 0;
-    return (RA_INTERVAL_MIN_S + chance % (RA_INTERVAL_MAX_S - RA_INTERVAL_MIN_S)) * 1000u;
+    return UINT64_C(1000) * (RA_INTERVAL_MIN_S + chance % (RA_INTERVAL_MAX_S - RA_INTERVAL_MIN_S));
 }
 
 static void port_advertise(struct served_port *port, uint64_t now_ms)
