@@ -281,6 +281,14 @@ bool ip_is_unspecified(const struct ip *ip)
     return ip_is_set(ip) && memcmp(ip->bytes, &in6addr_any, ip_size(ip->family)) == 0;
 }
 
+bool ip_bindings_overlap(const struct ip *a, const struct ip *b)
+{
+    if (!ip_is_set(a) || !ip_is_set(b))
+        return true;
+    return a->family == b->family &&
+           (ip_is_unspecified(a) || ip_is_unspecified(b) || ip_equal(a, b));
+}
+
 bool ip_is_link_local(const struct ip *ip)
 {
     if (ip->family == AF_INET6)

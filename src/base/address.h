@@ -67,6 +67,9 @@ bool cidr_equal(const struct cidr *a, const struct cidr *b);
 bool ip_is_loopback(const struct ip *ip); /* 127/8, ::1 */
 bool ip_is_multicast(const struct ip *ip);
 bool ip_is_unspecified(const struct ip *ip);
+/* Whether two sockets can't have the same port: bound to `a` and to `b`, where an absent address is
+ * every one of both families, and an unspecified one (0.0.0.0, ::) every one of its family. */
+bool ip_bindings_overlap(const struct ip *a, const struct ip *b);
 bool ip_is_link_local(const struct ip *ip); /* 169.254/16, fe80::/10 */
 
 /* Fills a sockaddr; returns its length. port in host order. */

@@ -177,9 +177,6 @@ static int host_ip_parse(struct port_text *text, struct ip *ret_ip)
     if (ip_parse(start, ret_ip) < 0 || bracket != (ret_ip->family == AF_INET6))
         return port_refuse(text, "\"%.50s\" is not an %s address of the host", start,
                            bracket ? "IPv6" : "IPv4");
-    if (ip_is_unspecified(ret_ip))
-        return port_refuse(text, "%s is no address to publish on; leave it out for every address",
-                           start);
     if (ip_is_multicast(ret_ip))
         return port_refuse(text, "%s is a multicast address; use an address of the host", start);
     text->rest = end + 1 + bracket;

@@ -83,7 +83,7 @@ struct endpoint {
 struct port {
     int64_t id;
     int64_t guest_id;
-    struct ip host_ip; /* absent: every host address */
+    struct ip host_ip; /* absent: every host address; 0.0.0.0, ::: every one of the family */
     uint16_t host_port;
     uint16_t guest_port;
     uint16_t count;   /* 1, or the length of the range */

@@ -321,22 +321,16 @@ static void batch_range(struct nat_batch *batch, const struct nat_port *port, en
 
 void nat_batch_port(struct nat_batch *batch, const struct nat_port *port, bool add)
 {
-    uint8_t family = port->host_ip.family;
-    bool ip4 = ip_is_set(&port->guest_ip);
-    bool ip6 = ip_is_set(&port->guest_ip6);
+    bool one = ip_is_set(&port->host_ip) && !ip_is_unspecified(&port->host_ip);
+    bool on4 = port->host_ip.family != AF_INET6;
+    bool on6 = port->host_ip.family != AF_INET;
 
-    if (ip4 && family == 0)
-        batch_range(batch, port, SET_PUB4, &port->guest_ip, add);
-    if (ip6 && family == 0)
-        batch_range(batch, port, SET_PUB6, &port->guest_ip6, add);
-    if (ip4 && family == AF_INET)
-        batch_range(batch, port, SET_PUB4_AT, &port->guest_ip, add);
-    if (ip6 && family == AF_INET6)
-        batch_range(batch, port, SET_PUB6_AT, &port->guest_ip6, add);
-    if (ip4 && !ip6 && family == 0)
-        batch_range(batch, port, SET_RELAY6, &port->guest_ip, add);
-    if (ip4 && !ip6 && family == AF_INET6)
-        batch_range(batch, port, SET_RELAY6_AT, &port->guest_ip, add);
+    if (on4 && ip_is_set(&port->guest_ip))
+        batch_range(batch, port, one ? SET_PUB4_AT : SET_PUB4, &port->guest_ip, add);
+    if (on6 && ip_is_set(&port->guest_ip6))
+        batch_range(batch, port, one ? SET_PUB6_AT : SET_PUB6, &port->guest_ip6, add);
+    else if (on6 && ip_is_set(&port->guest_ip))
+        batch_range(batch, port, one ? SET_RELAY6_AT : SET_RELAY6, &port->guest_ip, add);
 }
 
 /* --- messages --- */

@@ -290,7 +290,7 @@ static bool port_covers(const struct nat_port *port, const struct entry *entry)
 
     return port->protocol == original->protocol && original->destination_port >= port->host_port &&
            original->destination_port - port->host_port < port->count &&
-           (!ip_is_set(&port->host_ip) || ip_equal(&port->host_ip, &original->destination));
+           ip_bindings_overlap(&port->host_ip, &original->destination);
 }
 
 /* Translated: to this guest. Not translated: to the host itself. */

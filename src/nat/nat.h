@@ -72,7 +72,7 @@ struct nat_policy {
 /* A published port that leads to an IPv4 (or IPv6) guest address of the same family as the
  * client's. */
 struct nat_port {
-    struct ip host_ip; /* absent: every address of the host */
+    struct ip host_ip; /* absent: every address of the host; unspecified: of its family */
     uint16_t host_port;
     uint16_t guest_port;
     uint16_t count;

@@ -29,7 +29,8 @@
 struct entry {
     struct entry *next; /* in the bucket */
     int64_t id;
-    struct ip bound; /* what the sockets are bound to: never absent */
+    struct ip wanted; /* absent: every address */
+    struct ip bound;  /* what the sockets are bound to: never absent */
     uint8_t protocol;
     uint16_t first;
     uint16_t guest_port;
@@ -101,7 +102,7 @@ static struct ip address_bound(const struct reservations *reservations, const st
 {
     struct ip any = {.family = reservations->has_ipv6 ? AF_INET6 : AF_INET};
 
-    return ip_is_set(host_ip) && !ip_is_unspecified(host_ip) ? *host_ip : any;
+    return ip_is_set(host_ip) ? *host_ip : any;
 }
 
 static struct entry *entry_new(const struct reservations *reservations, const struct port *port)
@@ -112,6 +113,7 @@ static struct entry *entry_new(const struct reservations *reservations, const st
     if (!entry)
         return NULL;
     entry->id = port->id;
+    entry->wanted = port->host_ip;
     entry->bound = address_bound(reservations, &port->host_ip);
     entry->protocol = port->protocol;
     entry->first = port->host_port;
@@ -214,7 +216,8 @@ static int entry_bind(struct reservations *reservations, struct entry *entry, bo
         entry->fds[i] =
             worker_inherited_take(reservations->relay, entry->protocol, &entry->bound, port);
         if (entry->fds[i] < 0)
-            code = reserve_socket_open(entry->protocol, &entry->bound, port, boot, &entry->fds[i]);
+            code = reserve_socket_open(entry->protocol, &entry->bound, !ip_is_set(&entry->wanted),
+                                       port, boot, &entry->fds[i]);
         if (code < 0) {
             *ret_port = port;
             return code;
@@ -231,7 +234,7 @@ static const char *port_text(const struct entry *entry, uint16_t host_port,
     char address[IP_TEXT_MAX];
 
     ip_format(&entry->bound, address);
-    if (ip_is_unspecified(&entry->bound))
+    if (!ip_is_set(&entry->wanted))
         snprintf(text, PORT_TEXT_MAX, "%u/%s", host_port, protocol);
     else
         snprintf(text, PORT_TEXT_MAX, entry->bound.family == AF_INET6 ? "[%s]:%u/%s" : "%s:%u/%s",
@@ -243,8 +246,7 @@ static bool entry_overlaps(const struct entry *entry, const struct entry *other,
 {
     return entry->protocol == other->protocol && port >= entry->first &&
            port < entry->first + entry->count &&
-           (ip_is_unspecified(&entry->bound) || ip_is_unspecified(&other->bound) ||
-            ip_equal(&entry->bound, &other->bound));
+           ip_bindings_overlap(&entry->wanted, &other->wanted);
 }
 
 static bool port_is_ours(const struct reservations *reservations, const struct entry *wanted,

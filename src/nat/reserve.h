@@ -36,12 +36,12 @@ void reservations_free(struct reservations *reservations, bool keep_running);
 /* The relay worker's; 0 while it is being restarted. */
 pid_t reservations_pid(const struct reservations *reservations);
 
-/* Binds all ports of the entry (port->id names it; it must not be there). An unspecified host_ip is
- * as an absent one. boot: addresses that the host does not have yet are fine (IP_FREEBIND), and
- * sockets of the former relay are used. Reasons: port_in_use, naming program and pid where /proc
- * tells (sock_diag, then the fd tables), address_outside when host_ip is no address of the host
- * (not with boot), permission_denied, quota when descriptors are short. Nothing stays bound on
- * failure. A range of 10,000 takes milliseconds. Does not block. */
+/* Binds all ports of the entry (port->id names it; it must not be there). boot: addresses that the
+ * host does not have yet are fine (IP_FREEBIND), and sockets of the former relay are used. Reasons:
+ * port_in_use, naming program and pid where /proc tells (sock_diag, then the fd tables),
+ * address_outside when host_ip is no address of the host (not with boot), permission_denied, quota
+ * when descriptors are short. Nothing stays bound on failure. A range of 10,000 takes milliseconds.
+ * Does not block. */
 int reserve_port(struct reservations *reservations, const struct port *port, bool boot,
                  struct error *error);
 /* Picks a free port of the ephemeral range (net.ipv4.ip_local_port_range, without those of

@@ -32,14 +32,15 @@ static int option_set(int fd, int level, int option, int value)
     return setsockopt(fd, level, option, &value, sizeof(value)) < 0 ? -errno : 0;
 }
 
-static int socket_make(uint8_t protocol, const struct ip *ip, bool freebind, int *ret_fd)
+static int socket_make(uint8_t protocol, const struct ip *ip, bool both_families, bool freebind,
+                       int *ret_fd)
 {
     int type = protocol == IPPROTO_TCP ? SOCK_STREAM : SOCK_DGRAM;
     _cleanup_close_ int fd = socket(ip->family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     int code = fd < 0 ? -errno : 0;
 
     if (code == 0 && ip->family == AF_INET6)
-        code = option_set(fd, IPPROTO_IPV6, IPV6_V6ONLY, !ip_is_unspecified(ip));
+        code = option_set(fd, IPPROTO_IPV6, IPV6_V6ONLY, !both_families);
     if (code == 0 && freebind)
         code = ip->family == AF_INET6 ? option_set(fd, IPPROTO_IPV6, IPV6_FREEBIND, 1)
                                       : option_set(fd, IPPROTO_IP, IP_FREEBIND, 1);
@@ -99,11 +100,11 @@ static int tcp_bind(int fd, const struct ip *ip, uint16_t port)
     return reusing ? socket_claim(fd) : 0;
 }
 
-int reserve_socket_open(uint8_t protocol, const struct ip *ip, uint16_t port, bool freebind,
-                        int *ret_fd)
+int reserve_socket_open(uint8_t protocol, const struct ip *ip, bool both_families, uint16_t port,
+                        bool freebind, int *ret_fd)
 {
     _cleanup_close_ int fd = -1;
-    int code = socket_make(protocol, ip, freebind, &fd);
+    int code = socket_make(protocol, ip, both_families, freebind, &fd);
 
     if (code == 0)
         code = protocol == IPPROTO_TCP ? tcp_bind(fd, ip, port) : socket_bind(fd, ip, port);

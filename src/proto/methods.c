@@ -65,7 +65,7 @@ static const struct proto_field endpoint_fields[] = {
 #define P struct port
 static const struct proto_field port_fields[] = {
     FIELD(PROTO_IP, P, host_ip, "host_ip", .flags = PROTO_NULL,
-          .doc = "host address; null: every one"),
+          .doc = "host address; 0.0.0.0, ::: every one of its family; null: every one"),
     FIELD(PROTO_UINT16, P, host_port, "host_port", .doc = "first port on the host"),
     FIELD(PROTO_UINT16, P, guest_port, "guest_port", .doc = "first port of the guest"),
     FIELD(PROTO_UINT16, P, count, "count", .doc = "length of the range"),

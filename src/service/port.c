@@ -64,7 +64,7 @@ static int reserve_one(struct service *service, const struct guest_plan *plan, c
 
     if (r < 0)
         return r;
-    if (!ip_is_set(&port->host_ip) || ip_is_unspecified(&port->host_ip))
+    if (!ip_is_set(&port->host_ip))
         port->host_ip = service->config->publish_address;
     r = check_family(plan, port, error);
     if (r < 0)

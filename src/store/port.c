@@ -91,7 +91,7 @@ static int host_ip_next(struct store *store, uint8_t protocol, char host_ip[IP_T
     return r;
 }
 
-/* Looks among the ports of each single host address. */
+/* Looks among the ports of each host address that a socket on the port's would be in the way of. */
 static int holder_find_anywhere(struct store *store, const struct port *port, struct holder *holder,
                                 struct error *error)
 {
@@ -100,8 +100,11 @@ static int holder_find_anywhere(struct store *store, const struct port *port, st
     int r = 0;
 
     while (r == 0 && more && !holder->found) {
+        struct ip ip = {0};
+
         r = host_ip_next(store, port->protocol, host_ip, &more, error);
-        if (r == 0 && more)
+        if (r == 0 && more && ip_parse(host_ip, &ip) == 0 &&
+            ip_bindings_overlap(&ip, &port->host_ip))
             r = holder_find_on(store, port, host_ip, holder, error);
     }
     return r;
@@ -110,6 +113,8 @@ static int holder_find_anywhere(struct store *store, const struct port *port, st
 static int holder_find(struct store *store, const struct port *port, struct holder *holder,
                        struct error *error)
 {
+    static const char *const everywhere[] = {"0.0.0.0", "::"};
+    bool one = ip_is_set(&port->host_ip) && !ip_is_unspecified(&port->host_ip);
     char host_ip[IP_TEXT_MAX];
     int r;
 
@@ -117,9 +122,12 @@ static int holder_find(struct store *store, const struct port *port, struct hold
     r = holder_find_on(store, port, PORT_EVERY_ADDRESS, holder, error);
     if (r < 0 || holder->found)
         return r;
-    if (ip_is_set(&port->host_ip))
-        return holder_find_on(store, port, ip_format(&port->host_ip, host_ip), holder, error);
-    return holder_find_anywhere(store, port, holder, error);
+    if (!one)
+        return holder_find_anywhere(store, port, holder, error);
+    r = holder_find_on(store, port, everywhere[port->host_ip.family == AF_INET6], holder, error);
+    if (r < 0 || holder->found)
+        return r;
+    return holder_find_on(store, port, ip_format(&port->host_ip, host_ip), holder, error);
 }
 
 int store_port_overlap(struct store *store, const struct port *port,

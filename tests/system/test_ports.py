@@ -88,6 +88,31 @@ def test_from_the_host_by_an_address_that_came_later(host, lan, protocol):
 
 
 @both_protocols
+def test_every_address_of_one_family(host, lan, protocol):
+    """0.0.0.0 and [::] as Docker has them: two guests share the number, each has its family."""
+    with published(host, f"0.0.0.0:8080:80/{protocol}") as guest:
+        assert guest.ports() == [{"host_ip": "0.0.0.0", "host_port": 8080, "guest_port": 80, "count": 1, "protocol": protocol}]
+        assert greeting(lan, protocol, topology.HOST, 8080) == ("guest", topology.LAN)
+        for address in (topology.HOST, "10.88.0.1", "127.0.0.1"):
+            assert greeting(host, protocol, address, 8080)[0] == "guest", f"not reached through {address}"
+        for net, address in ((lan, topology.HOST6), (host, topology.HOST6), (host, "::1")):
+            assert unreachable(net, protocol, address, 8080), f"reached through {address}, published on IPv4 only"
+        assert bind_fails(host, protocol, "127.0.0.1", 8080) and not bind_fails(host, protocol, "::1", 8080)
+        other = host.attach_guest("other", "-p", f"[::]:8080:80/{protocol}")
+        with server(other, protocol, 80, name="other"):
+            for net, address in ((lan, topology.HOST6), (host, topology.HOST6), (host, "::1")):
+                assert greeting(net, protocol, address, 8080)[0] == "other", f"not reached through {address}"
+            assert greeting(lan, protocol, topology.HOST, 8080)[0] == "guest"
+            host.restart(crash=True)
+            assert greeting(lan, protocol, topology.HOST6, 8080)[0] == "other"
+            assert greeting(host, protocol, "127.0.0.1", 8080)[0] == "guest"
+        third = host.attach_guest("third")
+        for address in ("", "0.0.0.0:", "[::]:", "[::1]:", "127.0.0.1:"):
+            assert host.error("port.add", guest="third", ports=[f"{address}8080:80/{protocol}"]).reason == "port_in_use"
+        assert third.ports() == []
+
+
+@both_protocols
 def test_from_a_neighbour_through_the_hosts_address(host, protocol, bridge_nf):
     with published(host, *on_every_address()):
         neighbour = host.attach_guest("neighbour")
