@@ -158,11 +158,22 @@ static void find_namespaces(struct execution *execution)
 static int query_files(struct execution *execution, struct error *error)
 {
     static const struct resolver_wish nothing = {0};
+    const struct guest *guest = &execution->guest;
+    _cleanup_free_ const char **networks = calloc(guest->n_endpoints + 1, sizeof(*networks));
+    struct resolver_facts facts = {0};
+    int r;
 
     if (execution->own_files)
         return 0;
-    return resolver_query(execution->remote, &execution->guest, &nothing, &execution->conf,
-                          &execution->hosts, error);
+    if (!networks)
+        return error_set(error, ENOMEM, "networks");
+    for (size_t i = 0; i < guest->n_endpoints; i++)
+        networks[i] = guest->endpoints[i].network;
+    r = resolver_facts_query(execution->remote, networks, guest->n_endpoints, &facts, error);
+    if (r == 0)
+        r = resolver_write(&facts, guest, &nothing, &execution->conf, &execution->hosts, error);
+    resolver_facts_deinit(&facts);
+    return r;
 }
 
 /* The group that stands for the owner: the first line of gid_map(5) says "inside outside count". */

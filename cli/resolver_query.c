@@ -25,16 +25,21 @@ static int query_gateway(struct remote *remote, const char *name, struct ips *ga
                          struct error *error)
 {
     _cleanup_(proto_response_freep) struct proto_response *response = NULL;
+    struct error refused = ERROR_INIT;
     union params params = {0};
     struct network network;
     int r;
 
     snprintf(params.name.name, sizeof(params.name.name), "%s", name);
-    r = remote_call(remote, METHOD_NETWORK_GET, &params, &response, error);
+    r = remote_call(remote, METHOD_NETWORK_GET, &params, &response, &refused);
+    if (r < 0 && (refused.kind == ERROR_REASON || refused.kind == ERROR_FIELD))
+        return 0; /* what uses the name says so */
     if (r == 0)
-        r = proto_response_object(response, &proto_network, &network, error);
-    if (r < 0)
+        r = proto_response_object(response, &proto_network, &network, &refused);
+    if (r < 0) {
+        *error = refused;
         return r;
+    }
     if (network.dns && (ip_is_set(&network.gateway) || ip_is_set(&network.gateway6))) {
         r = ips_add(gateways, ip_is_set(&network.gateway) ? &network.gateway : &network.gateway6);
         if (r < 0)
@@ -42,6 +47,29 @@ static int query_gateway(struct remote *remote, const char *name, struct ips *ga
     }
     network_deinit(&network);
     return r;
+}
+
+int resolver_facts_query(struct remote *remote, const char *const networks[], size_t count,
+                         struct resolver_facts *ret_facts, struct error *error)
+{
+    struct resolver_facts facts = {0};
+    int r = query_status(remote, &facts.status, error);
+
+    if (r < 0)
+        return r;
+    for (size_t i = 0; r == 0 && i < count; i++)
+        r = query_gateway(remote, networks[i], &facts.gateways, error);
+    if (r < 0)
+        resolver_facts_deinit(&facts);
+    else
+        *ret_facts = facts;
+    return r;
+}
+
+void resolver_facts_deinit(struct resolver_facts *facts)
+{
+    ips_deinit(&facts->status.upstreams);
+    ips_deinit(&facts->gateways);
 }
 
 /* The host's resolv.conf; NULL when it has none. */
@@ -55,46 +83,30 @@ static char *read_host_text(void)
     return text;
 }
 
-static int write_conf(struct remote *remote, const struct guest *guest,
-                      const struct resolver_wish *wish, const struct status_result *status,
-                      struct text *conf, struct error *error)
+static void write_conf(const struct resolver_facts *facts, const struct guest *guest,
+                       const struct resolver_wish *wish, struct text *conf)
 {
-    _cleanup_free_ char *host_text = NULL;
-    struct resolver resolver = {.dns = wish->dns,
+    bool connected = guest->n_endpoints > 0;
+    _cleanup_free_ char *host_text = connected ? read_host_text() : NULL;
+    struct resolver resolver = {.gateways = connected ? facts->gateways : (struct ips){0},
+                                .dns = wish->dns,
                                 .search = wish->search,
-                                .domain = status->domain,
-                                .host_servers = &status->upstreams};
-    int r = 0;
+                                .domain = facts->status.domain,
+                                .host_text = host_text,
+                                .host_servers = &facts->status.upstreams};
 
-    for (size_t i = 0; r == 0 && i < guest->n_endpoints; i++)
-        r = query_gateway(remote, guest->endpoints[i].network, &resolver.gateways, error);
-    if (r == 0) {
-        host_text = guest->n_endpoints > 0 ? read_host_text() : NULL;
-        resolver.host_text = host_text;
-        resolver_write_conf(&resolver, conf);
-    }
-    ips_deinit(&resolver.gateways);
-    return r;
+    resolver_write_conf(&resolver, conf);
 }
 
-int resolver_query(struct remote *remote, const struct guest *guest,
+int resolver_write(const struct resolver_facts *facts, const struct guest *guest,
                    const struct resolver_wish *wish, struct text *conf, struct text *hosts,
                    struct error *error)
 {
-    struct status_result status;
     struct utsname names;
-    int r = query_status(remote, &status, error);
 
-    if (r < 0)
-        return r;
-    r = write_conf(remote, guest, wish, &status, conf, error);
-    if (r == 0) {
-        uname(&names);
-        resolver_write_hosts(guest, status.domain, wish->hostname ? wish->hostname : names.nodename,
-                             wish->add_hosts, hosts);
-    }
-    ips_deinit(&status.upstreams);
-    if (r == 0 && (conf->failed || hosts->failed))
-        r = error_set(error, ENOMEM, "files");
-    return r;
+    uname(&names);
+    write_conf(facts, guest, wish, conf);
+    resolver_write_hosts(guest, facts->status.domain,
+                         wish->hostname ? wish->hostname : names.nodename, wish->add_hosts, hosts);
+    return conf->failed || hosts->failed ? error_set(error, ENOMEM, "files") : 0;
 }

@@ -13,8 +13,20 @@ struct resolver_wish {
     const char *hostname; /* inside; NULL: the host's */
 };
 
-/* Asks for the domain and the guest's networks, and writes both texts. Blocks for the calls.
- * Returns 0, or as remote_call. */
-int resolver_query(struct remote *remote, const struct guest *guest,
+/* What the daemon knows of it. Asked before a guest is attached: behind that nothing of the guest
+ * needs the daemon any more, which may be restarted at any moment. */
+struct resolver_facts {
+    struct status_result status;
+    struct ips gateways; /* of the networks that have a name service, in their order */
+};
+
+/* Asks for the domain and for networks[0…count-1]; one that the daemon refuses is left out. Blocks
+ * for the calls. Returns 0, or as remote_call. */
+int resolver_facts_query(struct remote *remote, const char *const networks[], size_t count,
+                         struct resolver_facts *ret_facts, struct error *error);
+void resolver_facts_deinit(struct resolver_facts *facts);
+
+/* Writes both texts for the guest. Returns 0 or -ENOMEM. */
+int resolver_write(const struct resolver_facts *facts, const struct guest *guest,
                    const struct resolver_wish *wish, struct text *conf, struct text *hosts,
                    struct error *error);

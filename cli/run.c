@@ -34,6 +34,7 @@ struct run {
     pid_t child;
     int pidfd;
     int channel; /* the outer end */
+    struct resolver_facts facts;
     struct guest guest;
     sigset_t mask;
 };
@@ -233,6 +234,24 @@ static int attach(struct run *run, struct error *error)
     return proto_response_object(response, &proto_guest, &run->guest, error);
 }
 
+static int query_facts(struct run *run, struct error *error)
+{
+    const struct guest_attach_params *params = &run->invocation->params.guest_attach;
+    size_t count = params->n_networks ? params->n_networks : 1;
+    _cleanup_free_ const char **networks = calloc(count, sizeof(*networks));
+    int r;
+
+    if (!networks)
+        return error_set(error, ENOMEM, "networks");
+    networks[0] = DEFAULT_NETWORK;
+    for (size_t i = 0; i < params->n_networks; i++)
+        networks[i] = params->networks[i].name;
+    r = resolver_facts_query(run->remote, networks, count, &run->facts, error);
+    if (r < 0)
+        prefer_childs_reason(run, error);
+    return r;
+}
+
 static int send_files(struct run *run, struct error *error)
 {
     const struct guest_attach_params *params = &run->invocation->params.guest_attach;
@@ -244,7 +263,7 @@ static int send_files(struct run *run, struct error *error)
     };
     struct text conf = {0};
     struct text hosts = {0};
-    int r = resolver_query(run->remote, &run->guest, &wish, &conf, &hosts, error);
+    int r = resolver_write(&run->facts, &run->guest, &wish, &conf, &hosts, error);
 
     if (r == 0)
         r = channel_send_text(run->channel, conf.data);
@@ -356,6 +375,7 @@ static void run_deinit(struct run *run)
         close(run->pidfd);
     remote_free(run->remote);
     guest_deinit(&run->guest);
+    resolver_facts_deinit(&run->facts);
     user_deinit(&run->user);
 }
 
@@ -371,6 +391,8 @@ static int prepare(struct run *run, struct error *error)
     r = remote_connect(run->invocation->socket, &run->remote, error);
     if (r == 0)
         r = start_child(run, error);
+    if (r == 0)
+        r = query_facts(run, error);
     if (r == 0)
         r = attach(run, error);
     if (r < 0)

@@ -158,6 +158,17 @@ def test_a_running_command_outlives_restarts(host, lan):
     wait_for(lambda: host.guest_names() == [], 2, "the guest to be gone when its command has ended")
 
 
+def test_a_restart_at_the_moment_a_command_starts(host):
+    """From the answer to guest.attach on, `moat run` needs nothing more of moatd."""
+    for turn in range(8):
+        guest = host.run_guest(f"web{turn}", command=("sh", "-c", "read x; exit 9"), stdin=subprocess.PIPE)
+        host.restart(crash=turn % 2 == 1)
+        assert host.call("guest.get", name=guest.name)["endpoints"] == guest.info["endpoints"]
+        assert dns.ask(guest, guest.gateway, guest.name).data == [guest.ip_address]
+        guest.job.write("\n")
+        assert guest.job.finish().code == 9
+
+
 def test_a_killed_moat_is_noticed_after_a_restart(host):
     guest = host.run_guest("web", "-p", "8080:80")
     host.restart()
