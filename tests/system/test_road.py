@@ -4,6 +4,7 @@
 import os
 import re
 import signal
+import socket
 import sqlite3
 import subprocess
 import threading
@@ -18,7 +19,7 @@ import trace
 from flows import Flows, TcpFlow, UdpFlow
 from host import Host, intent, settled
 from netns import alive
-from wait import Stopwatch, wait_for
+from wait import PATIENCE, Stopwatch, wait_for
 
 
 def populate(host):
@@ -158,15 +159,36 @@ def test_a_running_command_outlives_restarts(host, lan):
     wait_for(lambda: host.guest_names() == [], 2, "the guest to be gone when its command has ended")
 
 
-def test_a_restart_at_the_moment_a_command_starts(host):
-    """From the answer to guest.attach on, `moat run` needs nothing more of moatd."""
-    for turn in range(8):
-        guest = host.run_guest(f"web{turn}", command=("sh", "-c", "read x; exit 9"), stdin=subprocess.PIPE)
-        host.restart(crash=turn % 2 == 1)
-        assert host.call("guest.get", name=guest.name)["endpoints"] == guest.info["endpoints"]
-        assert dns.ask(guest, guest.gateway, guest.name).data == [guest.ip_address]
-        guest.job.write("\n")
-        assert guest.job.finish().code == 9
+def test_a_restart_at_the_moment_a_command_starts(host, tmp_path):
+    """From the answer to guest.attach on, `moat run` needs nothing more of moatd. Between them stands somebody who
+    restarts moatd before he hands that answer on."""
+    path = str(tmp_path / "between.sock")
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(path)
+    listener.listen(8)
+    listener.settimeout(20 * PATIENCE)
+
+    def hand_on(client):
+        server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        server.connect(host.socket_path)
+        with client, server, client.makefile("rb") as questions, server.makefile("rb") as answers:
+            for question in questions:
+                server.sendall(question)
+                answer = answers.readline()
+                attached = b'"guest.attach"' in question
+                if attached:
+                    host.restart()
+                client.sendall(answer)
+                if attached:
+                    return
+
+    job = host.spawn("--socket", path, "run", "-n", "web", "--", "sh", "-c", "cat /etc/resolv.conf; exit 9")
+    with listener:
+        for _ in range(2):  # up to the restart, and what moat run says at its end
+            hand_on(listener.accept()[0])
+    outcome = job.finish()
+    assert outcome.code == 9 and "nameserver 10.88.0.1\n" in outcome.out, outcome
+    wait_for(lambda: host.guest_names() == [], 2, "the guest to be gone when its command has ended")
 
 
 def test_a_killed_moat_is_noticed_after_a_restart(host):
