@@ -168,6 +168,8 @@ static int run(const struct config *config)
         notify("READY=1\nSTATUS=Serving");
         loop_run(daemon.loop);
         notify("STOPPING=1");
+        if (service_has_failed(daemon.service))
+            r = error_set(&error, EIO, "the state can't be kept"); /* has been logged */
     }
     daemon_stop(&daemon);
     return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;

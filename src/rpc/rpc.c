@@ -3,8 +3,9 @@
  * and is not read from. Each turn of the loop answers one line of one client; in between all
  * sockets are looked at again, so that a line that came meanwhile can go first: detaches do, which
  * are short and which others' attaches must not hold up. Clients of one queue take turns. Answers
- * gather in `output` and leave as the socket takes them. Descriptors that arrive belong to the next
- * line that ends; those that no line used are closed with it. */
+ * gather in `output` and leave as the socket takes them, but not before what they say was done is
+ * durable: until then the client is held (`promise`), and others go on. Descriptors that arrive
+ * belong to the next line that ends; those that no line used are closed with it. */
 #include "rpc/rpc.h"
 
 #include <errno.h>
@@ -48,6 +49,7 @@ struct client {
     size_t sent;
     struct output_fd output_fds[PROTO_FDS_MAX];
     size_t n_output_fds;
+    uint64_t promise; /* the commit that the output waits for; 0: none */
     bool subscribed;
     bool end_of_input;
     bool skipping; /* the rest of a line that was too long */
@@ -179,10 +181,23 @@ static size_t output_left(const struct client *client)
     return client->output.length - client->sent;
 }
 
+static bool client_is_held(struct client *client)
+{
+    const struct service *service = client->rpc->service;
+
+    if (client->promise && (!service || service_is_durable(service, client->promise)))
+        client->promise = 0;
+    return client->promise != 0;
+}
+
 static void set_events(struct client *client)
 {
     unsigned events = 0;
 
+    if (client->promise) {
+        loop_io_set_events(client->io, 0);
+        return;
+    }
     if (!client->end_of_input && output_left(client) < RPC_OUTPUT_PAUSE)
         events |= LOOP_READ;
     if (output_left(client))
@@ -226,7 +241,9 @@ static ssize_t send_some(struct client *client)
 /* False when the connection is over. */
 static bool client_flush(struct client *client)
 {
-    while (output_left(client)) {
+    bool held = client_is_held(client);
+
+    while (!held && output_left(client)) {
         ssize_t length = send_some(client);
 
         if (length < 0 && errno == EINTR)
@@ -261,6 +278,7 @@ static void queue_fd(struct client *client, int fd)
 static bool answer(struct client *client, struct proto_requests *requests)
 {
     struct text text = {0};
+    uint64_t committed = service_committed(client->rpc->service);
     bool ok;
 
     for (size_t i = 0; i < requests->count; i++) {
@@ -286,6 +304,8 @@ static bool answer(struct client *client, struct proto_requests *requests)
         text_append_n(&text, "\n", 1);
     if (text.length)
         text_append_n(&client->output, text.data, text.length);
+    if (service_committed(client->rpc->service) > committed)
+        client->promise = service_committed(client->rpc->service);
     ok = !text.failed && !client->output.failed;
     text_deinit(&text);
     return ok;
@@ -373,14 +393,14 @@ static void client_proceed(struct client *client, bool ok)
 
     if (ok)
         ok = client_flush(client);
-    if (ok && !more && output_left(client) < RPC_OUTPUT_PAUSE) {
+    if (ok && !more && !client->promise && output_left(client) < RPC_OUTPUT_PAUSE) {
         more = find_line(client, &length);
         if (more)
             client_queue(client, length);
         else
             check_partial_line(client);
     }
-    if (!ok || (client->end_of_input && !more && output_left(client) == 0)) {
+    if (!ok || (client->end_of_input && !more && !client->promise && output_left(client) == 0)) {
         client_end(client);
         return;
     }
@@ -397,6 +417,19 @@ static void on_turn(void *userdata)
         loop_timer_start(rpc->turn, 0);
     if (client)
         client_proceed(client, !find_line(client, &length) || handle_input(client, length));
+}
+
+/* Something has become durable. */
+static void on_durable(void *userdata)
+{
+    struct rpc *rpc = userdata;
+    struct client *next;
+
+    for (struct client *client = rpc->clients; client; client = next) {
+        next = client->next;
+        if (client->promise && !client_is_held(client))
+            client_proceed(client, true);
+    }
 }
 
 /* --- input --- */
@@ -613,6 +646,7 @@ int rpc_new(const struct config *config, struct loop *loop, int listen_fd, struc
 void rpc_start(struct rpc *rpc, struct service *service)
 {
     rpc->service = service;
+    service_on_durable(service, on_durable, rpc);
     rpc->io = loop_io_new(rpc->loop, rpc->fd, LOOP_READ, on_accept, rpc);
 }
 
@@ -622,11 +656,15 @@ void rpc_free(struct rpc *rpc)
 
     if (!rpc)
         return;
-    rpc->service = NULL;
-    while (rpc->clients) {
-        (void)client_flush(rpc->clients);
-        client_free(rpc->clients);
+    if (rpc->service) {
+        service_on_durable(rpc->service, NULL, NULL);
+        service_wait_durable(rpc->service);
     }
+    for (struct client *client = rpc->clients; client; client = client->next)
+        (void)client_flush(client);
+    rpc->service = NULL;
+    while (rpc->clients)
+        client_free(rpc->clients);
     loop_timer_free(rpc->turn);
     loop_io_free(rpc->io);
     if (rpc->fd >= 0)

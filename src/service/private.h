@@ -26,6 +26,9 @@ struct service {
     service_event_fn on_event;
     void *on_event_userdata;
     struct store *store;
+    struct loop_wake *durable_wake; /* from the store's thread */
+    service_durable_fn on_durable;
+    void *on_durable_userdata;
     struct link *link;
     struct nat *nat;
     struct conntrack *conntrack;

@@ -166,6 +166,66 @@ void service_remove_directories(struct service *service)
         log_info("%s stays: %s", service->config->state_dir, strerror(errno));
 }
 
+/* --- durability --- */
+
+static void wake_durable(void *userdata)
+{
+    struct service *service = userdata;
+
+    loop_wake_send(service->durable_wake);
+}
+
+static void on_durable(void *userdata)
+{
+    struct service *service = userdata;
+
+    if (service_has_failed(service)) {
+        loop_stop(service->loop);
+    } else if (service->on_durable) {
+        service->on_durable(service->on_durable_userdata);
+    }
+}
+
+static int open_store(struct service *service, struct error *error)
+{
+    int r;
+
+    service->durable_wake = loop_wake_new(service->loop, on_durable, service);
+    if (!service->durable_wake)
+        return error_set(error, ENOMEM, "service");
+    r = store_open(service->config->state_dir, &service->store, error);
+    if (r >= 0)
+        store_on_durable(service->store, wake_durable, service);
+    return r;
+}
+
+uint64_t service_committed(const struct service *service)
+{
+    return service->store ? store_committed(service->store) : 0;
+}
+
+bool service_is_durable(const struct service *service, uint64_t commit)
+{
+    return !service->store || store_is_durable(service->store, commit);
+}
+
+void service_on_durable(struct service *service, service_durable_fn fn, void *userdata)
+{
+    service->on_durable = fn;
+    service->on_durable_userdata = userdata;
+}
+
+void service_wait_durable(struct service *service)
+{
+    if (service->store)
+        store_wait_durable(service->store);
+}
+
+bool service_has_failed(const struct service *service)
+{
+    return service->store && store_disk_error(service->store) < 0;
+}
+
 /* --- layers --- */
 
 static int open_names(struct service *service, uid_t uid, gid_t gid, struct error *error)
@@ -224,7 +284,7 @@ static int open_layers(struct service *service, struct error *error)
     int r = config_worker_ids(service->config, &uid, &gid, error);
 
     if (r >= 0)
-        r = store_open(service->config->state_dir, &service->store, error);
+        r = open_store(service, error);
     if (r >= 0)
         r = remember_directory(service, "made/state_dir", &service->made_state_dir, error);
     if (r >= 0)
@@ -261,6 +321,7 @@ static int start(struct service *service, struct error *error)
         return r;
     if (default_network_ensure(service, &no_default) < 0)
         log_error("the network \"" DEFAULT_NETWORK "\": %s", no_default.text);
+    service_wait_durable(service);
     return 0;
 }
 
@@ -324,6 +385,8 @@ void service_close_layers(struct service *service, bool keep_running)
         link_close(service->link);
     if (service->store)
         store_close(service->store);
+    loop_wake_free(service->durable_wake);
+    service->durable_wake = NULL;
     service->names = NULL;
     service->leases = NULL;
     service->reservations = NULL;

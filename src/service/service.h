@@ -40,6 +40,18 @@ bool service_is_torn_down(const struct service *service);
 /* The connection is gone: its ephemeral guests end. */
 void service_connection_closed(struct service *service, const void *connection);
 
+/* What was written to the store so far is the commit service_committed; answers that promise it
+ * wait until it is durable. Where it is not yet, fn is called from the loop when it may be. When
+ * the disk fails the loop is stopped instead, and service_has_failed is true. Without a store (torn
+ * down) everything is durable. */
+typedef void (*service_durable_fn)(void *userdata);
+uint64_t service_committed(const struct service *service);
+bool service_is_durable(const struct service *service, uint64_t commit);
+void service_on_durable(struct service *service, service_durable_fn fn, void *userdata);
+/* Blocks until it is, or the disk has failed. */
+void service_wait_durable(struct service *service);
+bool service_has_failed(const struct service *service);
+
 int service_network_create(struct service *service, const struct network_create_params *params,
                            struct network *ret_network, struct error *error);
 int service_network_list(struct service *service, struct network **ret_networks, size_t *ret_count,

@@ -5,6 +5,7 @@
 #include <sqlite3.h>
 
 #include "store/store.h"
+#include "store/sync.h"
 
 #define STATEMENT_SLOTS 256 /* a power of two; see query.c */
 
@@ -16,6 +17,7 @@ struct statement {
 
 struct store {
     sqlite3 *db;
+    struct sync sync;
     struct statement statements[STATEMENT_SLOTS];
     size_t n_statements;
 };

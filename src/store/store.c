@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Durability: in WAL mode with synchronous=FULL a commit appends the changed pages to the log and
- * syncs that one file; the database file itself is written at a checkpoint. Checkpoints are the
- * expensive part, so SQLite's automatic one is only a back-stop, and the daemon makes them when it
- * is idle. */
+/* In WAL mode a commit appends the changed pages to the log, which a thread makes durable (sync.c);
+ * the database file itself is written at a checkpoint. Checkpoints are the expensive part: the
+ * daemon makes them when it is idle, and a commit only where the log has become long. */
 #include "store/query.h"
 
 #include <errno.h>
@@ -16,17 +15,18 @@
 #define BUSY_TIMEOUT_MS 1000
 
 /* page_size: a change touches some fifteen pages and the log takes whole ones, so small pages halve
- * the time of a commit; it counts for a new file only. wal_autocheckpoint: at 8 MiB of log.
- * cache_size: 16 MiB, more than the state of 10,000 guests. */
+ * the time of a commit; it counts for a new file only. synchronous: see sync.c. cache_size: 16 MiB,
+ * more than the state of 10,000 guests. */
 static const char setup[] = "PRAGMA page_size = 512;"
                             "PRAGMA journal_mode = WAL;"
-                            "PRAGMA synchronous = FULL;"
+                            "PRAGMA synchronous = NORMAL;"
                             "PRAGMA foreign_keys = ON;"
                             "PRAGMA trusted_schema = OFF;"
                             "PRAGMA temp_store = MEMORY;"
                             "PRAGMA cache_size = -16384;"
-                            "PRAGMA wal_autocheckpoint = 16384;"
                             "PRAGMA journal_size_limit = 16777216;";
+
+#define LOG_PAGES_MAX 16384 /* 8 MiB: then a commit makes a checkpoint */
 
 /* errno for the result codes that are worth telling apart. */
 static int errno_of_result(int result)
@@ -62,6 +62,17 @@ int store_error(struct store *store, struct error *error)
     return error_set(error, errnum, "the state database: %s", sqlite3_errmsg(store->db));
 }
 
+/* Called by SQLite after each commit that wrote something. */
+static int committed(void *userdata, sqlite3 *db, const char *schema, int log_pages)
+{
+    struct store *store = userdata;
+
+    sync_commit(&store->sync);
+    if (log_pages >= LOG_PAGES_MAX)
+        sqlite3_wal_checkpoint_v2(db, schema, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+    return SQLITE_OK;
+}
+
 /* SQLite would make the file readable by all, and its companions take the file's mode. */
 static int database_create(const char *path, struct error *error)
 {
@@ -77,12 +88,21 @@ static int database_create(const char *path, struct error *error)
     return 0;
 }
 
+/* One thread uses the store, and nobody asks SQLite for its statistics: without both it takes no
+ * lock at each allocation. Only counts before the first database is opened. */
+static void library_configure(void)
+{
+    sqlite3_config(SQLITE_CONFIG_SINGLETHREAD);
+    sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
+}
+
 static int database_open(struct store *store, const char *path, struct error *error)
 {
     int r = database_create(path, error);
 
     if (r < 0)
         return r;
+    library_configure();
     if (sqlite3_open_v2(path, &store->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL) !=
         SQLITE_OK)
         return store->db ? store_error(store, error) : error_set(error, ENOMEM, "SQLite");
@@ -91,6 +111,7 @@ static int database_open(struct store *store, const char *path, struct error *er
     sqlite3_db_config(store->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
     if (sqlite3_exec(store->db, setup, NULL, NULL, NULL) != SQLITE_OK)
         return store_error(store, error);
+    sqlite3_wal_hook(store->db, committed, store);
     return store_schema_migrate(store, error);
 }
 
@@ -100,11 +121,15 @@ int store_open(const char *state_dir, struct store **ret_store, struct error *er
 {
     _cleanup_(store_closep) struct store *store = calloc(1, sizeof(*store));
     _cleanup_free_ char *path = NULL;
+    _cleanup_free_ char *log_path = NULL;
     int r;
 
-    if (!store || asprintf(&path, "%s/" DATABASE_NAME, state_dir) < 0)
+    if (!store || asprintf(&path, "%s/" DATABASE_NAME, state_dir) < 0 ||
+        asprintf(&log_path, "%s-wal", path) < 0)
         return error_set(error, ENOMEM, "cannot open the state database in %s", state_dir);
     r = database_open(store, path, error);
+    if (r == 0)
+        r = sync_start(&store->sync, log_path, error);
     if (r < 0) {
         error_add_context(error, "%s", path);
         return r;
@@ -119,8 +144,34 @@ void store_close(struct store *store)
         return;
     for (size_t i = 0; i < STATEMENT_SLOTS; i++)
         sqlite3_finalize(store->statements[i].handle);
+    sync_stop(&store->sync);
     sqlite3_close(store->db);
     free(store);
+}
+
+uint64_t store_committed(const struct store *store)
+{
+    return sync_committed(&store->sync);
+}
+
+bool store_is_durable(struct store *store, uint64_t commit)
+{
+    return sync_is_durable(&store->sync, commit);
+}
+
+void store_on_durable(struct store *store, store_durable_fn fn, void *userdata)
+{
+    sync_on_durable(&store->sync, fn, userdata);
+}
+
+void store_wait_durable(struct store *store)
+{
+    sync_wait(&store->sync);
+}
+
+int store_disk_error(const struct store *store)
+{
+    return -store->sync.errnum;
 }
 
 uint64_t store_steps(struct store *store)

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The intent, in SQLite: the only copy of the state. WAL, synchronous=FULL, foreign keys on,
- * exclusive locking by the daemon's lock file (not here). Every function runs on the caller's
- * thread and may block for the length of one small disk write at commit. Rows are the structs of
- * base/model.h.
+/* The intent, in SQLite: the only copy of the state. WAL, foreign keys on, exclusive locking by the
+ * daemon's lock file (not here). Every function runs on the caller's thread; commits are made
+ * durable by a thread behind (sync.c). Rows are the structs of base/model.h.
  *
  * Errors: SQLite failures are internal errors; what the contract names (exists, address_in_use, …)
  * is set as a reason where a uniqueness rule is hit. */
@@ -18,13 +17,26 @@ struct store;
 int store_open(const char *state_dir, struct store **ret_store, struct error *error);
 void store_close(struct store *store);
 
-/* One transaction per change. They do not nest. A commit is durable when it returns 0; after a
- * failure of any function inside a transaction, store_commit included, the caller rolls back.
- * store_rollback never fails and is a no-op outside a transaction. Functions that write more than
- * one row refuse to run outside a transaction: networks, addresses, guests, endpoints. */
+/* One transaction per change. They do not nest. A commit that returned 0 survives a crash of the
+ * daemon, and one of the machine as soon as store_is_durable says so; after a failure of any
+ * function inside a transaction, store_commit included, the caller rolls back. store_rollback never
+ * fails and is a no-op outside a transaction. Functions that write more than one row refuse to run
+ * outside a transaction: networks, addresses, guests, endpoints. */
 int store_begin(struct store *store, struct error *error);
 int store_commit(struct store *store, struct error *error);
 void store_rollback(struct store *store);
+
+/* The number of commits so far, and whether those up to a number are on disk. Cheap. Where the
+ * answer is no, fn is called once when it may have become yes, and when the disk has failed and it
+ * never will: by another thread, so fn only sends a wake-up. */
+typedef void (*store_durable_fn)(void *userdata);
+uint64_t store_committed(const struct store *store);
+bool store_is_durable(struct store *store, uint64_t commit);
+void store_on_durable(struct store *store, store_durable_fn fn, void *userdata);
+/* Blocks until every commit is durable, or the disk has failed. */
+void store_wait_durable(struct store *store);
+/* 0, or the negative errno with which the disk failed: nothing becomes durable any more. */
+int store_disk_error(const struct store *store);
 
 /* Moves what commits have logged into the database file: for idle moments. May block for the
  * writing and syncing of what changed since the last time; nothing is lost where it can't be done.
