@@ -18,6 +18,7 @@
 #include "base/cleanup.h"
 #include "base/fault.h"
 #include "base/log.h"
+#include "base/record.h"
 #include "names/resolv.h"
 #include "names/socket.h"
 #include "worker/dns_message.h"
@@ -746,18 +747,27 @@ void names_endpoint_remove(struct names *names, int64_t endpoint_id)
 
 int names_record_add(struct names *names, const struct dns_record *record, struct error *error)
 {
-    _cleanup_(kept_freep) struct kept_message *kept =
-        kept_new(record->id, DNS_MESSAGE_RECORD, sizeof(struct dns_record_message));
+    uint8_t rdata[RECORD_RDATA_MAX];
+    uint16_t length = record_rdata_build(record->type, record->value, names->domain, rdata);
+    _cleanup_(kept_freep) struct kept_message *kept = NULL;
     struct dns_record_message *message;
-    int r;
+    int r = fault_point("names.record", error);
 
+    if (r < 0)
+        return r;
+    if (length == 0) /* possible after a change of the domain to a longer one */
+        return error_set(error, 0, "\"%.80s\" of %s is too long below %s", record->value,
+                         record->name, names->domain);
+    kept = kept_new(record->id, DNS_MESSAGE_RECORD, sizeof(*message) + length);
     if (!kept)
         return error_set(error, ENOMEM, "out of memory");
     message = (struct dns_record_message *)kept->payload;
     message->id = record->id;
     message->network_id = record->network_id;
-    message->ip = record->ip;
+    message->type = record->type;
+    message->rdata_length = length;
     memcpy(message->name, record->name, strlen(record->name));
+    memcpy(message->rdata, rdata, length);
     r = kept_add(names, &names->records, kept, error);
     if (r < 0)
         return r;

@@ -330,12 +330,22 @@ static int handle_endpoint(struct dns_control *control, const struct dns_endpoin
     return r;
 }
 
-static int handle_record(struct dns_control *control, const struct dns_record_message *message)
+static int handle_record(struct dns_control *control, const struct dns_record_message *message,
+                         size_t length)
 {
-    if (!text_is_ended(message->name, sizeof(message->name)) || !ip_is_set(&message->ip))
+    struct zone_record_config config = {
+        .id = message->id,
+        .network_id = message->network_id,
+        .name = message->name,
+        .type = message->type,
+        .length = message->rdata_length,
+        .rdata = message->rdata,
+    };
+
+    if (!text_is_ended(message->name, sizeof(message->name)) ||
+        length - sizeof(*message) != message->rdata_length)
         return -EPROTO;
-    return zone_record_set(control->service.zone, message->id, message->network_id, message->name,
-                           &message->ip);
+    return zone_record_set(control->service.zone, &config);
 }
 
 static void handle_ready(struct dns_control *control)
@@ -365,7 +375,7 @@ static const struct {
         WORKER_FIRST_OWN] = {"endpoint", sizeof(struct dns_endpoint_message), true},
     [DNS_MESSAGE_ENDPOINT_REMOVE -
         WORKER_FIRST_OWN] = {"endpoint-remove", sizeof(struct dns_remove_message), false},
-    [DNS_MESSAGE_RECORD - WORKER_FIRST_OWN] = {"record", sizeof(struct dns_record_message), false},
+    [DNS_MESSAGE_RECORD - WORKER_FIRST_OWN] = {"record", sizeof(struct dns_record_message), true},
     [DNS_MESSAGE_RECORD_REMOVE -
         WORKER_FIRST_OWN] = {"record-remove", sizeof(struct dns_remove_message), false},
     [DNS_MESSAGE_READY - WORKER_FIRST_OWN] = {"ready", sizeof(struct dns_message), false},
@@ -404,7 +414,7 @@ static int message_act(struct dns_control *control, uint16_t type, const void *p
         zone_endpoint_remove(control->service.zone, remove->id);
         return 0;
     case DNS_MESSAGE_RECORD:
-        return handle_record(control, payload);
+        return handle_record(control, payload, length);
     case DNS_MESSAGE_RECORD_REMOVE:
         zone_record_remove(control->service.zone, remove->id);
         return 0;

@@ -97,8 +97,10 @@ struct dns_record_message {
     struct dns_message message;
     int64_t id;
     int64_t network_id; /* 0: every network */
-    struct ip ip;
-    char name[DNS_DOMAIN_MAX];
+    uint16_t type;
+    uint16_t rdata_length;
+    char name[DNS_DOMAIN_MAX]; /* may begin with "*." */
+    uint8_t rdata[];
 };
 
 struct dns_remove_message {
