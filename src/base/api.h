@@ -144,7 +144,7 @@ struct record_result { /* one record that the name service answers */
     char network[NAME_MAX_LENGTH + 1];
     uint16_t type;
     char *value;
-    struct ip ip; /* of an address record */
+    struct ip ip;                    /* of an address record */
     char guest[NAME_MAX_LENGTH + 1]; /* "": static */
 };
 
@@ -158,6 +158,7 @@ struct status_result {
     bool table_owned;
     char domain[254];
     struct ips upstreams;
+    struct strings forward; /* "corp.example=10.1.1.1" */
     uint32_t dns_pid;
     uint32_t relay_pid;
     uint32_t dhcp_pid;

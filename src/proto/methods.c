@@ -250,6 +250,8 @@ static const struct proto_field status_fields[] = {
           .doc = "the nftables table is owned: a foreign `flush ruleset` passes it by"),
     FIELD(PROTO_TEXT, S, domain, "domain", .doc = "domain of the name service"),
     FIELD(PROTO_IPS, S, upstreams, "upstreams", .doc = "where other names are asked"),
+    FIELD(PROTO_STRINGS, S, forward, "forward",
+          .doc = "SUFFIX=IP: where names below a suffix are asked instead"),
     FIELD(PROTO_UINT32, S, dns_pid, "dns_pid", .doc = "the name service's worker"),
     FIELD(PROTO_UINT32, S, relay_pid, "relay_pid", .doc = "the relay worker"),
     FIELD(PROTO_UINT32, S, dhcp_pid, "dhcp_pid", .doc = "the DHCP worker"),
@@ -257,7 +259,10 @@ static const struct proto_field status_fields[] = {
 #undef S
 static void status_free_fields(void *object)
 {
-    ips_deinit(&((struct status_result *)object)->upstreams);
+    struct status_result *status = object;
+
+    ips_deinit(&status->upstreams);
+    strings_deinit(&status->forward);
 }
 const struct proto_object proto_status =
     OBJECT("Status", struct status_result, status_fields, status_free_fields);
@@ -549,7 +554,8 @@ static const struct proto_method methods[] = {
            "127.0.0.1 inside the guest reaches its gateway where nothing local listens."),
     METHOD(METHOD_DNS_LIST, "dns.list", &dns_list_params, RESULT_LIST, &proto_record,
            "The records that the name service answers, but PTR, which it makes itself."),
-    METHOD(METHOD_DNS_ADD, "dns.add", &dns_add_params, RESULT_EMPTY, NULL, "Adds static records, all or none."),
+    METHOD(METHOD_DNS_ADD, "dns.add", &dns_add_params, RESULT_EMPTY, NULL,
+           "Adds static records, all or none."),
     METHOD(METHOD_DNS_REMOVE, "dns.remove", &dns_remove_params, RESULT_EMPTY, NULL,
            "Removes static records."),
     METHOD(METHOD_EVENTS_SUBSCRIBE, "events.subscribe", &no_params, RESULT_EMPTY, NULL,

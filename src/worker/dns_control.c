@@ -164,6 +164,7 @@ void dns_control_free(struct dns_control *control)
     dns_udp_free(control->udp);
     dns_cache_free(control->service.cache);
     dns_upstreams_put(control->service.upstreams);
+    dns_routes_deinit(&control->service.routes);
     dns_upstream_pool_free(control->pool);
     if (control->page)
         munmap((void *)(uintptr_t)control->page, sizeof(*control->page));
@@ -330,6 +331,23 @@ static int handle_endpoint(struct dns_control *control, const struct dns_endpoin
     return r;
 }
 
+static int handle_forward(struct dns_control *control, const struct dns_forward_message *message)
+{
+    const struct dns_servers *servers = &message->servers;
+    uint32_t count = servers->count < DNS_SERVERS_MAX ? servers->count : DNS_SERVERS_MAX;
+    struct dns_upstreams *set;
+    int r;
+
+    if (!text_is_ended(message->suffix, sizeof(message->suffix)))
+        return -EPROTO;
+    set = dns_upstreams_get(control->pool, servers->servers, count);
+    if (!set)
+        return -ENOMEM;
+    r = dns_routes_set(&control->service.routes, message->suffix, set);
+    dns_upstreams_put(set);
+    return r;
+}
+
 static int handle_record(struct dns_control *control, const struct dns_record_message *message,
                          size_t length)
 {
@@ -378,6 +396,8 @@ static const struct {
     [DNS_MESSAGE_RECORD - WORKER_FIRST_OWN] = {"record", sizeof(struct dns_record_message), true},
     [DNS_MESSAGE_RECORD_REMOVE -
         WORKER_FIRST_OWN] = {"record-remove", sizeof(struct dns_remove_message), false},
+    [DNS_MESSAGE_FORWARD -
+        WORKER_FIRST_OWN] = {"forward", sizeof(struct dns_forward_message), false},
     [DNS_MESSAGE_READY - WORKER_FIRST_OWN] = {"ready", sizeof(struct dns_message), false},
 };
 
@@ -418,6 +438,8 @@ static int message_act(struct dns_control *control, uint16_t type, const void *p
     case DNS_MESSAGE_RECORD_REMOVE:
         zone_record_remove(control->service.zone, remove->id);
         return 0;
+    case DNS_MESSAGE_FORWARD:
+        return handle_forward(control, payload);
     case DNS_MESSAGE_READY:
         handle_ready(control);
         return 0;

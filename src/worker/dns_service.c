@@ -105,8 +105,13 @@ static size_t query_forward(struct dns_service *service, struct dns_request *req
 /* --- what is asked --- */
 
 static struct dns_upstreams *upstreams_of(const struct dns_service *service,
-                                          const struct dns_asker *asker)
+                                          const struct dns_asker *asker,
+                                          const struct dns_name *name)
 {
+    struct dns_upstreams *route = dns_routes_find(&service->routes, name);
+
+    if (route)
+        return route;
     if (asker->guest && asker->guest->upstreams)
         return asker->guest->upstreams;
     return asker->network->upstreams ? asker->network->upstreams : service->upstreams;
@@ -116,7 +121,7 @@ static size_t query_elsewhere(struct dns_service *service, struct dns_request *r
                               const struct dns_query *question, const struct dns_alias_place *alias,
                               const struct dns_asker *asker)
 {
-    struct dns_upstreams *upstreams = upstreams_of(service, asker);
+    struct dns_upstreams *upstreams = upstreams_of(service, asker, &question->name);
     const struct dns_terms *terms = &question->terms;
     struct dns_cache_key key;
     struct dns_stored stored;

@@ -6,6 +6,7 @@
 
 #include "worker/dns_alias.h"
 #include "worker/dns_forward.h"
+#include "worker/dns_route.h"
 #include "worker/dns_zone.h"
 
 struct dns_service_stats {
@@ -20,9 +21,10 @@ struct dns_service {
     struct dns_cache *cache;
     struct dns_forward *forward;
     struct dns_upstreams *upstreams; /* the host's; owned reference */
+    struct dns_routes routes;
     struct dns_quota host_quota;
     struct dns_service_stats stats;
-    struct dns_alias alias; /* of the query at hand */
+    struct dns_alias alias;          /* of the query at hand */
     uint8_t buffer[DNS_MESSAGE_MAX]; /* where late replies are built */
 };
 

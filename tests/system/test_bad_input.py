@@ -443,6 +443,7 @@ def test_daemon_arguments(machine, internet, arguments, word):
 @pytest.mark.parametrize("text, word", [
     ("[nosuch]\na = b\n", "nosuch"), ("[dns]\ncolour = blue\n", "colour"), ("[dns]\ndomain = a b\n", "domain"),
     ("[network]\nsubnet_size = 99\n", "subnet_size"), ("[network]\ndefault_subnet = x\n", "default_subnet"), ("nonsense\n", "1"),
+    ("[dns]\nforward = corp.example\n", "corp.example"), ("[dns]\nforward = moat.internal=192.0.2.1\n", "moat.internal"),
     ("[dns]\nttl = -1\n", "ttl"), ("[daemon\n", "1"), ("[dns]\ndomain = " + "x" * 300 + "\n", "domain")])
 def test_configuration(machine, internet, text, word):
     machine.configure(text)
