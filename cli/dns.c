@@ -1,9 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* moat dns */
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "arguments.h"
+#include "base/cleanup.h"
+#include "base/record.h"
 #include "table.h"
+#include "value.h"
+
+#define SRV_WORDS 4 /* PRIORITY WEIGHT PORT TARGET */
 
 static int print_records(struct invocation *invocation, const struct proto_response *response)
 {
@@ -17,13 +24,10 @@ static int print_records(struct invocation *invocation, const struct proto_respo
     if (code != EXIT_DONE)
         return code;
     records = items;
-    table_init(&table, 4, "NAME", "ADDRESS", "NETWORK", "GUEST");
-    for (size_t i = 0; i < count; i++) {
-        char address[IP_TEXT_MAX];
-
-        table_add(&table, records[i].name, ip_format(&records[i].ip, address), records[i].network,
-                  records[i].guest);
-    }
+    table_init(&table, 5, "NAME", "TYPE", "VALUE", "NETWORK", "GUEST");
+    for (size_t i = 0; i < count; i++)
+        table_add(&table, records[i].name, record_type_name(records[i].type), records[i].value,
+                  records[i].network, records[i].guest);
     (void)table_print(&table);
     table_deinit(&table);
     invocation_free_list(&proto_record, items, count);
@@ -35,10 +39,105 @@ static int dns_ls(struct invocation *invocation)
     return invocation_show(invocation, print_records);
 }
 
+/* --- records on the command line --- */
+
+/* Into the list `values` of the method's params. */
+static int value_add(struct invocation *invocation, const char *value, struct error *error)
+{
+    return value_set(proto_method_get(invocation->command->method)->params, "values",
+                     &invocation->params, value, error);
+}
+
+static int type_or_address_set(struct invocation *invocation, const char *word, struct error *error)
+{
+    struct dns_params *params = &invocation->params.dns;
+
+    if (record_type_parse(word, &params->type) == 0 || ip_parse(word, &params->ip) == 0)
+        return 0;
+    if (strcasecmp(word, "PTR") == 0)
+        return option_refuse(error, "PTR records come by themselves with A and AAAA");
+    return option_refuse(error, "\"%.80s\" is neither an IP address nor a type: %s", word,
+                         RECORD_TYPES);
+}
+
+/* A second address makes the first one the first of the values. */
+static int further_value_add(struct invocation *invocation, const char *word, struct error *error)
+{
+    struct dns_params *params = &invocation->params.dns;
+    char text[IP_TEXT_MAX];
+    int r = 0;
+
+    if (ip_is_set(&params->ip)) {
+        r = value_add(invocation, ip_format(&params->ip, text), error);
+        params->ip = (struct ip){0};
+    }
+    return r < 0 ? r : value_add(invocation, word, error);
+}
+
+/* Four words, or one that holds all four, are one value. */
+static int srv_group(struct invocation *invocation, struct error *error)
+{
+    struct strings *values = &invocation->params.dns.values;
+    struct strings given = TAKE_STRUCT(*values);
+    char value[RECORD_VALUE_MAX] = "";
+    unsigned words = 0;
+    int r = 0;
+
+    for (size_t i = 0; r == 0 && i < given.count; i++) {
+        char *save;
+
+        for (const char *word = strtok_r(given.items[i], " ", &save); r == 0 && word;
+             word = strtok_r(NULL, " ", &save)) {
+            size_t length = strlen(value);
+
+            snprintf(value + length, sizeof(value) - length, "%s%s", length ? " " : "", word);
+            if (++words % SRV_WORDS != 0)
+                continue;
+            r = value_add(invocation, value, error);
+            value[0] = '\0';
+        }
+    }
+    strings_deinit(&given);
+    if (r == 0 && words % SRV_WORDS != 0)
+        r = option_refuse(error, "SRV takes PRIORITY WEIGHT PORT TARGET, such as 10 5 5060 sip");
+    return r;
+}
+
+/* The daemon knows the domain, and looks again: here any will do. */
+static int values_check(const struct dns_params *params, struct error *error)
+{
+    int r = 0;
+
+    for (size_t i = 0; r == 0 && i < params->values.count; i++) {
+        _cleanup_free_ char *parsed = NULL;
+        const char *value = params->values.items[i];
+        uint16_t type = params->type;
+
+        if (type == RECORD_NONE)
+            type = strchr(value, ':') ? RECORD_AAAA : RECORD_A;
+        r = record_value_parse(type, value, "x", "VALUE", &parsed, error);
+    }
+    return r;
+}
+
 static int dns_change(struct invocation *invocation)
 {
-    return invocation_show(invocation, NULL);
+    const struct dns_params *params = &invocation->params.dns;
+    struct error error = ERROR_INIT;
+    int r = 0;
+
+    if (params->type == RECORD_SRV)
+        r = srv_group(invocation, &error);
+    if (r == 0 && params->type != RECORD_NONE && params->values.count == 0 &&
+        invocation->command->method == METHOD_DNS_ADD)
+        r = option_refuse(&error, "%s needs a VALUE; see \"moat dns add --help\"",
+                          record_type_name(params->type));
+    if (r == 0)
+        r = values_check(params, &error);
+    return r < 0 ? invocation_fail(EXIT_USAGE, &error) : invocation_show(invocation, NULL);
 }
+
+/* --- tables --- */
 
 static const struct option options[] = {
     {.name = "network",
@@ -50,40 +149,60 @@ static const struct option options[] = {
     {0},
 };
 
+#define TYPE_WORDS "A AAAA CNAME TXT SRV"
+
 static const struct positional add_positionals[] = {
     {.name = "NAME", .field = "name"},
-    {.name = "IP", .field = "ip"},
+    {.name = "TYPE|IP", .field = "type", .set = type_or_address_set, .words = TYPE_WORDS},
+    {.name = "VALUE",
+     .field = "values",
+     .set = further_value_add,
+     .optional = true,
+     .repeat = true},
     {0},
 };
 
 static const struct positional rm_positionals[] = {
     {.name = "NAME", .field = "name"},
-    {.name = "IP", .field = "ip", .optional = true},
+    {.name = "TYPE|IP",
+     .field = "type",
+     .set = type_or_address_set,
+     .optional = true,
+     .words = TYPE_WORDS},
+    {.name = "VALUE",
+     .field = "values",
+     .set = further_value_add,
+     .optional = true,
+     .repeat = true},
     {0},
 };
 
 const struct command dns_commands[] = {
     {.group = "dns",
      .name = "ls",
-     .summary = "list the names and their addresses",
+     .summary = "list the records that the name service answers",
      .options = options,
      .method = METHOD_DNS_LIST,
-     .run = dns_ls},
+     .run = dns_ls,
+     .text = "Not listed: PTR records, which come by themselves with A and AAAA."},
     {.group = "dns",
      .name = "add",
-     .summary = "add a name",
+     .summary = "add static records for a name",
      .options = options,
      .positionals = add_positionals,
      .method = METHOD_DNS_ADD,
      .run = dns_change,
-     .text = "NAME is below the domain (moat.internal), which is left out."},
+     .text = "NAME is below the domain (moat.internal), which is left out; \"*.NAME\" stands for\n"
+             "every name below NAME that is not there otherwise. TYPE is A, AAAA, CNAME, TXT or\n"
+             "SRV; without TYPE each VALUE is an address. A VALUE of CNAME is a name, of SRV\n"
+             "PRIORITY WEIGHT PORT TARGET; names of one label are below the domain."},
     {.group = "dns",
      .name = "rm",
-     .summary = "remove a name that was added",
+     .summary = "remove static records of a name",
      .options = options,
      .positionals = rm_positionals,
      .method = METHOD_DNS_REMOVE,
      .run = dns_change,
-     .text = "With IP only that address of the name."},
+     .text = "All of the name's, or only those of that TYPE, or only those VALUEs."},
     {0},
 };

@@ -33,6 +33,8 @@ static int print_status(struct invocation *invocation, const struct proto_respon
         return code;
     for (size_t i = 0; i < status.upstreams.count; i++)
         show_append(&upstreams, ip_format(&status.upstreams.items[i], address));
+    for (size_t i = 0; i < status.forward.count; i++)
+        show_append(&upstreams, status.forward.items[i]);
     printf("moatd       %s, process %u\n", status.version, status.pid);
     print_uptime(status.uptime_seconds);
     printf("networks    %" PRIu64 "\nguests      %" PRIu64 "\nports       %" PRIu64 "\n",
@@ -45,6 +47,7 @@ static int print_status(struct invocation *invocation, const struct proto_respon
                               : "a plain table: watched, and repaired when somebody flushes it");
     text_deinit(&upstreams);
     ips_deinit(&status.upstreams);
+    strings_deinit(&status.forward);
     return EXIT_DONE;
 }
 

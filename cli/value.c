@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "base/record.h"
 #include "option.h"
 
 static const struct proto_field *member_find(const struct proto_object *object, const char *name,
@@ -197,8 +198,8 @@ static int set_name(const struct proto_field *field, char *member, const char *t
                           "an interface name: 1 to 15 characters without space, '/', ':' and '%'");
         break;
     default:
-        if (!name_is_dns(text))
-            return refuse(error, text, "a DNS name");
+        if (!record_name_is_valid(text))
+            return refuse(error, text, "a DNS name such as web or *.apps");
     }
     return set_text(field, member, text, error);
 }

@@ -108,7 +108,9 @@ struct localhost_params {
 struct dns_params {
     char network[NAME_MAX_LENGTH + 1];
     char name[254];
-    struct ip ip;
+    struct ip ip;          /* instead of values */
+    uint16_t type;         /* enum record_type; 0: by the values, which are addresses */
+    struct strings values; /* as people write them (base/record.h) */
 };
 
 struct empty_params {
@@ -137,10 +139,12 @@ struct policy_result {
     struct policy policy;
 };
 
-struct record_result { /* one name that the name service answers */
+struct record_result { /* one record that the name service answers */
     char name[254];
     char network[NAME_MAX_LENGTH + 1];
-    struct ip ip;
+    uint16_t type;
+    char *value;
+    struct ip ip;                    /* of an address record */
     char guest[NAME_MAX_LENGTH + 1]; /* "": static */
 };
 
@@ -154,6 +158,7 @@ struct status_result {
     bool table_owned;
     char domain[254];
     struct ips upstreams;
+    struct strings forward; /* "corp.example=10.1.1.1" */
     uint32_t dns_pid;
     uint32_t relay_pid;
     uint32_t dhcp_pid;

@@ -115,6 +115,19 @@ void guest_deinit(struct guest *guest)
     guest->has_vmm = false;
 }
 
+void dns_record_deinit(struct dns_record *record)
+{
+    free(record->value);
+    record->value = NULL;
+}
+
+void dns_records_free(struct dns_record *records, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        dns_record_deinit(&records[i]);
+    free(records);
+}
+
 /* --- PORT --- */
 
 /* A parse in progress: `rest` is what is not consumed yet, the other members are for error texts.

@@ -28,6 +28,7 @@
 #define LIMIT_HOSTS 64   /* --add-host entries */
 #define LIMIT_RULES 1024 /* allow + deny of one policy */
 #define LIMIT_DNS_RECORDS 65536
+#define LIMIT_DNS_VALUES 64 /* of one `dns add` */
 
 enum guest_mode { MODE_DISABLED, MODE_LOOPBACK, MODE_OUTBOUND, MODE_FULL, MODE_COUNT_ };
 enum guest_kind { KIND_NETNS, KIND_TAP, KIND_COUNT_ };
@@ -157,19 +158,22 @@ struct guest {
     struct vmm vmm;
 };
 
-/* A static name of `dns add`. */
+/* A static record of `dns add`. */
 struct dns_record {
     int64_t id;
     int64_t network_id;                /* 0: on every network */
     char network[NAME_MAX_LENGTH + 1]; /* "" for every network */
-    char name[254];
-    struct ip ip;
+    char name[254];                    /* without the domain; may begin with "*." */
+    uint16_t type;                     /* enum record_type */
+    char *value;                       /* as base/record.h keeps it */
 };
 
 void network_deinit(struct network *network);
 void endpoint_deinit(struct endpoint *endpoint);
 void policy_deinit(struct policy *policy);
 void guest_deinit(struct guest *guest);
+void dns_record_deinit(struct dns_record *record);
+void dns_records_free(struct dns_record *records, size_t count);
 
 /* PORT syntax of the contract: [HOST_IP:][HOST_PORT[-END]:]GUEST_PORT[-END][/tcp|/udp]. A host_port
  * of 0 in the result means "choose one". Returns 0, or -EINVAL with a field error named `field`.

@@ -18,6 +18,7 @@
 #include "base/cleanup.h"
 #include "base/fault.h"
 #include "base/log.h"
+#include "base/record.h"
 #include "names/resolv.h"
 #include "names/socket.h"
 #include "worker/dns_message.h"
@@ -32,6 +33,12 @@ struct served_network {
     struct ips servers; /* as configured; the message has those that are no gateways of ours */
     struct dns_network_message message;
     int fds[DNS_SOCKETS_COUNT];
+};
+
+/* A suffix with servers of its own. */
+struct served_forward {
+    struct ips servers; /* as configured; the message has those that are no gateways of ours */
+    struct dns_forward_message message;
 };
 
 /* An endpoint's or a static record's message. */
@@ -54,6 +61,8 @@ struct names {
     struct ips configured; /* upstream servers from the configuration */
     struct ips upstreams;  /* those in use: without our own gateways */
     struct served_network *networks;
+    struct served_forward *forwards;
+    size_t n_forwards;
     struct dns_table endpoints; /* of struct kept_message */
     struct dns_table records;
     struct dns_stats_message stats;
@@ -223,12 +232,25 @@ static void upstreams_changed(void *userdata)
         log_error("the name worker can't be told of the host's name servers: %s", error.text);
 }
 
+/* Sends those whose servers are others now. */
+static void forwards_changed(struct names *names)
+{
+    for (size_t i = 0; i < names->n_forwards; i++) {
+        struct served_forward *forward = &names->forwards[i];
+
+        if (servers_update(names, &forward->servers, &forward->message.servers))
+            message_send_or_log(names, DNS_MESSAGE_FORWARD, &forward->message.message,
+                                sizeof(forward->message));
+    }
+}
+
 /* The set of our gateways is another one: every list of servers is looked at again. */
 static void gateways_changed(struct names *names)
 {
     struct error error = ERROR_INIT;
 
     upstreams_changed(names);
+    forwards_changed(names);
     for (struct served_network *network = names->networks; network; network = network->next)
         if (servers_update(names, &network->servers, &network->message.upstreams) &&
             network_send(names, network, false, &error) < 0)
@@ -360,6 +382,16 @@ static int table_send(struct names *names, const struct dns_table *table, struct
     return 0;
 }
 
+static int forwards_send(struct names *names, struct error *error)
+{
+    int r = 0;
+
+    for (size_t i = 0; r == 0 && i < names->n_forwards; i++)
+        r = message_send(names, DNS_MESSAGE_FORWARD, &names->forwards[i].message.message,
+                         sizeof(names->forwards[i].message), NULL, 0, error);
+    return r;
+}
+
 static int ready_send(struct names *names, struct error *error)
 {
     struct dns_message message = {0};
@@ -373,6 +405,8 @@ static int everything_send(struct names *names, struct error *error)
 
     if (r == 0)
         r = upstreams_send(names, error);
+    if (r == 0)
+        r = forwards_send(names, error);
     for (struct served_network *network = names->networks; r == 0 && network;
          network = network->next)
         r = network_send(names, network, true, error);
@@ -435,6 +469,24 @@ static int upstreams_init(struct names *names, const struct names_config *config
     return r;
 }
 
+static int forwards_init(struct names *names, const struct names_config *config,
+                         struct error *error)
+{
+    names->forwards = calloc(config->n_forwards ? config->n_forwards : 1, sizeof(*names->forwards));
+    if (!names->forwards)
+        return error_set(error, ENOMEM, "out of memory");
+    for (size_t i = 0; i < config->n_forwards; i++) {
+        const struct names_forward *from = &config->forwards[i];
+        struct served_forward *forward = &names->forwards[names->n_forwards++];
+
+        memcpy(forward->message.suffix, from->suffix, strlen(from->suffix) + 1);
+        if (ips_copy(&from->servers, &forward->servers) < 0)
+            return error_set(error, ENOMEM, "out of memory");
+        servers_fill(names, &forward->servers, &forward->message.servers);
+    }
+    return 0;
+}
+
 static int names_init(struct names *names, const struct names_config *config, struct error *error)
 {
     struct worker_config worker = {
@@ -454,6 +506,8 @@ static int names_init(struct names *names, const struct names_config *config, st
     r = page_init(names, error);
     if (r == 0)
         r = upstreams_init(names, config, error);
+    if (r == 0)
+        r = forwards_init(names, config, error);
     if (r == 0)
         r = worker_new(&worker, &worker_ops, names, &names->worker, error);
     return r;
@@ -511,6 +565,9 @@ void names_free(struct names *names, bool keep_running)
     }
     table_free(&names->endpoints);
     table_free(&names->records);
+    for (size_t i = 0; i < names->n_forwards; i++)
+        ips_deinit(&names->forwards[i].servers);
+    free(names->forwards);
     ips_deinit(&names->configured);
     ips_deinit(&names->upstreams);
     if (names->page)
@@ -746,18 +803,27 @@ void names_endpoint_remove(struct names *names, int64_t endpoint_id)
 
 int names_record_add(struct names *names, const struct dns_record *record, struct error *error)
 {
-    _cleanup_(kept_freep) struct kept_message *kept =
-        kept_new(record->id, DNS_MESSAGE_RECORD, sizeof(struct dns_record_message));
+    uint8_t rdata[RECORD_RDATA_MAX];
+    uint16_t length = record_rdata_build(record->type, record->value, names->domain, rdata);
+    _cleanup_(kept_freep) struct kept_message *kept = NULL;
     struct dns_record_message *message;
-    int r;
+    int r = fault_point("names.record", error);
 
+    if (r < 0)
+        return r;
+    if (length == 0) /* possible after a change of the domain to a longer one */
+        return error_set(error, 0, "\"%.80s\" of %s is too long below %s", record->value,
+                         record->name, names->domain);
+    kept = kept_new(record->id, DNS_MESSAGE_RECORD, sizeof(*message) + length);
     if (!kept)
         return error_set(error, ENOMEM, "out of memory");
     message = (struct dns_record_message *)kept->payload;
     message->id = record->id;
     message->network_id = record->network_id;
-    message->ip = record->ip;
+    message->type = record->type;
+    message->rdata_length = length;
     memcpy(message->name, record->name, strlen(record->name));
+    memcpy(message->rdata, rdata, length);
     r = kept_add(names, &names->records, kept, error);
     if (r < 0)
         return r;

@@ -11,6 +11,12 @@
 
 struct names;
 
+/* Names below the suffix are asked of these servers, whoever asks; the longest suffix wins. */
+struct names_forward {
+    char suffix[254];
+    struct ips servers;
+};
+
 struct names_config {
     struct loop *loop;
     const char *run_dir;
@@ -20,6 +26,8 @@ struct names_config {
     const char *resolv_conf; /* "/etc/resolv.conf": watched */
     struct ips upstreams;    /* from the configuration; empty: those of resolv_conf */
     uint32_t ttl_s;          /* of our own answers */
+    const struct names_forward *forwards;
+    size_t n_forwards;
 };
 
 int names_new(const struct names_config *config, struct names **ret_names, struct error *error);

@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "base/cleanup.h"
+#include "base/record.h"
 #include "proto/codec.h"
 
 #define PATH_MAX_LENGTH 64
@@ -152,7 +153,8 @@ static int decode_from_string(struct decode *decode, const cJSON *json,
         return decode_checked(decode, json, field, path, member, name_is_interface,
                               "an interface name: 1 to 15 characters, no '/', ':', '%' or space");
     case PROTO_DNSNAME:
-        return decode_checked(decode, json, field, path, member, name_is_dns, "a DNS name");
+        return decode_checked(decode, json, field, path, member, record_name_is_valid,
+                              "a DNS name such as web or *.apps");
     case PROTO_IP:
         return decode_ip(decode, json, path, 0, member);
     case PROTO_IP4:
@@ -175,6 +177,10 @@ static int decode_from_string(struct decode *decode, const cJSON *json,
     case PROTO_KIND:
         return guest_kind_parse(value, member) < 0
                    ? refuse_value(decode, path, value, "a kind: netns or tap")
+                   : 0;
+    case PROTO_RECORD:
+        return record_type_parse(value, member) < 0
+                   ? refuse_value(decode, path, value, "a type: " RECORD_TYPES)
                    : 0;
     case PROTO_PROTOCOL:
         *(uint8_t *)member = strcmp(value, "udp") == 0 ? IPPROTO_UDP : IPPROTO_TCP;

@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "base/cleanup.h"
+#include "base/record.h"
 #include "proto/codec.h"
 
 static void append_literal(struct text *text, const char *literal)
@@ -125,6 +126,8 @@ static bool is_absent(const struct proto_field *field, const char *data)
         return *(const uint8_t *)member == 0;
     case PROTO_PID:
         return *(const int32_t *)member == 0;
+    case PROTO_RECORD:
+        return *(const uint16_t *)member == RECORD_NONE;
     default:
         return false;
     }
@@ -208,6 +211,9 @@ static void encode_value(struct text *text, const struct proto_field *field, con
         return;
     case PROTO_PROTOCOL:
         append_literal(text, *(const uint8_t *)member == IPPROTO_UDP ? "\"udp\"" : "\"tcp\"");
+        return;
+    case PROTO_RECORD:
+        text_append(text, "\"%s\"", record_type_name(*(const uint16_t *)member));
         return;
     case PROTO_TIME_S:
         encode_time(text, *(const int64_t *)member, -1);

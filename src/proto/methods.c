@@ -223,12 +223,20 @@ static const struct proto_field record_fields[] = {
     FIELD(PROTO_TEXT, struct record_result, name, "name", .doc = "name, without the domain"),
     FIELD(PROTO_TEXT, struct record_result, network, "network", .flags = PROTO_NULL,
           .doc = "network; null: every one"),
-    FIELD(PROTO_IP, struct record_result, ip, "ip", .doc = "address"),
+    FIELD(PROTO_RECORD, struct record_result, type, "type", .doc = "A, AAAA, CNAME, TXT or SRV"),
+    FIELD(PROTO_STRING, struct record_result, value, "value",
+          .doc = "an address; a name; a text; \"PRIORITY WEIGHT PORT TARGET\""),
+    FIELD(PROTO_IP, struct record_result, ip, "ip", .flags = PROTO_NULL,
+          .doc = "the address, of A and AAAA"),
     FIELD(PROTO_TEXT, struct record_result, guest, "guest", .flags = PROTO_NULL,
           .doc = "whose name it is; null: added by `dns.add`"),
 };
+static void record_free_fields(void *object)
+{
+    free(((struct record_result *)object)->value);
+}
 const struct proto_object proto_record =
-    OBJECT("Record", struct record_result, record_fields, port_free_fields);
+    OBJECT("Record", struct record_result, record_fields, record_free_fields);
 
 #define S struct status_result
 static const struct proto_field status_fields[] = {
@@ -242,6 +250,8 @@ static const struct proto_field status_fields[] = {
           .doc = "the nftables table is owned: a foreign `flush ruleset` passes it by"),
     FIELD(PROTO_TEXT, S, domain, "domain", .doc = "domain of the name service"),
     FIELD(PROTO_IPS, S, upstreams, "upstreams", .doc = "where other names are asked"),
+    FIELD(PROTO_STRINGS, S, forward, "forward",
+          .doc = "SUFFIX=IP: where names below a suffix are asked instead"),
     FIELD(PROTO_UINT32, S, dns_pid, "dns_pid", .doc = "the name service's worker"),
     FIELD(PROTO_UINT32, S, relay_pid, "relay_pid", .doc = "the relay worker"),
     FIELD(PROTO_UINT32, S, dhcp_pid, "dhcp_pid", .doc = "the DHCP worker"),
@@ -249,7 +259,10 @@ static const struct proto_field status_fields[] = {
 #undef S
 static void status_free_fields(void *object)
 {
-    ips_deinit(&((struct status_result *)object)->upstreams);
+    struct status_result *status = object;
+
+    ips_deinit(&status->upstreams);
+    strings_deinit(&status->forward);
 }
 const struct proto_object proto_status =
     OBJECT("Status", struct status_result, status_fields, status_free_fields);
@@ -420,13 +433,20 @@ static const struct proto_field dns_list_fields[] = {
 static const struct proto_field dns_add_fields[] = {
     FIELD(PROTO_NAME, struct dns_params, network, "network", .doc = "only on this network"),
     FIELD(PROTO_DNSNAME, struct dns_params, name, "name", .flags = PROTO_REQUIRED,
-          .doc = "name, below the domain"),
-    FIELD(PROTO_IP, struct dns_params, ip, "ip", .flags = PROTO_REQUIRED, .doc = "address"),
+          .doc = "name, below the domain; `*.NAME` is every name below NAME that is not there"),
+    FIELD(PROTO_IP, struct dns_params, ip, "ip", .doc = "address; instead of values"),
+    FIELD(PROTO_RECORD, struct dns_params, type, "type",
+          .doc = "A, AAAA, CNAME, TXT or SRV; absent: the values are addresses"),
+    FIELD(PROTO_STRINGS, struct dns_params, values, "values", .max = LIMIT_DNS_VALUES,
+          .doc = "a record for each; of SRV \"PRIORITY WEIGHT PORT TARGET\""),
 };
 static const struct proto_field dns_remove_fields[] = {
     FIELD(PROTO_NAME, struct dns_params, network, "network", .doc = "only on this network"),
     FIELD(PROTO_DNSNAME, struct dns_params, name, "name", .flags = PROTO_REQUIRED, .doc = "name"),
     FIELD(PROTO_IP, struct dns_params, ip, "ip", .doc = "only this address"),
+    FIELD(PROTO_RECORD, struct dns_params, type, "type", .doc = "only records of this type"),
+    FIELD(PROTO_STRINGS, struct dns_params, values, "values", .max = LIMIT_DNS_VALUES,
+          .doc = "only these values"),
 };
 
 static void network_create_free_fields(void *object)
@@ -463,6 +483,11 @@ static void policy_set_free_fields(void *object)
     policy_deinit(&((struct policy_set_params *)object)->policy);
 }
 
+static void dns_params_free_fields(void *object)
+{
+    strings_deinit(&((struct dns_params *)object)->values);
+}
+
 static const struct proto_object no_params = {.name = "", .size = sizeof(struct empty_params)};
 static const struct proto_object network_create_params =
     OBJECT("", struct network_create_params, network_create_fields, network_create_free_fields);
@@ -486,9 +511,9 @@ static const struct proto_object localhost_params =
 static const struct proto_object dns_list_params =
     OBJECT("", struct dns_params, dns_list_fields, NULL);
 static const struct proto_object dns_add_params =
-    OBJECT("", struct dns_params, dns_add_fields, NULL);
+    OBJECT("", struct dns_params, dns_add_fields, dns_params_free_fields);
 static const struct proto_object dns_remove_params =
-    OBJECT("", struct dns_params, dns_remove_fields, NULL);
+    OBJECT("", struct dns_params, dns_remove_fields, dns_params_free_fields);
 
 #define METHOD(id_, name_, params_, kind_, result_, doc_) \
     [id_] = {.id = (id_),                                 \
@@ -528,10 +553,11 @@ static const struct proto_method methods[] = {
     METHOD(METHOD_LOCALHOST_SET, "localhost.set", &localhost_params, RESULT_EMPTY, NULL,
            "127.0.0.1 inside the guest reaches its gateway where nothing local listens."),
     METHOD(METHOD_DNS_LIST, "dns.list", &dns_list_params, RESULT_LIST, &proto_record,
-           "The names that the name service answers."),
-    METHOD(METHOD_DNS_ADD, "dns.add", &dns_add_params, RESULT_EMPTY, NULL, "Adds a static name."),
+           "The records that the name service answers, but PTR, which it makes itself."),
+    METHOD(METHOD_DNS_ADD, "dns.add", &dns_add_params, RESULT_EMPTY, NULL,
+           "Adds static records, all or none."),
     METHOD(METHOD_DNS_REMOVE, "dns.remove", &dns_remove_params, RESULT_EMPTY, NULL,
-           "Removes a static name."),
+           "Removes static records."),
     METHOD(METHOD_EVENTS_SUBSCRIBE, "events.subscribe", &no_params, RESULT_EMPTY, NULL,
            "From now on `event` notifications arrive on this connection."),
     METHOD(METHOD_SYSTEM_STATUS, "system.status", &no_params, RESULT_OBJECT, &proto_status,

@@ -54,7 +54,7 @@ enum proto_type {
     PROTO_STRING,  /* char *, malloc'ed, NULL when absent */
     PROTO_NAME,    /* char[64], name_is_valid */
     PROTO_IFNAME,  /* char[IFNAMSIZ], name_is_interface */
-    PROTO_DNSNAME, /* char[254] */
+    PROTO_DNSNAME, /* char[254], record_name_is_valid */
     PROTO_BOOL,    /* bool */
     PROTO_UINT16,  /* uint16_t, min..max */
     PROTO_UINT32,  /* uint32_t */
@@ -75,6 +75,7 @@ enum proto_type {
     PROTO_MODE,     /* enum guest_mode */
     PROTO_KIND,     /* enum guest_kind */
     PROTO_PROTOCOL, /* uint8_t: "tcp" or "udp" */
+    PROTO_RECORD,   /* uint16_t: enum record_type; 0 is absent */
     PROTO_TIME_S,   /* int64_t seconds → RFC 3339 UTC; result only */
     PROTO_TIME_MS,
     PROTO_OBJECT,  /* embedded struct */

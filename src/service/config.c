@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -146,6 +147,57 @@ static const char *set_ips(const char *text, void *member, uint32_t min, uint32_
     return split(text, add_ip, member);
 }
 
+/* The suffix's entry, made where there is none; NULL: no memory. */
+static struct names_forward *forward_get(struct config *config, const char *suffix)
+{
+    struct names_forward *forwards;
+
+    for (size_t i = 0; i < config->n_forwards; i++)
+        if (strcasecmp(config->forwards[i].suffix, suffix) == 0)
+            return &config->forwards[i];
+    forwards = list_grow(config->forwards, config->n_forwards, sizeof(*forwards));
+    if (!forwards)
+        return NULL;
+    config->forwards = forwards;
+    forwards += config->n_forwards++;
+    *forwards = (struct names_forward){0};
+    snprintf(forwards->suffix, sizeof(forwards->suffix), "%s", suffix);
+    return forwards;
+}
+
+/* SUFFIX=IP; the same suffix again adds a server. */
+static const char *add_forward(const char *word, void *member)
+{
+    struct config *config = member;
+    size_t length = strcspn(word, "=");
+    char suffix[256];
+    struct names_forward *forward;
+    struct ip ip;
+
+    snprintf(suffix, sizeof(suffix), "%.*s", (int)length, word);
+    if (!word[length] || !name_is_dns(suffix) || ip_parse(word + length + 1, &ip) < 0 ||
+        ip_is_unspecified(&ip))
+        return "SUFFIX=IP, such as corp.example=10.1.1.1";
+    forward = forward_get(config, suffix);
+    if (!forward)
+        return "less memory than this";
+    if (config->n_forwards > CONFIG_FORWARDS_MAX)
+        return "at most 256 suffixes";
+    if (ips_contains(&forward->servers, &ip))
+        return NULL;
+    if (forward->servers.count == LIMIT_DNS_SERVERS)
+        return "at most 8 servers for a suffix";
+    return ips_add(&forward->servers, &ip) < 0 ? "less memory than this" : NULL;
+}
+
+/* Lines of this key add up. */
+static const char *set_forward(const char *text, void *member, uint32_t min, uint32_t max)
+{
+    (void)min;
+    (void)max;
+    return split(text, add_forward, member);
+}
+
 static const struct key {
     const char *section;
     const char *name;
@@ -166,6 +218,7 @@ static const struct key {
     {"dns", "domain", set_domain, offsetof(struct config, domain), 0, 0},
     {"dns", "resolv_conf", set_path, offsetof(struct config, resolv_conf), 0, 0},
     {"dns", "upstreams", set_ips, offsetof(struct config, upstreams), 0, 0},
+    {"dns", "forward", set_forward, 0, 0, 0},
     {"dhcp", "lease", set_number, offsetof(struct config, lease_s), 120, 31536000},
     {"dhcp", "ntp", set_ips, offsetof(struct config, ntp), 0, 0},
     {"dns", "ttl", set_number, offsetof(struct config, ttl_s), 0, 86400},
@@ -231,6 +284,27 @@ static int on_key(void *userdata, const char *section, const char *name, const c
     return 0;
 }
 
+/* What only the whole shows. Names of our own domain never leave. */
+static int config_check(const struct config *config, const char *path, struct error *error)
+{
+    size_t domain_length = strlen(config->domain);
+
+    for (size_t i = 0; i < config->n_forwards; i++) {
+        const char *suffix = config->forwards[i].suffix;
+        size_t length = strlen(suffix);
+
+        if (length < domain_length ||
+            strcasecmp(suffix + length - domain_length, config->domain) != 0 ||
+            (length > domain_length && suffix[length - domain_length - 1] != '.'))
+            continue;
+        error_set(error, 0,
+                  "%s: [dns] forward: \"%s\" is of our own domain %s, which is never forwarded",
+                  path, suffix, config->domain);
+        return -EINVAL;
+    }
+    return 0;
+}
+
 int config_read(struct config *config, const char *path, bool required, struct error *error)
 {
     struct reading reading = {.config = config};
@@ -244,7 +318,7 @@ int config_read(struct config *config, const char *path, bool required, struct e
     }
     line = ini_parse_file(file, on_key, &reading);
     if (line == 0)
-        return 0;
+        return config_check(config, path, error);
     if (line < 0)
         return error_set(error, EIO, "cannot read the configuration %s", path);
     error_set(error, 0, "%s:%d: %s", path, line,
@@ -264,6 +338,9 @@ void config_deinit(struct config *config)
     free(config->resolv_conf);
     strings_deinit(&config->pools);
     ips_deinit(&config->upstreams);
+    for (size_t i = 0; i < config->n_forwards; i++)
+        ips_deinit(&config->forwards[i].servers);
+    free(config->forwards);
     ips_deinit(&config->ntp);
     *config = (struct config){0};
 }

@@ -9,6 +9,9 @@
 
 #include "base/error.h"
 #include "base/list.h"
+#include "names/names.h"
+
+#define CONFIG_FORWARDS_MAX 256 /* suffixes in `forward` */
 
 struct config {
     char *state_dir; /* from the command line, not the file */
@@ -29,6 +32,8 @@ struct config {
     char *domain;
     char *resolv_conf;
     struct ips upstreams;
+    struct names_forward *forwards; /* as an array that grows by list_grow */
+    size_t n_forwards;
     uint32_t ttl_s;
     /* [dhcp] for guests on taps */
     uint32_t lease_s;

@@ -393,9 +393,14 @@ static int start_records(struct service *service, struct error *error)
     size_t count = 0;
     int r = store_record_list(service->store, &records, &count, error);
 
-    for (size_t i = 0; r >= 0 && i < count; i++)
-        r = names_record_add(service->names, &records[i], error);
-    free(records);
+    /* One that can't be had, below a longer domain than before, does not hold up the others. */
+    for (size_t i = 0; r >= 0 && i < count; i++) {
+        struct error refused = ERROR_INIT;
+
+        if (names_record_add(service->names, &records[i], &refused) < 0)
+            log_error("the record of %s is not served: %s", records[i].name, refused.text);
+    }
+    dns_records_free(records, count);
     return r;
 }
 

@@ -240,6 +240,8 @@ static int open_names(struct service *service, uid_t uid, gid_t gid, struct erro
         .resolv_conf = config->resolv_conf,
         .upstreams = config->upstreams,
         .ttl_s = config->ttl_s,
+        .forwards = config->forwards,
+        .n_forwards = config->n_forwards,
     };
 
     return names_new(&names, &service->names, error);

@@ -19,12 +19,11 @@ struct step {
 };
 
 const char *const service_fault_points[] = {
-    "network.forwarding", "network.rules",  "network.bridge", "network.names",
-    "guest.rules",        "guest.loopback", "guest.links",    "guest.names",
-    "guest.relay",        "store.commit",   "link.bridge",    "link.veth",
-    "link.guest",         "link.route",     "link.tap",       "link.remove",
-    "nat.commit",         "nat.rebuild",    "names.network",  "names.endpoint",
-    "guest.leases",       "names.lease",    "port.reserve",   NULL,
+    "network.forwarding", "network.rules", "network.bridge", "network.names", "guest.rules",
+    "guest.loopback",     "guest.links",   "guest.names",    "guest.relay",   "store.commit",
+    "link.bridge",        "link.veth",     "link.guest",     "link.route",    "link.tap",
+    "link.remove",        "nat.commit",    "nat.rebuild",    "names.network", "names.endpoint",
+    "names.record",       "guest.leases",  "names.lease",    "port.reserve",  NULL,
 };
 
 static int steps_apply(struct service *service, const struct step *steps, size_t count,

@@ -85,18 +85,27 @@ static int add_host(struct service *service, struct used_prefixes *used, struct 
     return r;
 }
 
-static int add_resolvers(struct service *service, struct used_prefixes *used, struct error *error)
+static int add_servers(struct used_prefixes *used, const struct ips *servers, const char *what,
+                       struct error *error)
 {
-    const struct ips *resolvers = names_upstreams(service->names);
     int r = 0;
 
-    for (size_t i = 0; r >= 0 && i < resolvers->count; i++) {
-        struct cidr cidr = {resolvers->items[i], (uint8_t)ip_bits(resolvers->items[i].family)};
+    for (size_t i = 0; r >= 0 && i < servers->count; i++) {
+        struct cidr cidr = {servers->items[i], (uint8_t)ip_bits(servers->items[i].family)};
         char text[IP_TEXT_MAX];
 
-        r = used_add(used, &cidr, error, "the host's resolver %s",
-                     ip_format(&resolvers->items[i], text));
+        r = used_add(used, &cidr, error, "%s %s", what, ip_format(&servers->items[i], text));
     }
+    return r;
+}
+
+static int add_resolvers(struct service *service, struct used_prefixes *used, struct error *error)
+{
+    const struct config *config = service->config;
+    int r = add_servers(used, names_upstreams(service->names), "the host's resolver", error);
+
+    for (size_t i = 0; r >= 0 && i < config->n_forwards; i++)
+        r = add_servers(used, &config->forwards[i].servers, "the configured resolver", error);
     return r;
 }
 

@@ -14,6 +14,24 @@
 #error "MOAT_VERSION comes from the build"
 #endif
 
+static int forwards_format(const struct config *config, struct strings *strings)
+{
+    for (size_t i = 0; i < config->n_forwards; i++) {
+        const struct names_forward *forward = &config->forwards[i];
+
+        for (size_t j = 0; j < forward->servers.count; j++) {
+            char text[sizeof(forward->suffix) + IP_TEXT_MAX + 1];
+            char ip[IP_TEXT_MAX];
+
+            snprintf(text, sizeof(text), "%s=%s", forward->suffix,
+                     ip_format(&forward->servers.items[j], ip));
+            if (strings_add(strings, text) < 0)
+                return -ENOMEM;
+        }
+    }
+    return 0;
+}
+
 int service_status(struct service *service, struct status_result *ret_status, struct error *error)
 {
     struct status_result status = {
@@ -34,8 +52,12 @@ int service_status(struct service *service, struct status_result *ret_status, st
     names_status_get(service->names, &names);
     status.dns_pid = (uint32_t)names.pid;
     snprintf(status.domain, sizeof(status.domain), "%s", service->config->domain);
-    if (ips_copy(names_upstreams(service->names), &status.upstreams) < 0)
+    if (ips_copy(names_upstreams(service->names), &status.upstreams) < 0 ||
+        forwards_format(service->config, &status.forward) < 0) {
+        ips_deinit(&status.upstreams);
+        strings_deinit(&status.forward);
         return error_set(error, ENOMEM, "status");
+    }
     *ret_status = status;
     return 0;
 }

@@ -185,7 +185,29 @@ static const char *const step_1[] = {
     NULL,
 };
 
-static const char *const *const steps[] = {step_1};
+/* Static records of several types: record.ip becomes record.type and record.value. */
+static const char *const step_2[] = {
+    "CREATE TABLE record_2 ("
+    "  id INTEGER PRIMARY KEY AUTOINCREMENT,"
+    "  network_id INTEGER REFERENCES network ON DELETE CASCADE,"
+    "  name TEXT NOT NULL COLLATE NOCASE,"
+    "  type TEXT NOT NULL,"
+    "  value TEXT NOT NULL"
+    ") STRICT",
+    "INSERT INTO record_2 SELECT id, network_id, name, iif(instr(ip, ':'), 'AAAA', 'A'), ip"
+    "  FROM record",
+    "DROP TABLE record",
+    "ALTER TABLE record_2 RENAME TO record",
+    "CREATE UNIQUE INDEX record_name ON record (name, coalesce(network_id, 0), type, value)",
+    "CREATE INDEX record_network ON record (network_id)",
+    "CREATE TRIGGER record_added AFTER INSERT ON record BEGIN"
+    "  UPDATE tally SET count = count + 1 WHERE what = 'record'; END;",
+    "CREATE TRIGGER record_removed AFTER DELETE ON record BEGIN"
+    "  UPDATE tally SET count = count - 1 WHERE what = 'record'; END;",
+    NULL,
+};
+
+static const char *const *const steps[] = {step_1, step_2};
 
 #define VERSION ((int64_t)ARRAY_SIZE(steps))
 

@@ -159,16 +159,17 @@ int store_port_overlap(struct store *store, const struct port *port,
                        struct error *error);
 
 /* --- static names (record.c) --- */
-/* Sets the id. Reason exists when that name has that address there already. Names are compared
+/* Sets the id. Reason exists when that name has that value there already. Names are compared
  * without regard to case. */
 int store_record_insert(struct store *store, struct dns_record *record, struct error *error);
-/* All addresses of the name on that network (0: those of every network). *ret_count: how many went.
- */
-int store_record_delete(struct store *store, int64_t network_id, const char *name,
-                        size_t *ret_count, struct error *error);
-/* One of them. Reason not_found when it is not there. */
+/* Reason not_found when it is not there. */
 int store_record_delete_by_id(struct store *store, int64_t record_id, struct error *error);
+/* All of them, or those of one name on whatever networks, in the order of their ids. The caller
+ * frees them by dns_records_free. */
 int store_record_list(struct store *store, struct dns_record **ret_records, size_t *ret_count,
                       struct error *error);
+int store_record_list_by_name(struct store *store, const char *name,
+                              struct dns_record **ret_records, size_t *ret_count,
+                              struct error *error);
 /* How many there are, at constant cost. */
 int store_record_count(struct store *store, uint64_t *ret_count, struct error *error);

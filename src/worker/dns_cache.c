@@ -243,10 +243,10 @@ void dns_stored_from_answer(struct dns_stored *stored, const struct dns_answer *
     };
 }
 
-static void ttls_age(const struct dns_stored *stored, uint8_t *data)
+void dns_stored_age_ttls(const struct dns_stored *stored, uint8_t *data, size_t moved)
 {
     for (uint16_t i = 0; i < stored->n_ttls; i++) {
-        uint8_t *at = data + stored->ttls[i];
+        uint8_t *at = data + stored->ttls[i] + moved;
         uint32_t ttl_s = dns_read_u32(at);
 
         if (ttl_s > TTL_MAX_S)
@@ -269,7 +269,7 @@ size_t dns_stored_reply(const struct dns_stored *stored, uint8_t *data, size_t c
         reply.answers = stored->answers;
         reply.authority = stored->authority;
         reply.additional = stored->additional;
-        ttls_age(stored, data);
+        dns_stored_age_ttls(stored, data, 0);
     }
     /* AD tells nothing to a client that does not ask for it (RFC 6840 section 5.8). */
     if (terms->dnssec_ok || terms->flags & DNS_FLAG_AD)

@@ -46,6 +46,8 @@ size_t dns_cache_count(const struct dns_cache *cache);
 
 void dns_stored_from_answer(struct dns_stored *stored, const struct dns_answer *answer,
                             const uint8_t *data);
+/* Takes the age off the TTLs of a copy in data that was moved up by so many bytes. */
+void dns_stored_age_ttls(const struct dns_stored *stored, uint8_t *data, size_t moved);
 /* Builds the reply to a client over its query in data (header and question are there); returns its
  * length. */
 size_t dns_stored_reply(const struct dns_stored *stored, uint8_t *data, size_t capacity,

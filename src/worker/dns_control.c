@@ -164,6 +164,7 @@ void dns_control_free(struct dns_control *control)
     dns_udp_free(control->udp);
     dns_cache_free(control->service.cache);
     dns_upstreams_put(control->service.upstreams);
+    dns_routes_deinit(&control->service.routes);
     dns_upstream_pool_free(control->pool);
     if (control->page)
         munmap((void *)(uintptr_t)control->page, sizeof(*control->page));
@@ -330,12 +331,39 @@ static int handle_endpoint(struct dns_control *control, const struct dns_endpoin
     return r;
 }
 
-static int handle_record(struct dns_control *control, const struct dns_record_message *message)
+static int handle_forward(struct dns_control *control, const struct dns_forward_message *message)
 {
-    if (!text_is_ended(message->name, sizeof(message->name)) || !ip_is_set(&message->ip))
+    const struct dns_servers *servers = &message->servers;
+    uint32_t count = servers->count < DNS_SERVERS_MAX ? servers->count : DNS_SERVERS_MAX;
+    struct dns_upstreams *set;
+    int r;
+
+    if (!text_is_ended(message->suffix, sizeof(message->suffix)))
         return -EPROTO;
-    return zone_record_set(control->service.zone, message->id, message->network_id, message->name,
-                           &message->ip);
+    set = dns_upstreams_get(control->pool, servers->servers, count);
+    if (!set)
+        return -ENOMEM;
+    r = dns_routes_set(&control->service.routes, message->suffix, set);
+    dns_upstreams_put(set);
+    return r;
+}
+
+static int handle_record(struct dns_control *control, const struct dns_record_message *message,
+                         size_t length)
+{
+    struct zone_record_config config = {
+        .id = message->id,
+        .network_id = message->network_id,
+        .name = message->name,
+        .type = message->type,
+        .length = message->rdata_length,
+        .rdata = message->rdata,
+    };
+
+    if (!text_is_ended(message->name, sizeof(message->name)) ||
+        length - sizeof(*message) != message->rdata_length)
+        return -EPROTO;
+    return zone_record_set(control->service.zone, &config);
 }
 
 static void handle_ready(struct dns_control *control)
@@ -365,9 +393,11 @@ static const struct {
         WORKER_FIRST_OWN] = {"endpoint", sizeof(struct dns_endpoint_message), true},
     [DNS_MESSAGE_ENDPOINT_REMOVE -
         WORKER_FIRST_OWN] = {"endpoint-remove", sizeof(struct dns_remove_message), false},
-    [DNS_MESSAGE_RECORD - WORKER_FIRST_OWN] = {"record", sizeof(struct dns_record_message), false},
+    [DNS_MESSAGE_RECORD - WORKER_FIRST_OWN] = {"record", sizeof(struct dns_record_message), true},
     [DNS_MESSAGE_RECORD_REMOVE -
         WORKER_FIRST_OWN] = {"record-remove", sizeof(struct dns_remove_message), false},
+    [DNS_MESSAGE_FORWARD -
+        WORKER_FIRST_OWN] = {"forward", sizeof(struct dns_forward_message), false},
     [DNS_MESSAGE_READY - WORKER_FIRST_OWN] = {"ready", sizeof(struct dns_message), false},
 };
 
@@ -404,10 +434,12 @@ static int message_act(struct dns_control *control, uint16_t type, const void *p
         zone_endpoint_remove(control->service.zone, remove->id);
         return 0;
     case DNS_MESSAGE_RECORD:
-        return handle_record(control, payload);
+        return handle_record(control, payload, length);
     case DNS_MESSAGE_RECORD_REMOVE:
         zone_record_remove(control->service.zone, remove->id);
         return 0;
+    case DNS_MESSAGE_FORWARD:
+        return handle_forward(control, payload);
     case DNS_MESSAGE_READY:
         handle_ready(control);
         return 0;

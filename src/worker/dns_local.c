@@ -3,30 +3,38 @@
  *   1. "host" is the gateway of the asker's network, "host.NETWORK" that of another one of its own;
  *   2. NAME.NETWORK, where the asker is on that network, is NAME there;
  *   3. NAME on any network that the asker is on, and static names for every network;
- *   4. NETWORK alone exists without data (names are below it).
+ *   4. wildcards, in the same order (RFC 4592: below the closest ancestor that exists);
+ *   5. NETWORK alone exists without data (names are below it).
  *
  * Everything else there is NXDOMAIN, and never goes to an upstream server. The one exception: DS
  * and DNSKEY of a top-level domain, which only a validating resolver in a guest asks for, and which
  * it can't do without.
  *
  * The SOA of a negative answer names the zone that the name would be in: the domain; the root for a
- * single label; for a reverse name the labels that our subnet's prefix spells. */
+ * single label; for a reverse name the labels that our subnet's prefix spells.
+ *
+ * Where a name is an alias (CNAME) its record is answered, and all begins again with the name that
+ * it stands for (RFC 1034 section 4.3.2, step 3a), until that has data, does not exist, or is not
+ * ours. */
 #include "worker/dns_local.h"
 
-#define RANGES_MAX 32
+#include "worker/dns_view.h"
+
+#define ALIASES_MAX 8 /* of one answer: more are a loop, or as bad */
 
 struct local {
     const struct zone *zone;
     const struct dns_asker *asker;
     const struct dns_query *query;
+    /* What is looked for: the question's name, then the name that an alias stands for. */
+    const struct dns_name *name;
+    uint16_t owner; /* where it stands in the message */
+    uint8_t key_length;
+    uint32_t key_hash;
+    bool alias; /* the name is one: its CNAME is in the reply */
+    unsigned n_aliases;
+    struct dns_alias *aliases; /* where the name behind the last alias is kept */
     struct dns_reply reply;
-};
-
-/* The networks whose records count. */
-struct view {
-    const uint16_t *networks; /* ascending */
-    unsigned count;
-    bool all;
 };
 
 static const uint8_t label_host[] = "\4host";
@@ -57,11 +65,19 @@ static size_t finish_negative(struct local *local, enum dns_rcode rcode, uint16_
     return finish(local, rcode);
 }
 
+/* Of the name, without those of aliases before it. */
+static bool has_answers(const struct local *local)
+{
+    return local->reply.answers > local->n_aliases || local->reply.truncated;
+}
+
+/* 0 after an alias: the answer goes on. */
 static size_t finish_answers(struct local *local, uint16_t soa_owner)
 {
-    if (local->reply.answers == 0 && !local->reply.truncated)
-        return finish_negative(local, DNS_RCODE_NOERROR, soa_owner);
-    return finish(local, DNS_RCODE_NOERROR);
+    if (local->alias)
+        return 0;
+    return has_answers(local) ? finish(local, DNS_RCODE_NOERROR)
+                              : finish_negative(local, DNS_RCODE_NOERROR, soa_owner);
 }
 
 static bool wants(const struct local *local, uint16_t type)
@@ -74,7 +90,7 @@ static void answer_ip(struct local *local, const struct ip *ip)
     bool v6 = ip->family == AF_INET6;
 
     if (ip_is_set(ip) && wants(local, v6 ? DNS_TYPE_AAAA : DNS_TYPE_A))
-        dns_reply_answer(&local->reply, DNS_HEADER_SIZE, v6 ? DNS_TYPE_AAAA : DNS_TYPE_A,
+        dns_reply_answer(&local->reply, local->owner, v6 ? DNS_TYPE_AAAA : DNS_TYPE_A,
                          zone_ttl(local->zone), ip->bytes, v6 ? 16 : 4);
 }
 
@@ -99,180 +115,96 @@ static size_t answer_localhost(struct local *local, uint16_t soa_owner)
 
 /* --- records of a name --- */
 
-/* A run of records to answer with. */
-struct range {
-    const struct zone_record *first;
-    uint32_t count;
-};
-
-struct ranges {
-    struct range items[RANGES_MAX];
-    unsigned count;
-    uint32_t total;
-};
-
-/* First record that is not before (network, type). */
-static uint32_t node_lower(const struct zone_node *node, uint16_t network, uint32_t type)
+/* Where label i of the name stands in the message, for use as owner. */
+static uint16_t label_at(const struct local *local, unsigned i)
 {
-    uint64_t wanted = (uint64_t)network << 32 | type;
-    uint32_t low = 0;
-
-    for (uint32_t high = node->count; low < high;) {
-        uint32_t middle = low + (high - low) / 2;
-        const struct zone_record *record = &node->records[middle];
-
-        if (((uint64_t)record->network << 32 | record->type) < wanted)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
+    return (uint16_t)(local->owner + local->name->offsets[i]);
 }
 
-static void ranges_add(struct ranges *ranges, const struct zone_record *first, uint32_t count)
-{
-    if (count == 0 || ranges->count == RANGES_MAX)
-        return;
-    ranges->items[ranges->count++] = (struct range){.first = first, .count = count};
-    ranges->total += count;
-}
-
-/* Records of one network; returns whether the name exists there. type NONE: none are wanted. */
-static bool ranges_network(struct ranges *ranges, const struct zone_node *node, uint16_t network,
-                           uint16_t type)
-{
-    uint32_t first = node_lower(node, network, type);
-
-    if (type != DNS_TYPE_NONE)
-        ranges_add(ranges, node->records + first, node_lower(node, network, type + 1u) - first);
-    first = node_lower(node, network, DNS_TYPE_NONE);
-    return first < node->count && node->records[first].network == network;
-}
-
-static void ranges_all(struct ranges *ranges, const struct zone_node *node, uint16_t type)
-{
-    for (uint32_t i = 0; i < node->count && ranges->count < RANGES_MAX;) {
-        uint32_t first = i;
-
-        while (i < node->count && node->records[i].type == type)
-            i++;
-        ranges_add(ranges, node->records + first, i - first);
-        i += i == first;
-    }
-}
-
-static bool ranges_collect(struct ranges *ranges, const struct zone_node *node,
-                           const struct view *view, uint16_t type)
-{
-    bool exists = ranges_network(ranges, node, ZONE_EVERY_NETWORK, type);
-
-    if (view->all) {
-        ranges->count = 0;
-        ranges->total = 0;
-        if (type != DNS_TYPE_NONE)
-            ranges_all(ranges, node, type);
-        return true;
-    }
-    for (unsigned i = 0; i < view->count; i++)
-        exists |= ranges_network(ranges, node, view->networks[i], type);
-    return exists;
-}
-
-static bool view_has(const struct view *view, uint16_t network)
-{
-    if (view->all || network == ZONE_EVERY_NETWORK)
-        return true;
-    for (unsigned i = 0; i < view->count; i++)
-        if (view->networks[i] == network)
-            return true;
-    return false;
-}
-
-/* ANY is answered with one type of the name's (RFC 8482 section 4.1). */
-static uint16_t type_wanted(const struct local *local, const struct zone_node *node,
-                            const struct view *view)
-{
-    if (local->query->type != DNS_TYPE_ANY)
-        return local->query->type;
-    for (uint32_t i = 0; i < node->count; i++)
-        if (node->records[i].type != DNS_TYPE_NONE && view_has(view, node->records[i].network))
-            return node->records[i].type;
-    return DNS_TYPE_NONE;
-}
-
-static bool answer_record(struct local *local, const struct zone_record *record)
-{
-    return dns_reply_answer(&local->reply, DNS_HEADER_SIZE, record->type, zone_ttl(local->zone),
-                            record->data, record->length);
-}
-
-/* All records of the ranges, beginning with another one each time. */
-static void answer_ranges(struct local *local, struct zone_node *node, const struct ranges *ranges)
-{
-    uint32_t skip = ranges->total ? node->rotation++ % ranges->total : 0;
-    unsigned at = 0;
-
-    while (at < ranges->count && skip >= ranges->items[at].count)
-        skip -= ranges->items[at++].count;
-    for (uint32_t left = ranges->total; left > 0; left--) {
-        if (!answer_record(local, ranges->items[at].first + skip))
-            return;
-        if (++skip == ranges->items[at].count) {
-            skip = 0;
-            at = at + 1 < ranges->count ? at + 1 : 0;
-        }
-    }
-}
-
-/* Adds what the node has for this view; false when the name does not exist in it. */
-static bool answer_node(struct local *local, struct zone_node *node, const struct view *view)
-{
-    struct ranges ranges;
-
-    if (!node)
-        return false;
-    if (node->count == 1) { /* nearly every name */
-        const struct zone_record *record = node->records;
-
-        if (!view_has(view, record->network))
-            return false;
-        if (record->type != DNS_TYPE_NONE && wants(local, record->type))
-            answer_record(local, record);
-        return true;
-    }
-    ranges.count = 0;
-    ranges.total = 0;
-    if (!ranges_collect(&ranges, node, view, type_wanted(local, node, view)))
-        return false;
-    answer_ranges(local, node, &ranges);
-    return true;
-}
-
-/* The node of the question's first key_length bytes. */
+/* The node of the name's first key_length bytes. */
 static struct zone_node *node_find(const struct local *local, size_t key_length)
 {
-    const struct dns_query *query = local->query;
-    const uint8_t *key = query->name.wire;
+    const uint8_t *key = local->name->wire;
 
     return zone_node_find(local->zone, key, key_length,
-                          key_length == query->key_length ? query->key_hash
+                          key_length == local->key_length ? local->key_hash
                                                           : zone_key_hash(key, key_length));
 }
 
-/* Has it data of any type, not only descendants? */
-static bool node_has_data(const struct zone_node *node, const struct view *view)
+/* The network that this label names, if the asker is on it. */
+static const struct zone_network *network_seen(const struct local *local, const uint8_t *label)
 {
-    for (uint32_t i = 0; node && i < node->count; i++)
-        if (node->records[i].type != DNS_TYPE_NONE && view_has(view, node->records[i].network))
-            return true;
-    return false;
+    const struct zone_network *network = zone_network_find_label(local->zone, label);
+
+    return network && zone_asker_sees(local->asker, network->index) ? network : NULL;
 }
 
-static struct view view_of(const struct dns_asker *asker)
+/* Does the ancestor exist that is the name's bytes from `at` to key_length? */
+static bool ancestor_exists(const struct local *local, const struct dns_view *view, size_t at,
+                            size_t key_length)
 {
-    if (!asker->guest)
-        return (struct view){.all = true};
-    return (struct view){.networks = asker->guest->networks, .count = asker->guest->n_networks};
+    const uint8_t *key = local->name->wire + at;
+    size_t length = key_length - at;
+
+    if (dns_view_has_node(view,
+                          zone_node_find(local->zone, key, length, zone_key_hash(key, length))))
+        return true;
+    return key[0] + 1u == length && network_seen(local, key);
+}
+
+static struct zone_node *wildcard_at(const struct local *local, size_t at, size_t key_length)
+{
+    uint8_t key[DNS_NAME_MAX + 2] = {1, '*'};
+    size_t length = key_length - at;
+
+    memcpy(key + 2, local->name->wire + at, length);
+    return zone_node_find(local->zone, key, length + 2, zone_key_hash(key, length + 2));
+}
+
+/* The wildcard that stands for the name's first key_length bytes, which don't exist: that of the
+ * closest ancestor. The last one, of no bytes, is the domain. NULL: none. */
+static struct zone_node *wildcard_find(const struct local *local, const struct dns_view *view,
+                                       size_t key_length)
+{
+    const uint8_t *name = local->name->wire;
+
+    if (!zone_has_wildcards(local->zone))
+        return NULL;
+    for (size_t at = name[0] + 1u; at < key_length; at += name[at] + 1u)
+        if (ancestor_exists(local, view, at, key_length))
+            return wildcard_at(local, at, key_length);
+    return wildcard_at(local, key_length, key_length);
+}
+
+static void answer_alias(struct local *local, const struct zone_record *record)
+{
+    struct dns_reply *reply = &local->reply;
+
+    if (!dns_reply_answer(reply, local->owner, DNS_TYPE_CNAME, zone_ttl(local->zone),
+                          zone_record_data(record), record->length))
+        return;
+    local->alias = true;
+    /* It was read when the record was made. */
+    (void)dns_name_read(zone_record_data(record), record->length, 0, &local->aliases->name);
+    local->aliases->owner = (uint16_t)(reply->length - record->length);
+}
+
+/* Adds what the node has for this view; false when the name does not exist in it. */
+static bool answer_node(struct local *local, struct zone_node *node, const struct dns_view *view)
+{
+    uint16_t answers = local->reply.answers;
+
+    if (!dns_view_answer(view, node, local->query->type, local->owner, zone_ttl(local->zone),
+                         &local->reply))
+        return false;
+    if (local->reply.answers == answers && !local->reply.truncated &&
+        zone_has_aliases(local->zone)) {
+        const struct zone_record *alias = dns_view_alias(view, node);
+
+        if (alias)
+            answer_alias(local, alias);
+    }
+    return true;
 }
 
 /* --- below the domain, and single labels --- */
@@ -291,52 +223,63 @@ static size_t answer_apex(struct local *local, uint16_t owner)
     return finish_answers(local, owner);
 }
 
-/* The network that this label names, if the asker is on it. */
-static const struct zone_network *network_seen(const struct local *local, const uint8_t *label)
+static struct dns_view view_of_network(const struct zone_network *network)
 {
-    const struct zone_network *network = zone_network_find_label(local->zone, label);
-
-    return network && zone_asker_sees(local->asker, network->index) ? network : NULL;
+    return (struct dns_view){.networks = &network->index, .count = 1};
 }
 
-/* NAME.NETWORK, of two labels or more; false when there is no such network or name. */
-static bool answer_on_network(struct local *local, unsigned labels, uint16_t soa_owner,
-                              size_t *ret_length)
+/* NAME.NETWORK is meant where the last of these labels is a network that the asker is on; NULL: not
+ * so. *ret_key_length: of NAME. */
+static const struct zone_network *network_of(const struct local *local, unsigned labels,
+                                             size_t *ret_key_length)
 {
-    const struct dns_name *name = &local->query->name;
-    unsigned offset = name->offsets[labels - 1];
-    const struct zone_network *network = network_seen(local, name->wire + offset);
+    *ret_key_length = local->name->offsets[labels - 1];
+    return labels > 1 ? network_seen(local, local->name->wire + *ret_key_length) : NULL;
+}
 
-    if (!network)
+/* Adds what a wildcard has for the name; false when none stands for it. */
+static bool answer_wildcard(struct local *local, const struct zone_network *network,
+                            size_t name_key_length, size_t key_length)
+{
+    struct dns_view view;
+
+    if (!zone_has_wildcards(local->zone))
         return false;
-    if (labels == 2 && label_is(name->wire, label_host)) {
-        *ret_length = answer_gateway(local, network, soa_owner);
-        return true;
+    if (network) {
+        view = view_of_network(network);
+        if (answer_node(local, wildcard_find(local, &view, name_key_length), &view))
+            return true;
     }
-    struct view view = {.networks = &network->index, .count = 1};
-    if (!answer_node(local, node_find(local, offset), &view))
-        return false;
-    *ret_length = finish_answers(local, soa_owner);
-    return true;
+    view = dns_view_of(local->asker);
+    return answer_node(local, wildcard_find(local, &view, key_length), &view);
 }
 
 /* labels: how many of the name's labels are not the domain's; at least one. */
 static size_t answer_ours(struct local *local, unsigned labels, uint16_t soa_owner)
 {
-    const struct dns_name *name = &local->query->name;
-    struct view view = view_of(local->asker);
-    size_t length;
+    const struct dns_name *name = local->name;
+    struct dns_view view = dns_view_of(local->asker);
+    size_t name_key_length;
+    const struct zone_network *network = network_of(local, labels, &name_key_length);
 
     if (labels == 1 && label_is(name->wire, label_host))
         return answer_gateway(local, local->asker->network, soa_owner);
     if (name->labels == 1 && label_is(name->wire, label_localhost))
         return answer_localhost(local, soa_owner);
-    if (labels > 1 && answer_on_network(local, labels, soa_owner, &length))
-        return length;
+    if (network && labels == 2 && label_is(name->wire, label_host))
+        return answer_gateway(local, network, soa_owner);
+    if (network) {
+        struct dns_view on_network = view_of_network(network);
+
+        if (answer_node(local, node_find(local, name_key_length), &on_network))
+            return finish_answers(local, soa_owner);
+    }
     if (answer_node(local, node_find(local, name->offsets[labels]), &view))
         return finish_answers(local, soa_owner);
     if (labels == 1 && network_seen(local, name->wire))
         return finish_negative(local, DNS_RCODE_NOERROR, soa_owner);
+    if (answer_wildcard(local, network, name_key_length, name->offsets[labels]))
+        return finish_answers(local, soa_owner);
     return finish_negative(local, DNS_RCODE_NXDOMAIN, soa_owner);
 }
 
@@ -357,8 +300,8 @@ static void answer_ptr(void *userdata, const uint8_t *key, size_t key_length, bo
         target[length++] = 0;
     }
     if (length <= DNS_NAME_MAX && wants(local, DNS_TYPE_PTR))
-        dns_reply_answer(&local->reply, DNS_HEADER_SIZE, DNS_TYPE_PTR, zone_ttl(local->zone),
-                         target, (uint16_t)length);
+        dns_reply_answer(&local->reply, local->owner, DNS_TYPE_PTR, zone_ttl(local->zone), target,
+                         (uint16_t)length);
 }
 
 struct exists {
@@ -401,8 +344,7 @@ static uint16_t reverse_zone_owner(const struct local *local, const struct zone_
     unsigned prefix = v6 ? network->subnet6.prefix : network->subnet.prefix;
     unsigned bits_each = v6 ? 4 : 8;
 
-    return dns_question_label(local->query, local->query->name.labels - 2u -
-                                                (prefix + bits_each - 1) / bits_each);
+    return label_at(local, local->name->labels - 2u - (prefix + bits_each - 1) / bits_each);
 }
 
 /* Leaves *ret_length as it is, and returns false, for addresses that are not ours. */
@@ -411,7 +353,7 @@ static bool answer_reverse(struct local *local, enum dns_reverse kind, const str
 {
     const struct zone_network *network = zone_network_find_subnet(local->zone, ip);
     unsigned prefix = 0;
-    uint16_t owner = DNS_HEADER_SIZE;
+    uint16_t owner = local->owner;
 
     if (network)
         prefix = ip->family == AF_INET6 ? network->subnet6.prefix : network->subnet.prefix;
@@ -429,76 +371,138 @@ static bool answer_reverse(struct local *local, enum dns_reverse kind, const str
 
 /* --- elsewhere --- */
 
+/* The name itself, or the wildcard that stands for it; NULL when the asker sees no data of either:
+ * then it is not ours. */
+static struct zone_node *node_elsewhere(const struct local *local, const struct dns_view *view)
+{
+    size_t key_length = local->name->length - 1u;
+    struct zone_node *node = node_find(local, key_length);
+
+    if (dns_view_has_data(view, node))
+        return node;
+    if (dns_view_has_node(view, node))
+        return NULL;
+    node = wildcard_find(local, view, key_length);
+    /* "*" alone is for names of the domain. */
+    return node && node->key_length > 2 && dns_view_has_data(view, node) ? node : NULL;
+}
+
 static bool answer_elsewhere(struct local *local, size_t *ret_length)
 {
-    const struct dns_name *name = &local->query->name;
-    const uint8_t *last = name->wire + name->offsets[name->labels - 1];
-    struct view view = view_of(local->asker);
+    const struct dns_name *name = local->name;
+    struct dns_view view = dns_view_of(local->asker);
     struct zone_node *node;
 
-    if (label_is(last, label_localhost)) {
-        *ret_length = answer_localhost(local, dns_question_label(local->query, name->labels - 1u));
+    if (label_is(name->wire + name->offsets[name->labels - 1], label_localhost)) {
+        *ret_length = answer_localhost(local, label_at(local, name->labels - 1u));
         return true;
     }
-    node = node_find(local, name->length - 1u);
-    if (!node_has_data(node, &view))
+    node = node_elsewhere(local, &view);
+    if (!node)
         return false;
     answer_node(local, node, &view);
-    *ret_length = finish_answers(local, DNS_HEADER_SIZE);
+    *ret_length = finish_answers(local, local->owner);
     return true;
 }
 
 static bool is_for_validator(const struct local *local)
 {
-    struct view view = view_of(local->asker);
-    const struct dns_name *name = &local->query->name;
+    struct dns_view view = dns_view_of(local->asker);
 
     return (local->query->type == DNS_TYPE_DS || local->query->type == DNS_TYPE_DNSKEY) &&
-           !node_has_data(node_find(local, name->length - 1u), &view);
+           !dns_view_has_data(&view, node_find(local, local->name->length - 1u));
 }
 
-void dns_local_prepare(const struct zone *zone, struct dns_query *query)
+/* --- any name --- */
+
+/* How many bytes of the name are its key. */
+static uint8_t key_length_of(const struct zone *zone, const struct dns_name *name)
 {
     const struct dns_name *domain = zone_domain(zone);
-    const struct dns_name *name = &query->name;
 
     if (dns_name_is_below(name, domain))
-        query->key_length = name->offsets[name->labels - domain->labels];
-    else
-        query->key_length = (uint8_t)(name->length - 1);
-    query->key_hash = zone_key_hash(name->wire, query->key_length);
+        return name->offsets[name->labels - domain->labels];
+    return (uint8_t)(name->length - 1);
 }
 
-bool dns_local_answer(const struct zone *zone, const struct dns_asker *asker,
-                      const struct dns_query *query, uint8_t *data, size_t capacity,
-                      size_t *ret_length)
+/* The finished reply's length; 0: an alias was found (local->alias), or the name is not ours. */
+static size_t answer_name(struct local *local)
 {
-    struct local local = {.zone = zone, .asker = asker, .query = query};
-    const struct dns_name *domain = zone_domain(zone);
-    bool below = dns_name_is_below(&query->name, domain);
+    const struct dns_name *name = local->name;
+    const struct dns_name *domain = zone_domain(local->zone);
+    size_t length = 0;
     struct ip ip;
     unsigned bits;
     enum dns_reverse reverse;
 
-    if (query->name.labels == 0)
-        return false; /* the root */
-    dns_reply_begin(&local.reply, data, capacity, &query->terms);
-    if (below) {
-        unsigned labels = query->name.labels - domain->labels;
-        uint16_t owner = dns_question_label(query, labels);
+    if (name->labels == 0)
+        return 0; /* the root */
+    if (dns_name_is_below(name, domain)) {
+        unsigned labels = name->labels - domain->labels;
+        uint16_t owner = label_at(local, labels);
 
-        *ret_length = labels == 0 ? answer_apex(&local, owner) : answer_ours(&local, labels, owner);
-        return true;
+        return labels == 0 ? answer_apex(local, owner) : answer_ours(local, labels, owner);
     }
-    if (query->name.labels == 1) {
-        if (is_for_validator(&local))
-            return false;
-        *ret_length = answer_ours(&local, 1, DNS_OWNER_ROOT);
-        return true;
+    if (name->labels == 1)
+        return is_for_validator(local) ? 0 : answer_ours(local, 1, DNS_OWNER_ROOT);
+    reverse = dns_reverse_parse(name, &ip, &bits);
+    if (reverse != DNS_REVERSE_NO && answer_reverse(local, reverse, &ip, bits, &length))
+        return length;
+    return answer_elsewhere(local, &length) ? length : 0;
+}
+
+/* Goes on to the name that the last alias stands for. */
+static void alias_follow(struct local *local)
+{
+    local->alias = false;
+    local->n_aliases++;
+    local->name = &local->aliases->name;
+    local->owner = local->aliases->owner;
+    local->key_length = key_length_of(local->zone, local->name);
+    local->key_hash = zone_key_hash(local->name->wire, local->key_length);
+}
+
+static size_t finish_loop(struct local *local)
+{
+    local->reply.length = local->query->terms.question_end;
+    local->reply.answers = 0;
+    return finish(local, DNS_RCODE_SERVFAIL);
+}
+
+/* --- interface --- */
+
+void dns_local_prepare(const struct zone *zone, struct dns_query *query)
+{
+    query->key_length = key_length_of(zone, &query->name);
+    query->key_hash = zone_key_hash(query->name.wire, query->key_length);
+}
+
+enum dns_local dns_local_answer(const struct zone *zone, const struct dns_asker *asker,
+                                const struct dns_query *query, uint8_t *data, size_t capacity,
+                                size_t *ret_length, struct dns_alias *ret_alias)
+{
+    struct local local = {
+        .zone = zone,
+        .asker = asker,
+        .query = query,
+        .name = &query->name,
+        .owner = DNS_HEADER_SIZE,
+        .key_length = query->key_length,
+        .key_hash = query->key_hash,
+        .aliases = ret_alias,
+    };
+
+    dns_reply_begin(&local.reply, data, capacity, &query->terms);
+    *ret_length = answer_name(&local);
+    while (local.alias) {
+        alias_follow(&local);
+        *ret_length = local.n_aliases > ALIASES_MAX ? finish_loop(&local) : answer_name(&local);
     }
-    *ret_length = 0;
-    reverse = dns_reverse_parse(&query->name, &ip, &bits);
-    if (reverse != DNS_REVERSE_NO)
-        return answer_reverse(&local, reverse, &ip, bits, ret_length);
-    return answer_elsewhere(&local, ret_length);
+    if (*ret_length > 0)
+        return DNS_LOCAL_DONE;
+    if (local.n_aliases == 0)
+        return DNS_LOCAL_NOT_OURS;
+    ret_alias->length = (uint16_t)local.reply.length;
+    ret_alias->answers = local.reply.answers;
+    return DNS_LOCAL_ALIAS;
 }

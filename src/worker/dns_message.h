@@ -28,8 +28,9 @@ enum {
     DNS_MESSAGE_ENDPOINT_REMOVE,
     DNS_MESSAGE_RECORD, /* added or replaced */
     DNS_MESSAGE_RECORD_REMOVE,
-    DNS_MESSAGE_READY, /* everything has been said: queries may be answered */
-    DNS_MESSAGE_STATS, /* from the worker, when something changed, at most once a second */
+    DNS_MESSAGE_FORWARD, /* added or replaced, by suffix */
+    DNS_MESSAGE_READY,   /* everything has been said: queries may be answered */
+    DNS_MESSAGE_STATS,   /* from the worker, when something changed, at most once a second */
 };
 
 /* Read by the worker, written by moatd. */
@@ -97,8 +98,16 @@ struct dns_record_message {
     struct dns_message message;
     int64_t id;
     int64_t network_id; /* 0: every network */
-    struct ip ip;
-    char name[DNS_DOMAIN_MAX];
+    uint16_t type;
+    uint16_t rdata_length;
+    char name[DNS_DOMAIN_MAX]; /* may begin with "*." */
+    uint8_t rdata[];
+};
+
+struct dns_forward_message {
+    struct dns_message message;
+    struct dns_servers servers; /* none are left: nothing below the suffix can be asked */
+    char suffix[DNS_DOMAIN_MAX];
 };
 
 struct dns_remove_message {

@@ -9,6 +9,8 @@
 
 #include "worker/dns_local.h"
 
+static const struct dns_alias_place no_alias = {0};
+
 static struct dns_quota *asker_quota(struct dns_service *service, const struct dns_asker *asker)
 {
     return asker->guest ? &asker->guest->quota : &service->host_quota;
@@ -33,6 +35,24 @@ static size_t reply_rcode(struct dns_request *request, const struct dns_terms *t
     return dns_reply_finish(&reply, terms, 0, rcode, ede);
 }
 
+/* The reply to a question that is not ours to answer, or that began with aliases of ours. */
+static size_t elsewhere_rcode(struct dns_request *request, const struct dns_terms *terms,
+                              const struct dns_alias_place *alias, enum dns_rcode rcode,
+                              enum dns_ede ede)
+{
+    if (alias->length == 0)
+        return reply_rcode(request, terms, rcode, ede);
+    return dns_alias_reply_rcode(alias, request->data, request->capacity, terms, rcode, ede);
+}
+
+static size_t stored_reply(const struct dns_alias_place *alias, const struct dns_stored *stored,
+                           uint8_t *data, size_t capacity, const struct dns_terms *terms)
+{
+    if (alias->length == 0)
+        return dns_stored_reply(stored, data, capacity, terms);
+    return dns_alias_reply(alias, stored, data, capacity, terms);
+}
+
 /* --- what waits --- */
 
 static void client_answer(struct dns_waiter *waiter, const struct dns_stored *stored)
@@ -40,11 +60,11 @@ static void client_answer(struct dns_waiter *waiter, const struct dns_stored *st
     struct dns_client *client = (struct dns_client *)waiter; /* its first member */
     struct dns_service *service = client->service;
     struct dns_stored failed = {.rcode = DNS_RCODE_SERVFAIL};
-    size_t length;
+    size_t length = client->alias.length ? client->alias.length : client->terms.question_end;
 
-    memcpy(service->buffer, client->question, client->terms.question_end);
-    length = dns_stored_reply(stored ? stored : &failed, service->buffer, sizeof(service->buffer),
-                              &client->terms);
+    memcpy(service->buffer, client->question, length);
+    length = stored_reply(&client->alias, stored ? stored : &failed, service->buffer,
+                          sizeof(service->buffer), &client->terms);
     client->reply(client, service->buffer, length);
 }
 
@@ -57,24 +77,27 @@ static void client_drop(struct dns_waiter *waiter)
 
 static const struct dns_waiter_ops client_ops = {.answer = client_answer, .drop = client_drop};
 
+/* question: what is asked of upstream servers; its terms are the query's. */
 static size_t query_forward(struct dns_service *service, struct dns_request *request,
-                            const struct dns_query *query, const struct dns_asker *asker,
-                            struct dns_upstreams *upstreams)
+                            const struct dns_query *question, const struct dns_alias_place *alias,
+                            const struct dns_asker *asker, struct dns_upstreams *upstreams)
 {
-    size_t length = query->terms.question_end;
+    size_t length = alias->length ? alias->length : question->terms.question_end;
     struct dns_client *client;
 
     if (upstreams->count == 0)
-        return reply_rcode(request, &query->terms, DNS_RCODE_SERVFAIL, DNS_EDE_NO_REACHABLE);
+        return elsewhere_rcode(request, &question->terms, alias, DNS_RCODE_SERVFAIL,
+                               DNS_EDE_NO_REACHABLE);
     client = request->client_new(request, length);
     if (!client)
-        return reply_rcode(request, &query->terms, DNS_RCODE_SERVFAIL, DNS_EDE_NONE);
+        return elsewhere_rcode(request, &question->terms, alias, DNS_RCODE_SERVFAIL, DNS_EDE_NONE);
     client->waiter.ops = &client_ops;
     client->waiter.quota = asker_quota(service, asker);
     client->service = service;
-    client->terms = query->terms;
+    client->terms = question->terms;
+    client->alias = *alias;
     memcpy(client->question, request->data, length);
-    if (dns_forward_ask(service->forward, upstreams, query, &client->waiter) < 0)
+    if (dns_forward_ask(service->forward, upstreams, question, &client->waiter) < 0)
         client_answer(&client->waiter, NULL);
     return 0;
 }
@@ -82,32 +105,53 @@ static size_t query_forward(struct dns_service *service, struct dns_request *req
 /* --- what is asked --- */
 
 static struct dns_upstreams *upstreams_of(const struct dns_service *service,
-                                          const struct dns_asker *asker)
+                                          const struct dns_asker *asker,
+                                          const struct dns_name *name)
 {
+    struct dns_upstreams *route = dns_routes_find(&service->routes, name);
+
+    if (route)
+        return route;
     if (asker->guest && asker->guest->upstreams)
         return asker->guest->upstreams;
     return asker->network->upstreams ? asker->network->upstreams : service->upstreams;
 }
 
 static size_t query_elsewhere(struct dns_service *service, struct dns_request *request,
-                              const struct dns_query *query, const struct dns_asker *asker)
+                              const struct dns_query *question, const struct dns_alias_place *alias,
+                              const struct dns_asker *asker)
 {
-    struct dns_upstreams *upstreams = upstreams_of(service, asker);
+    struct dns_upstreams *upstreams = upstreams_of(service, asker, &question->name);
+    const struct dns_terms *terms = &question->terms;
     struct dns_cache_key key;
     struct dns_stored stored;
 
     if (asker->network->internal) {
         service->stats.refused++;
-        return reply_rcode(request, &query->terms, DNS_RCODE_REFUSED, DNS_EDE_PROHIBITED);
+        return elsewhere_rcode(request, terms, alias, DNS_RCODE_REFUSED, DNS_EDE_PROHIBITED);
     }
-    if (!(query->terms.flags & DNS_FLAG_RD)) /* we hold no such zone, and are not asked to ask */
-        return reply_rcode(request, &query->terms, DNS_RCODE_REFUSED, DNS_EDE_NONE);
-    dns_forward_key(&key, upstreams, query);
+    if (!(terms->flags & DNS_FLAG_RD)) /* we hold no such zone, and are not asked to ask */
+        return elsewhere_rcode(request, terms, alias,
+                               alias->length ? DNS_RCODE_NOERROR : DNS_RCODE_REFUSED, DNS_EDE_NONE);
+    dns_forward_key(&key, upstreams, question);
     if (dns_cache_find(service->cache, &key, request->now_ms, &stored)) {
         service->stats.cached++;
-        return dns_stored_reply(&stored, request->data, request->capacity, &query->terms);
+        return stored_reply(alias, &stored, request->data, request->capacity, terms);
     }
-    return query_forward(service, request, query, asker, upstreams);
+    return query_forward(service, request, question, alias, asker, upstreams);
+}
+
+/* The name that an alias of ours stands for is asked for instead. */
+static size_t query_alias(struct dns_service *service, struct dns_request *request,
+                          const struct dns_query *query, const struct dns_asker *asker)
+{
+    struct dns_query question = {.terms = query->terms,
+                                 .type = query->type,
+                                 .class = query->class,
+                                 .name = service->alias.name};
+    struct dns_alias_place place = dns_alias_place_of(&service->alias);
+
+    return query_elsewhere(service, request, &question, &place, asker);
 }
 
 /* What no name can answer; NOERROR: go on. */
@@ -132,11 +176,17 @@ static size_t query_answer(struct dns_service *service, struct dns_request *requ
 
     if (rcode != DNS_RCODE_NOERROR)
         return reply_rcode(request, &query->terms, rcode, DNS_EDE_NONE);
-    if (dns_local_answer(service->zone, asker, query, request->data, request->capacity, &length)) {
+    switch (dns_local_answer(service->zone, asker, query, request->data, request->capacity, &length,
+                             &service->alias)) {
+    case DNS_LOCAL_DONE:
         service->stats.local++;
         return length;
+    case DNS_LOCAL_ALIAS:
+        return query_alias(service, request, query, asker);
+    case DNS_LOCAL_NOT_OURS:
+        break;
     }
-    return query_elsewhere(service, request, query, asker);
+    return query_elsewhere(service, request, query, &no_alias, asker);
 }
 
 void dns_service_read(const struct dns_service *service, struct dns_request *request)

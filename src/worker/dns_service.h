@@ -4,7 +4,9 @@
  * send. */
 #pragma once
 
+#include "worker/dns_alias.h"
 #include "worker/dns_forward.h"
+#include "worker/dns_route.h"
 #include "worker/dns_zone.h"
 
 struct dns_service_stats {
@@ -19,8 +21,10 @@ struct dns_service {
     struct dns_cache *cache;
     struct dns_forward *forward;
     struct dns_upstreams *upstreams; /* the host's; owned reference */
+    struct dns_routes routes;
     struct dns_quota host_quota;
     struct dns_service_stats stats;
+    struct dns_alias alias;          /* of the query at hand */
     uint8_t buffer[DNS_MESSAGE_MAX]; /* where late replies are built */
 };
 
@@ -30,9 +34,10 @@ struct dns_client {
     struct dns_waiter waiter;
     struct dns_service *service;
     struct dns_terms terms;
+    struct dns_alias_place alias; /* whose records stand behind the question, if any */
     /* Sends the reply, or, with length 0, gives up; frees the client. */
     void (*reply)(struct dns_client *client, const uint8_t *data, size_t length);
-    uint8_t *question; /* terms.question_end bytes: header and question as they came */
+    uint8_t *question; /* header and question as they came, and the records of aliases */
 };
 
 struct dns_request {

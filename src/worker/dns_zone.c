@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* One hash table of names (nodes); each node holds its records sorted by network, so that what an
- * asker sees is a few runs found by binary search, however many guests share an alias. Endpoints
- * and static records remember the keys that they put records under, and take exactly those back. A
- * key of several labels also puts records without type under its ancestors: they exist then, with
- * nothing to say (RFC 8020). */
+/* Endpoints and static records remember the keys that they put records under (dns_node.h), and take
+ * exactly those back. */
 #include "worker/dns_zone.h"
 
 #include <errno.h>
@@ -31,10 +28,13 @@ struct zone_endpoint {
 struct zone_static {
     int64_t id;
     uint16_t network;
-    struct ip ip;
-    bool below; /* given as a name of the domain, or a single label */
+    uint16_t type;
+    uint16_t length; /* of the rdata */
+    struct ip ip;    /* what PTR is made from; absent for other types and for wildcards */
+    bool below;      /* given as a name of the domain, or a single label */
+    bool wildcard;
     uint8_t key_length;
-    uint8_t key[];
+    uint8_t key[]; /* then the rdata */
 };
 
 struct zone {
@@ -51,6 +51,8 @@ struct zone {
     struct dns_table endpoints_ip; /* by address: up to twice each */
     struct dns_table statics;      /* by id */
     struct dns_table statics_ip;   /* by address */
+    uint32_t n_wildcards;
+    uint32_t n_aliases;
     uint32_t serial;
     uint16_t soa_length;
     uint8_t soa[2 * (DNS_NAME_MAX + 16) + 20];
@@ -105,20 +107,6 @@ static bool endpoint_has_ip(const void *item, const void *key)
 static bool static_has_ip(const void *item, const void *key)
 {
     return ip_equal(&((const struct zone_static *)item)->ip, key);
-}
-
-struct key {
-    const uint8_t *bytes;
-    size_t length;
-};
-
-static bool node_has_key(const void *item, const void *key)
-{
-    const struct zone_node *node = item;
-    const struct key *wanted = key;
-
-    return node->key_length == wanted->length &&
-           memcmp(node->key, wanted->bytes, wanted->length) == 0;
 }
 
 /* --- life --- */
@@ -187,13 +175,7 @@ void zone_free(struct zone *zone)
         if (zone->networks[i])
             zone_network_remove(zone, zone->networks[i]->id);
     /* What is left belongs to no network: static records for every network. */
-    for (uint32_t i = 0; zone->nodes.slots && i <= zone->nodes.mask; i++) {
-        struct zone_node *node = zone->nodes.slots[i].item;
-
-        if (node && node->records != &node->only)
-            free(node->records);
-    }
-    table_free_items(&zone->nodes);
+    dns_nodes_free(&zone->nodes);
     table_free_items(&zone->statics);
     dns_table_deinit(&zone->statics_ip);
     dns_table_deinit(&zone->endpoints_ip);
@@ -205,17 +187,10 @@ void zone_free(struct zone *zone)
 
 /* --- nodes --- */
 
-uint32_t zone_key_hash(const uint8_t *key, size_t key_length)
-{
-    return dns_hash(key, key_length, 0);
-}
-
 struct zone_node *zone_node_find(const struct zone *zone, const uint8_t *key, size_t key_length,
                                  uint32_t hash)
 {
-    struct key wanted = {.bytes = key, .length = key_length};
-
-    return dns_table_find(&zone->nodes, hash, node_has_key, &wanted);
+    return dns_node_find(&zone->nodes, key, key_length, hash);
 }
 
 void zone_prefetch_slots(const struct zone *zone, uint32_t key_hash, uint32_t source_hash)
@@ -233,139 +208,6 @@ void zone_prefetch_items(const struct zone *zone, uint32_t key_hash, uint32_t so
 size_t zone_node_count(const struct zone *zone)
 {
     return zone->nodes.count;
-}
-
-static struct zone_node *node_get(struct zone *zone, const uint8_t *key, size_t key_length)
-{
-    uint32_t hash = zone_key_hash(key, key_length);
-    struct zone_node *node = zone_node_find(zone, key, key_length, hash);
-
-    if (node)
-        return node;
-    node = calloc(1, sizeof(*node) + key_length);
-    if (!node)
-        return NULL;
-    node->hash = hash;
-    node->key_length = (uint8_t)key_length;
-    node->records = &node->only;
-    memcpy(node->key, key, key_length);
-    if (dns_table_add(&zone->nodes, node->hash, node) < 0) {
-        free(node);
-        return NULL;
-    }
-    return node;
-}
-
-static void node_free_if_empty(struct zone *zone, struct zone_node *node)
-{
-    if (node->count > 0)
-        return;
-    dns_table_remove(&zone->nodes, node->hash, node);
-    if (node->records != &node->only)
-        free(node->records);
-    free(node);
-}
-
-/* Arrays have room for the next power of two at or above their count, and at least for four. */
-static int node_make_room(struct zone_node *node)
-{
-    bool inside = node->records == &node->only;
-    struct zone_record *grown;
-
-    if (inside ? node->count == 0 : node->count < 4 || node->count & (node->count - 1))
-        return 0;
-    grown =
-        reallocarray(inside ? NULL : node->records, inside ? 4 : node->count * 2ul, sizeof(*grown));
-    if (!grown)
-        return -ENOMEM;
-    if (inside)
-        grown[0] = node->only;
-    node->records = grown;
-    return 0;
-}
-
-static bool record_before(const struct zone_record *a, const struct zone_record *b)
-{
-    return a->network != b->network ? a->network < b->network : a->type < b->type;
-}
-
-static int node_insert(struct zone *zone, const uint8_t *key, size_t key_length,
-                       const struct zone_record *record)
-{
-    struct zone_node *node = node_get(zone, key, key_length);
-    uint32_t low = 0;
-    uint32_t high;
-
-    if (!node)
-        return -ENOMEM;
-    if (node_make_room(node) < 0) {
-        node_free_if_empty(zone, node);
-        return -ENOMEM;
-    }
-    for (high = node->count; low < high;) {
-        uint32_t middle = low + (high - low) / 2;
-
-        if (record_before(record, &node->records[middle]))
-            high = middle;
-        else
-            low = middle + 1;
-    }
-    memmove(node->records + low + 1, node->records + low,
-            (node->count - low) * sizeof(*node->records));
-    node->records[low] = *record;
-    node->count++;
-    return 0;
-}
-
-static void node_remove_owner(struct zone *zone, const uint8_t *key, size_t key_length,
-                              const void *owner)
-{
-    struct zone_node *node = zone_node_find(zone, key, key_length, zone_key_hash(key, key_length));
-    uint32_t kept = 0;
-
-    if (!node)
-        return;
-    for (uint32_t i = 0; i < node->count; i++)
-        if (node->records[i].owner != owner)
-            node->records[kept++] = node->records[i];
-    node->count = kept;
-    if (kept == 1 && node->records != &node->only) {
-        struct zone_record *records = node->records;
-
-        node->only = records[0];
-        node->records = &node->only;
-        free(records);
-    }
-    node_free_if_empty(zone, node);
-}
-
-/* Calls for each ancestor of the key: its labels without the first one, two, … */
-static void key_remove(struct zone *zone, const uint8_t *key, size_t key_length, const void *owner)
-{
-    for (size_t at = 0; at < key_length; at += key[at] + 1u)
-        node_remove_owner(zone, key + at, key_length - at, owner);
-}
-
-/* Puts records for the addresses under the key, and ones without type under its ancestors. On
- * failure some are there: key_remove takes them away. */
-static int key_insert(struct zone *zone, const uint8_t *key, size_t key_length, const void *owner,
-                      uint16_t network, const struct ip *ips, size_t n_ips)
-{
-    struct zone_record record = {.owner = owner, .network = network};
-
-    for (size_t at = key[0] + 1u; at < key_length; at += key[at] + 1u)
-        if (node_insert(zone, key + at, key_length - at, &record) < 0)
-            return -ENOMEM;
-    for (size_t i = 0; i < n_ips; i++) {
-        if (!ip_is_set(&ips[i]))
-            continue;
-        record.type = ips[i].family == AF_INET6 ? DNS_TYPE_AAAA : DNS_TYPE_A;
-        record.length = ips[i].family == AF_INET6 ? 16 : 4;
-        memcpy(record.data, ips[i].bytes, sizeof(record.data));
-        if (node_insert(zone, key, key_length, &record) < 0)
-            return -ENOMEM;
-    }
-    return 0;
 }
 
 /* The key of a name: what is left without the domain. Of the domain itself nothing is: length 0. */
@@ -506,6 +348,16 @@ bool zone_has_guests(const struct zone *zone)
     return zone->guests.count > 0;
 }
 
+bool zone_has_wildcards(const struct zone *zone)
+{
+    return zone->n_wildcards > 0;
+}
+
+bool zone_has_aliases(const struct zone *zone)
+{
+    return zone->n_aliases > 0;
+}
+
 static struct zone_guest *guest_get(struct zone *zone, int64_t id)
 {
     struct zone_guest *guest = dns_table_find(&zone->guests, id_hash(id), guest_has_id, &id);
@@ -613,15 +465,30 @@ static bool endpoint_key_seen(const struct zone_endpoint *endpoint, size_t offse
     return false;
 }
 
+/* Its addresses, as records; returns how many. */
+static size_t endpoint_records(const struct zone_endpoint *endpoint, struct zone_record records[2])
+{
+    uint16_t network = endpoint->network->index;
+    size_t count = 0;
+
+    if (ip_is_set(&endpoint->ip))
+        records[count++] = zone_record_make(endpoint, network, DNS_TYPE_A, endpoint->ip.bytes, 4);
+    if (ip_is_set(&endpoint->ip6))
+        records[count++] =
+            zone_record_make(endpoint, network, DNS_TYPE_AAAA, endpoint->ip6.bytes, 16);
+    return count;
+}
+
 static int endpoint_insert_keys(struct zone *zone, struct zone_endpoint *endpoint)
 {
-    const struct ip ips[2] = {endpoint->ip, endpoint->ip6};
+    struct zone_record records[2];
+    size_t n_records = endpoint_records(endpoint, records);
 
     for (size_t at = 0; at < endpoint->keys_length; at += endpoint->keys[at] + 1u) {
         if (endpoint_key_seen(endpoint, at))
             continue;
-        if (key_insert(zone, endpoint->keys + at + 1, endpoint->keys[at], endpoint,
-                       endpoint->network->index, ips, 2) < 0)
+        if (dns_node_insert(&zone->nodes, endpoint->keys + at + 1, endpoint->keys[at], records,
+                            n_records) < 0)
             return -ENOMEM;
     }
     return 0;
@@ -707,7 +574,7 @@ void zone_endpoint_remove(struct zone *zone, int64_t id)
     if (!endpoint)
         return;
     for (size_t at = 0; at < endpoint->keys_length; at += endpoint->keys[at] + 1u)
-        key_remove(zone, endpoint->keys + at + 1, endpoint->keys[at], endpoint);
+        dns_node_remove(&zone->nodes, endpoint->keys + at + 1, endpoint->keys[at], endpoint);
     if (ip_is_set(&endpoint->ip))
         dns_table_remove(&zone->endpoints_ip, ip_hash(&endpoint->ip), endpoint);
     if (ip_is_set(&endpoint->ip6))
@@ -721,48 +588,97 @@ void zone_endpoint_remove(struct zone *zone, int64_t id)
 
 /* --- static records --- */
 
-static int static_insert(struct zone *zone, struct zone_static *record)
+/* Is the rdata one of its type? Names in it must be whole and not compressed. */
+static bool rdata_is_well_formed(uint16_t type, const uint8_t *rdata, size_t length)
+{
+    struct dns_name name;
+
+    switch (type) {
+    case DNS_TYPE_A:
+        return length == 4;
+    case DNS_TYPE_AAAA:
+        return length == 16;
+    case DNS_TYPE_CNAME:
+        return length > 0 && dns_name_read(rdata, length, 0, &name) == length;
+    case DNS_TYPE_SRV:
+        return length > 6 && dns_name_read(rdata, length, 6, &name) == length;
+    case DNS_TYPE_TXT:
+        return length > 0 && length <= ZONE_RDATA_MAX;
+    default:
+        return false;
+    }
+}
+
+static int static_parse(const struct zone *zone, const struct zone_record_config *config,
+                        struct zone_static **ret_record)
+{
+    struct zone_static *record;
+    struct dns_name name;
+    size_t key_length;
+
+    if (key_parse(zone, config->name, &name, &key_length) < 0 || key_length == 0 ||
+        !rdata_is_well_formed(config->type, config->rdata, config->length))
+        return -EINVAL;
+    record = calloc(1, sizeof(*record) + key_length + config->length);
+    if (!record)
+        return -ENOMEM;
+    record->id = config->id;
+    record->type = config->type;
+    record->length = config->length;
+    record->below = name.labels == 1 || key_length < name.length - 1u;
+    record->wildcard = name.wire[0] == 1 && name.wire[1] == '*';
+    record->key_length = (uint8_t)key_length;
+    memcpy(record->key, name.wire, key_length);
+    memcpy(record->key + key_length, config->rdata, config->length);
+    if (!record->wildcard && (config->type == DNS_TYPE_A || config->type == DNS_TYPE_AAAA))
+        record->ip = ip_from_bytes(config->type == DNS_TYPE_A ? AF_INET : AF_INET6, config->rdata);
+    *ret_record = record;
+    return 0;
+}
+
+static int static_insert_key(struct zone *zone, const struct zone_static *from)
+{
+    struct zone_record record = zone_record_make(from, from->network, from->type,
+                                                 from->key + from->key_length, from->length);
+
+    record.is_static = true;
+    return dns_node_insert(&zone->nodes, from->key, from->key_length, &record, 1);
+}
+
+/* Takes a free-standing record into the zone; frees it where that fails. */
+static int static_adopt(struct zone *zone, struct zone_static *record)
 {
     if (dns_table_reserve(&zone->statics, 1) < 0 || dns_table_reserve(&zone->statics_ip, 1) < 0) {
         free(record);
         return -ENOMEM;
     }
     dns_table_add(&zone->statics, id_hash(record->id), record);
-    dns_table_add(&zone->statics_ip, ip_hash(&record->ip), record);
-    if (key_insert(zone, record->key, record->key_length, record, record->network, &record->ip, 1) <
-        0) {
+    if (ip_is_set(&record->ip))
+        dns_table_add(&zone->statics_ip, ip_hash(&record->ip), record);
+    zone->n_wildcards += record->wildcard;
+    zone->n_aliases += record->type == DNS_TYPE_CNAME;
+    if (static_insert_key(zone, record) < 0) {
         zone_record_remove(zone, record->id);
         return -ENOMEM;
     }
     return 0;
 }
 
-int zone_record_set(struct zone *zone, int64_t id, int64_t network_id, const char *name,
-                    const struct ip *ip)
+int zone_record_set(struct zone *zone, const struct zone_record_config *config)
 {
-    const struct zone_network *network = zone_network_find(zone, network_id);
+    const struct zone_network *network = zone_network_find(zone, config->network_id);
     struct zone_static *record;
-    struct dns_name parsed;
-    size_t key_length;
     int r;
 
-    zone_record_remove(zone, id);
-    if (network_id != 0 && !network)
+    zone_record_remove(zone, config->id);
+    if (config->network_id != 0 && !network)
         return -ENOENT;
-    r = key_parse(zone, name, &parsed, &key_length);
-    if (r < 0 || key_length == 0)
-        return -EINVAL;
-    record = calloc(1, sizeof(*record) + key_length);
-    if (!record)
-        return -ENOMEM;
-    record->id = id;
-    record->network = network_id == 0 ? ZONE_EVERY_NETWORK : network->index;
-    record->ip = *ip;
-    record->below = parsed.labels == 1 || key_length < parsed.length - 1u;
-    record->key_length = (uint8_t)key_length;
-    memcpy(record->key, parsed.wire, key_length);
+    r = static_parse(zone, config, &record);
+    if (r < 0)
+        return r;
+    record->network = config->network_id == 0 ? ZONE_EVERY_NETWORK : network->index;
     zone_changed(zone);
-    return static_insert(zone, record);
+    return static_adopt(zone, record);
 }
 
 void zone_record_remove(struct zone *zone, int64_t id)
@@ -771,9 +687,12 @@ void zone_record_remove(struct zone *zone, int64_t id)
 
     if (!record)
         return;
-    key_remove(zone, record->key, record->key_length, record);
-    dns_table_remove(&zone->statics_ip, ip_hash(&record->ip), record);
+    dns_node_remove(&zone->nodes, record->key, record->key_length, record);
+    if (ip_is_set(&record->ip))
+        dns_table_remove(&zone->statics_ip, ip_hash(&record->ip), record);
     dns_table_remove(&zone->statics, id_hash(id), record);
+    zone->n_wildcards -= record->wildcard;
+    zone->n_aliases -= record->type == DNS_TYPE_CNAME;
     free(record);
     zone_changed(zone);
 }

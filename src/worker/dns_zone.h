@@ -5,13 +5,14 @@
  * Names are kept by their *key*: the labels in wire form, lower case, without the domain and
  * without the root's byte. "web", "web.moat.internal" and "WEB" have one key. A name of several
  * labels outside the domain is its own key, so a static record or an alias may also be
- * "db.example.com". Each record belongs to one network, or to every one, and is seen by those who
- * are on it. */
+ * "db.example.com". A wildcard's key begins with the label "*". Each record belongs to one network,
+ * or to every one, and is seen by those who are on it. */
 #pragma once
 
 #include "base/address.h"
 #include "base/list.h"
 #include "worker/dns_codec.h"
+#include "worker/dns_node.h"
 #include "worker/dns_table.h"
 #include "worker/dns_upstream.h"
 
@@ -19,6 +20,7 @@
 #define ZONE_GUEST_NETWORKS_MAX 16
 #define ZONE_NAMES_MAX 17         /* of one endpoint: its guest's and its aliases */
 #define ZONE_EVERY_NETWORK 0xffff /* as a network's index */
+#define ZONE_RDATA_MAX 2048       /* bytes of a static record's data */
 
 struct zone;
 struct dns_waiter;
@@ -61,24 +63,6 @@ struct dns_asker {
     struct zone_network *network;
 };
 
-struct zone_record {
-    const void *owner; /* the endpoint or static record that it came with */
-    uint16_t network;  /* index, or ZONE_EVERY_NETWORK */
-    uint16_t type;     /* DNS_TYPE_NONE: the name exists as an ancestor of others only */
-    uint16_t length;   /* of data */
-    uint8_t data[16];
-};
-
-struct zone_node {
-    uint32_t hash;
-    uint32_t count;
-    uint16_t rotation; /* which address comes first next time */
-    uint8_t key_length;
-    struct zone_record *records; /* sorted by network, then type */
-    struct zone_record only;     /* where `records` points while there is one */
-    uint8_t key[];
-};
-
 /* As it comes in a message; the zone copies it. */
 struct zone_endpoint_config {
     int64_t id;
@@ -89,6 +73,16 @@ struct zone_endpoint_config {
     const char *names[ZONE_NAMES_MAX]; /* the guest's first, then its aliases */
     size_t n_names;
     struct dns_upstreams *upstreams; /* borrowed; NULL: the network's */
+};
+
+/* As it comes in a message; the zone copies it. */
+struct zone_record_config {
+    int64_t id;
+    int64_t network_id; /* 0: on every network */
+    const char *name;   /* may begin with "*." */
+    uint16_t type;      /* A, AAAA, CNAME, TXT or SRV */
+    uint16_t length;
+    const uint8_t *rdata; /* names in it are not compressed */
 };
 
 /* Called before a guest that nobody has an endpoint for any more is freed. */
@@ -107,9 +101,7 @@ void zone_network_remove(struct zone *zone, int64_t id);
 struct zone_network *zone_network_find(const struct zone *zone, int64_t id);
 int zone_endpoint_set(struct zone *zone, const struct zone_endpoint_config *config);
 void zone_endpoint_remove(struct zone *zone, int64_t id);
-/* An address for a name; network_id 0: on every network. */
-int zone_record_set(struct zone *zone, int64_t id, int64_t network_id, const char *name,
-                    const struct ip *ip);
+int zone_record_set(struct zone *zone, const struct zone_record_config *config);
 void zone_record_remove(struct zone *zone, int64_t id);
 
 uint32_t zone_source_hash(const struct ip *source);
@@ -122,13 +114,15 @@ bool zone_asker_find(const struct zone *zone, struct zone_network *network, cons
 
 /* Is there any endpoint of a guest? */
 bool zone_has_guests(const struct zone *zone);
+/* Is there any static record that is a wildcard, or a CNAME? */
+bool zone_has_wildcards(const struct zone *zone);
+bool zone_has_aliases(const struct zone *zone);
 
 const struct dns_name *zone_domain(const struct zone *zone);
 uint32_t zone_ttl(const struct zone *zone);
 uint32_t zone_negative_ttl(const struct zone *zone);
 /* rdata of the SOA, with the serial of the last change. */
 const uint8_t *zone_soa(const struct zone *zone, uint16_t *ret_length);
-uint32_t zone_key_hash(const uint8_t *key, size_t key_length);
 /* hash: zone_key_hash of the key. */
 struct zone_node *zone_node_find(const struct zone *zone, const uint8_t *key, size_t key_length,
                                  uint32_t hash);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/record.h"
 #include "worker/dns_service.h"
 
 static struct dns_service service;
@@ -38,10 +39,23 @@ static void add_endpoint(int64_t id, const char *ip, const char *name, const cha
     must(zone_endpoint_set(service.zone, &config) == 0);
 }
 
+/* value: as base/record.h keeps it. */
+static void add_record(int64_t id, const char *name, uint16_t type, const char *value)
+{
+    uint8_t rdata[RECORD_RDATA_MAX];
+    struct zone_record_config config = {.id = id,
+                                        .name = name,
+                                        .type = type,
+                                        .length =
+                                            record_rdata_build(type, value, "moat.internal", rdata),
+                                        .rdata = rdata};
+
+    must(zone_record_set(service.zone, &config) == 0);
+}
+
 static void service_init(void)
 {
     struct zone_network config = {.id = 1, .gateway = ip_of("10.88.0.1")};
-    struct ip printer = ip_of("10.1.1.1");
 
     must(zone_new("moat.internal", 60, NULL, NULL, &service.zone) == 0);
     must(cidr_parse("10.88.0.0/16", &config.subnet) == 0);
@@ -56,7 +70,12 @@ static void service_init(void)
         snprintf(name, sizeof(name), "guest-%d", i);
         add_endpoint(100 + i, ip, name, "pool");
     }
-    must(zone_record_set(service.zone, 1, 0, "db.corp.example", &printer) == 0);
+    add_record(1, "db.corp.example", RECORD_A, "10.1.1.1");
+    add_record(2, "*.apps", RECORD_TXT, "all of them");
+    add_record(3, "here", RECORD_CNAME, "web");
+    add_record(4, "far", RECORD_CNAME, "www.example.org.");
+    add_record(5, "*.loop", RECORD_CNAME, "x.loop");
+    add_record(6, "_sip._tcp.web", RECORD_SRV, "10 5 5060 web");
     service.cache = dns_cache_new(1 << 16);
     service.upstreams = dns_upstreams_get(dns_upstream_pool_new(), NULL, 0);
 }

@@ -88,7 +88,12 @@ class Answer:
         elif kind in (TYPES["PTR"], TYPES["CNAME"], TYPES["NS"]):
             value = decode_name(data, offset)[0]
         elif kind == TYPES["TXT"]:
-            value = raw[1:].decode(errors="replace")
+            value, rest = b"", raw
+            while rest:
+                value, rest = value + rest[1:1 + rest[0]], rest[1 + rest[0]:]
+            value = value.decode(errors="replace")
+        elif kind == TYPES["SRV"]:
+            value = "{} {} {} ".format(*struct.unpack_from("!3H", raw)) + (decode_name(data, offset + 6)[0] or ".")
         else:
             value = raw
         return Record(name, TYPE_NAMES.get(kind, kind), ttl, value), offset + length

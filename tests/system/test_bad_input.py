@@ -190,6 +190,17 @@ OTHERS = [
     (["dns", "add", "a..b", "192.0.2.1"], USAGE, "a..b"), (["dns", "add", "x" * 64, "192.0.2.1"], USAGE, ""),
     (["dns", "add", ".".join(["x" * 60] * 5), "192.0.2.1"], USAGE, ""),
     (["dns", "add", "printer", "192.0.2.1", "--network", "nowhere"], REFUSED, "nowhere"),
+    (["dns", "add", "printer", "PTR", "web"], USAGE, "PTR"), (["dns", "add", "printer", "MX", "10 web"], USAGE, "MX"),
+    (["dns", "add", "printer", "A"], USAGE, "VALUE"), (["dns", "add", "printer", "A", "fd00::1"], USAGE, "fd00::1"),
+    (["dns", "add", "printer", "AAAA", "192.0.2.1"], USAGE, "192.0.2.1"), (["dns", "add", "printer", "192.0.2.1", "x"], USAGE, "x"),
+    (["dns", "add", "printer", "CNAME", "a..b"], USAGE, "a..b"), (["dns", "add", "printer", "CNAME", "*.b"], USAGE, "*.b"),
+    (["dns", "add", "printer", "CNAME", "printer"], REFUSED, "printer"), (["dns", "add", "printer", "CNAME", "a", "b"], REFUSED, "CNAME"),
+    (["dns", "add", "printer", "SRV", "1", "2", "web"], USAGE, "PORT"), (["dns", "add", "printer", "SRV", "1 2 70000 web"], USAGE, "70000"),
+    (["dns", "add", "printer", "TXT", ""], USAGE, "empty"), (["dns", "add", "printer", "TXT", "x" * 1025], USAGE, "1024"),
+    (["dns", "add", "printer", "TXT", "a\tb"], USAGE, "control"), (["dns", "add", "printer", "TXT"] + ["x"] * 65, USAGE, "64"),
+    (["dns", "add", "a.*.b", "192.0.2.1"], USAGE, "a.*.b"), (["dns", "add", "**", "192.0.2.1"], USAGE, "**"),
+    (["dns", "add", "host", "192.0.2.1"], REFUSED, "gateway"), (["dns", "add", "localhost", "192.0.2.1"], REFUSED, "localhost"),
+    (["dns", "add", "moat.internal", "192.0.2.1"], REFUSED, "moat.internal"), (["dns", "rm", "printer", "x"], USAGE, "x"),
     (["dns", "rm", "nothing"], REFUSED, "nothing"), (["dns", "rm"], USAGE, ""), (["dns", "ls", "--network", "nowhere"], REFUSED, "nowhere"),
     (["status", "x"], USAGE, "x"), (["doctor", "x"], USAGE, "x"), (["events", "x"], USAGE, "x"),
     (["teardown"], None, "--yes"), (["teardown", "now", "--yes"], USAGE, "now"),
@@ -344,8 +355,17 @@ ROWS = [
                                              "log_denied": BOOL_ROWS}),
     *members("localhost.set", {"guest": "web", "enabled": True}, {"guest": NAME_ROWS + [("nobody", "not_found")], "enabled": BOOL_ROWS}),
     *members("dns.add", {"name": "printer", "ip": "192.0.2.1"}, {
-        "name": field(*STRANGE, "a..b", ".", "a.", "x" * 64), "ip": IP_ROWS, "network": field(None, 1, "", "A") + [("nowhere", "not_found")]}),
-    *members("dns.remove", {}, {"name": field(*STRANGE) + [("nothing", "not_found")]}),
+        "name": field(*STRANGE, "a..b", ".", "a.", "x" * 64), "ip": IP_ROWS, "network": field(None, 1, "", "A") + [("nowhere", "not_found")],
+        "type": [("A", "field ip")], "values": [(["192.0.2.2"], "field ip")]}),
+    *members("dns.add", {"name": "printer", "type": "CNAME", "values": ["web"]}, {
+        "name": field("moat.internal", "host", "localhost", "*.*", "a.*", "**"), "type": field(None, 1, "", "PTR", "MX", []),
+        "values": STRING_LIST + field([], [""], ["a b"], ["*.b"], ["printer"], ["a."  * 130], ["x"] * 65) + [(["web", "db"], "exists")]}),
+    *members("dns.add", {"name": "printer"}, {"values": field([], ["web"], ["192.0.2.1", "x"]) + [(["192.0.2.1"] * 2, "exists")]}),
+    *members("dns.add", {"name": "printer", "type": "TXT"}, {"values": field(["a\nb"], ["x" * 1025])}),
+    *members("dns.add", {"name": "printer", "type": "SRV"}, {"values": field(["1 2 web"], ["1 2 3"], ["1 2 65536 web"], ["-1 2 3 web"], ["1 2 3 a..b"])}),
+    *members("dns.remove", {"name": "nothing"}, {
+        "name": field(*STRANGE) + [("nothing", "not_found"), ("web", "not_found")], "type": field(None, 1, "", "PTR") + [("TXT", "not_found")],
+        "values": STRING_LIST + field(["x"]) + [(["192.0.2.1"], "not_found")], "ip": IP_ROWS + [("192.0.2.1", "not_found")]}),
     *members("dns.list", {}, {"network": field(None, 1, "", "A") + [("nowhere", "not_found")]}),
     *members("events.subscribe", {}, {"x": field(1)}),
     *members("system.status", {}, {"x": field(1)}),
@@ -423,6 +443,7 @@ def test_daemon_arguments(machine, internet, arguments, word):
 @pytest.mark.parametrize("text, word", [
     ("[nosuch]\na = b\n", "nosuch"), ("[dns]\ncolour = blue\n", "colour"), ("[dns]\ndomain = a b\n", "domain"),
     ("[network]\nsubnet_size = 99\n", "subnet_size"), ("[network]\ndefault_subnet = x\n", "default_subnet"), ("nonsense\n", "1"),
+    ("[dns]\nforward = corp.example\n", "corp.example"), ("[dns]\nforward = moat.internal=192.0.2.1\n", "moat.internal"),
     ("[dns]\nttl = -1\n", "ttl"), ("[daemon\n", "1"), ("[dns]\ndomain = " + "x" * 300 + "\n", "domain")])
 def test_configuration(machine, internet, text, word):
     machine.configure(text)

@@ -76,6 +76,51 @@ def test_upstreams(configured, world):
         second.close()
 
 
+def test_forward(configured, world, internet):
+    """Names below a suffix go to servers of their own, whoever asks: not to the host's, nor to those of --dns."""
+    second = dns.DnsServer(world.outside, topology.INTERNET)
+    try:
+        second.add("git.corp.example", "A", "192.0.2.55")
+        internet.dns.add("git.lab.corp.example", "A", "192.0.2.56")
+        host = configured(f"[dns]\nforward = corp.example={topology.INTERNET}\nforward = lab.corp.example={topology.INTERNET_DNS}\n")
+        guest = host.attach_guest("g")
+        assert dns.ask(guest, guest.gateway, "git.corp.example").data == ["192.0.2.55"]
+        assert dns.ask(guest, guest.gateway, "git.lab.corp.example").data == ["192.0.2.56"]
+        assert dns.ask(guest, guest.gateway, "www.example.org").data == [topology.INTERNET]
+        assert internet.dns.asked("git.corp.example") == 0 and second.asked("git.lab.corp.example") == 0
+        own = host.run_guest("own", "--dns", topology.INTERNET_DNS)
+        assert dns.ask(own, own.gateway, "git.corp.example").data == ["192.0.2.55"]
+        host.call("dns.add", name="here", type="CNAME", values=["git.corp.example"])
+        assert "192.0.2.55" in dns.ask(guest, guest.gateway, "here").data, "an alias does not take its target's way"
+        host.call("network.create", name="inner", internal=True)
+        inner = host.attach_guest("inner", network="inner")
+        assert dns.ask(inner, host.call("network.get", name="inner")["gateway"], "git.corp.example").rcode == "REFUSED"
+        wanted = [f"corp.example={topology.INTERNET}", f"lab.corp.example={topology.INTERNET_DNS}"]
+        assert host.call("system.status")["forward"] == wanted
+        assert all(word in host.moat("status").out for word in wanted)
+        host.restart(crash=True)
+        assert dns.ask(guest, guest.gateway, "git.corp.example").data == ["192.0.2.55"]
+    finally:
+        second.close()
+
+
+def test_forward_to_a_gateway_of_ours_is_no_circle(configured):
+    host = configured("")
+    gateway = host.call("network.get", name="default")["gateway"]
+    host.stop()
+    host.configure(f"[dns]\nforward = corp.example={gateway}\n")
+    host.start()
+    guest = host.attach_guest("g")
+    assert guest.gateway == gateway
+    assert dns.ask(guest, guest.gateway, "git.corp.example").rcode == "SERVFAIL"
+    assert dns.ask(guest, guest.gateway, "www.example.org").data == [topology.INTERNET]
+
+
+def test_subnets_avoid_the_servers_of_forward(configured):
+    host = configured("[network]\npools = 10.201.0.0/23\n[dns]\nforward = corp.example=10.201.0.5\n")
+    assert host.call("network.create", name="blue")["subnet"] == "10.201.1.0/24"
+
+
 def test_ttl(configured):
     host = configured("[dns]\nttl = 7\n")
     guest = host.attach_guest("g")

@@ -158,7 +158,7 @@ static inline void put_text(char *text, size_t size, const char *word)
 /* One record as text: "web 60 A 10.88.0.5". */
 static inline void get_record(const struct message *message, size_t *at, char *text, size_t size)
 {
-    char word[600];
+    char word[1400];
     char owner[512];
     char target[512];
     unsigned type;
@@ -183,11 +183,28 @@ static inline void get_record(const struct message *message, size_t *at, char *t
     if (type == 1 || type == 28) {
         ip = ip_from_bytes(type == 1 ? AF_INET : AF_INET6, message->data + *at);
         snprintf(word, sizeof(word), "%s %s", type == 1 ? "A" : "AAAA", ip_format(&ip, target));
-    } else if (type == 12 || type == 2) {
+    } else if (type == 12 || type == 2 || type == 5) {
         size_t in_rdata = *at;
 
         get_name(message, &in_rdata, target);
-        snprintf(word, sizeof(word), "%s %s", type == 12 ? "PTR" : "NS", target);
+        snprintf(word, sizeof(word), "%s %s",
+                 type == 12  ? "PTR"
+                 : type == 2 ? "NS"
+                             : "CNAME",
+                 target);
+    } else if (type == 16) {
+        int length_word = snprintf(word, sizeof(word), "TXT");
+
+        for (size_t i = *at; i < *at + length; i += message->data[i] + 1u)
+            length_word +=
+                snprintf(word + length_word, sizeof(word) - (size_t)length_word, " \"%.*s\"",
+                         message->data[i], (const char *)message->data + i + 1);
+    } else if (type == 33) {
+        size_t in_rdata = *at + 6;
+
+        get_name(message, &in_rdata, target);
+        snprintf(word, sizeof(word), "SRV %u %u %u %s", get_u16(message, *at),
+                 get_u16(message, *at + 2), get_u16(message, *at + 4), target[0] ? target : ".");
     } else {
         snprintf(word, sizeof(word), type == 6 ? "SOA" : "TYPE%u", type);
     }

@@ -107,7 +107,8 @@ static bool is_set_by_commands(const char *method, const char *path)
 {
     static const char *const rows[][2] = {
         {"guest.attach", "kind"},   {"guest.attach", "netns_fd"},  {"guest.attach", "ephemeral"},
-        {"guest.attach", "tap.fd"}, {"guest.attach", "tap.group"},
+        {"guest.attach", "tap.fd"}, {"guest.attach", "tap.group"}, {"dns.add", "ip"},
+        {"dns.remove", "ip"},
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(rows); i++)

@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 
 #include "base/log.h"
+#include "base/record.h"
 #include "names/names.h"
 #include "worker/worker.h"
 #include "worker_process.h"
@@ -239,7 +240,9 @@ static void a_crash_loses_no_name_and_no_query(void **state)
     struct names_status status;
     struct crash crash = {.fixture = fixture};
     struct error error = ERROR_INIT;
-    struct dns_record record = {.id = 1, .name = "printer.example", .ip = ip_of("10.1.1.1")};
+    char address[] = "10.1.1.1";
+    struct dns_record record = {
+        .id = 1, .name = "printer.example", .type = RECORD_A, .value = address};
     char text[8192];
     int fd;
 

@@ -56,7 +56,8 @@ static void test_every_key(void **state)
             "max_clients = 5\nlog_level = debug\n"
             "[network]\npools = 10.1.0.0/16, 10.2.0.0/16\nsubnet_size = 28\n"
             "default_subnet = 10.3.0.0/24\npublish_address = 127.0.0.1\nbridge_ports = 10\n"
-            "[dns]\ndomain = test.internal\nresolv_conf = /etc/other\nupstreams = 1.2.3.4 ::5\nttl "
+            "[dns]\nforward = corp.example=10.1.1.1 lab=::1\nforward = Corp.Example=10.1.1.2\n"
+            "domain = test.internal\nresolv_conf = /etc/other\nupstreams = 1.2.3.4 ::5\nttl "
             "= 7\n",
             &config, &error),
         0);
@@ -75,6 +76,11 @@ static void test_every_key(void **state)
     assert_string_equal(config.resolv_conf, "/etc/other");
     assert_int_equal(config.upstreams.count, 2);
     assert_int_equal(config.ttl_s, 7);
+    assert_int_equal(config.n_forwards, 2);
+    assert_string_equal(config.forwards[0].suffix, "corp.example");
+    assert_int_equal(config.forwards[0].servers.count, 2);
+    assert_string_equal(config.forwards[1].suffix, "lab");
+    assert_int_equal(config.forwards[1].servers.count, 1);
     config_deinit(&config);
 }
 
@@ -104,6 +110,17 @@ static void test_refusals(void **state)
         {"[dns]\n\ndomain = .x\n", ":3:", "DNS name"},
         {"[dns]\nresolv_conf = resolv.conf\n", ":2:", "absolute path"},
         {"[dns]\nupstreams = 1.2.3\n", ":2:", "1.2.3"},
+        {"[dns]\nforward = corp.example\n", ":2:", "SUFFIX=IP"},
+        {"[dns]\nforward = =10.1.1.1\n", ":2:", "SUFFIX=IP"},
+        {"[dns]\nforward = .=10.1.1.1\n", ":2:", "SUFFIX=IP"},
+        {"[dns]\nforward = a..b=10.1.1.1\n", ":2:", "SUFFIX=IP"},
+        {"[dns]\nforward = corp.example=dns.corp.example\n", ":2:", "SUFFIX=IP"},
+        {"[dns]\nforward = corp.example=0.0.0.0\n", ":2:", "SUFFIX=IP"},
+        {"[dns]\nforward = a=1.1.1.1,a=1.1.1.2,a=1.1.1.3,a=1.1.1.4,a=1.1.1.5,a=1.1.1.6,"
+         "a=1.1.1.7,a=1.1.1.8,a=1.1.1.9\n",
+         ":2:", "at most 8"},
+        {"[dns]\nforward = moat.internal=10.1.1.1\n", "forward", "our own domain"},
+        {"[dns]\nforward = x.Lab.test=10.1.1.1\ndomain = lab.test\n", "forward", "never forwarded"},
         {"[dns]\nthis line has no sign\n", ":2:", "key = value"},
     };
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "store_fixture.h"
 
+#include "base/record.h"
+
 static void assert_networks_equal(const struct network *a, const struct network *b)
 {
     assert_int_equal(a->id, b->id);
@@ -177,7 +179,9 @@ static void what_hangs_on_a_network_goes_with_it(void **state)
 {
     struct fixture *f = *state;
     struct network network = network_stored(f, "net", "10.1.0.0/24", "fd00::/64");
-    struct dns_record record = {.network_id = network.id, .name = "db", .ip = ip_of("10.9.9.9")};
+    char address[] = "10.9.9.9";
+    struct dns_record record = {
+        .network_id = network.id, .name = "db", .type = RECORD_A, .value = address};
     struct ip ip;
     uint64_t count;
 

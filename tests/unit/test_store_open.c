@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "store_fixture.h"
 
+#include "base/record.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -146,6 +148,41 @@ static void opening_again_migrates_nothing(void **state)
 
     fixture_reopen(f);
     assert_int_equal(query_number(f, "PRAGMA schema_version"), before);
+}
+
+/* Version 1 had addresses only. */
+static void records_of_version_1_are_kept(void **state)
+{
+    static const char former[] =
+        "DROP TABLE record;"
+        "CREATE TABLE record (id INTEGER PRIMARY KEY AUTOINCREMENT,"
+        "  network_id INTEGER REFERENCES network ON DELETE CASCADE,"
+        "  name TEXT NOT NULL COLLATE NOCASE, ip TEXT NOT NULL) STRICT;"
+        "CREATE TRIGGER record_added AFTER INSERT ON record BEGIN"
+        "  UPDATE tally SET count = count + 1 WHERE what = 'record'; END;"
+        "CREATE TRIGGER record_removed AFTER DELETE ON record BEGIN"
+        "  UPDATE tally SET count = count - 1 WHERE what = 'record'; END;"
+        "INSERT INTO record VALUES (7, NULL, 'printer', '10.1.1.1'), (9, NULL, 'six', 'fd00::9');"
+        "PRAGMA user_version = 1";
+    struct fixture *f = *state;
+    struct dns_record *records;
+    uint64_t counted;
+    size_t count;
+
+    assert_int_equal(sqlite3_exec(f->store->db, former, NULL, NULL, NULL), SQLITE_OK);
+    fixture_reopen(f);
+    ok(f, store_record_list(f->store, &records, &count, &f->error));
+    assert_int_equal(count, 2);
+    assert_int_equal(records[0].id, 7);
+    assert_string_equal(records[0].name, "printer");
+    assert_int_equal(records[0].type, RECORD_A);
+    assert_string_equal(records[0].value, "10.1.1.1");
+    assert_int_equal(records[1].type, RECORD_AAAA);
+    assert_string_equal(records[1].value, "fd00::9");
+    ok(f, store_record_delete_by_id(f->store, 7, &f->error));
+    ok(f, store_record_count(f->store, &counted, &f->error));
+    assert_int_equal(counted, 1);
+    dns_records_free(records, count);
 }
 
 static void assert_setting(struct fixture *f, const char *key, const char *expected)
@@ -353,6 +390,7 @@ int main(void)
         STORE_TEST(another_programs_database_is_refused),
         STORE_TEST(a_newer_version_is_refused_and_untouched),
         STORE_TEST(opening_again_migrates_nothing),
+        STORE_TEST(records_of_version_1_are_kept),
         STORE_TEST(settings_are_set_replaced_and_deleted),
         STORE_TEST(settings_are_listed_by_prefix),
         STORE_TEST(a_rollback_leaves_nothing),

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "base/record.h"
 #include "worker/dns_local.h"
 
 #define TTL 60
@@ -62,12 +63,32 @@ static void add_endpoint(struct zone *zone, int64_t id, int64_t guest, int64_t n
     assert_int_equal(try_endpoint(zone, id, guest, network, ip, ip6, names), 0);
 }
 
+/* value: as base/record.h keeps it. */
+static int try_record(struct zone *zone, int64_t id, int64_t network, const char *name,
+                      uint16_t type, const char *value)
+{
+    uint8_t rdata[RECORD_RDATA_MAX];
+    struct zone_record_config config = {
+        .id = id,
+        .network_id = network,
+        .name = name,
+        .type = type,
+        .rdata = rdata,
+        .length = record_rdata_build(type, value, "moat.internal", rdata)};
+
+    return zone_record_set(zone, &config);
+}
+
+static void add_typed(struct zone *zone, int64_t id, int64_t network, const char *name,
+                      uint16_t type, const char *value)
+{
+    assert_int_equal(try_record(zone, id, network, name, type, value), 0);
+}
+
 static void add_record(struct zone *zone, int64_t id, int64_t network, const char *name,
                        const char *ip)
 {
-    struct ip parsed = ip_of(ip);
-
-    assert_int_equal(zone_record_set(zone, id, network, name, &parsed), 0);
+    add_typed(zone, id, network, name, strchr(ip, ':') ? RECORD_AAAA : RECORD_A, ip);
 }
 
 /* web (on both networks) and db on "default", hidden on "back" only. */
@@ -90,7 +111,7 @@ static struct zone *zone_make(void)
 }
 
 /* Answer to a source address that asks the gateway of a network; "none": no answer; "elsewhere":
- * not ours. */
+ * not ours; "alias of NAME": what NAME has is not ours. */
 static const char *ask(struct zone *zone, int64_t network, const char *source, const char *name,
                        unsigned type, unsigned size, char text[4096])
 {
@@ -98,6 +119,8 @@ static const char *ask(struct zone *zone, int64_t network, const char *source, c
     struct ip from = ip_of(source);
     struct dns_asker asker;
     struct dns_query query;
+    struct dns_alias alias;
+    char name_text[DNS_TEXT_MAX];
 
     put_query(&message, 1, name, type, size);
     if (!zone_asker_find(zone, zone_network_find(zone, network), &from, zone_source_hash(&from),
@@ -106,12 +129,34 @@ static const char *ask(struct zone *zone, int64_t network, const char *source, c
     query.terms.tcp = false;
     assert_int_equal(dns_query_parse(message.data, message.length, &query), DNS_PARSE_OK);
     dns_local_prepare(zone, &query);
-    if (!dns_local_answer(zone, &asker, &query, message.data, DNS_UDP_MAX, &message.length))
+    switch (dns_local_answer(zone, &asker, &query, message.data, DNS_UDP_MAX, &message.length,
+                             &alias)) {
+    case DNS_LOCAL_NOT_OURS:
         return "elsewhere";
+    case DNS_LOCAL_ALIAS:
+        dns_name_format(alias.name.wire, name_text);
+        assert_true(alias.answers > 0 && alias.length > query.terms.question_end);
+        assert_memory_equal(message.data + alias.owner, alias.name.wire, alias.name.length);
+        snprintf(text, 4096, "alias of %s", name_text);
+        return text;
+    case DNS_LOCAL_DONE:
+        break;
+    }
     return get_text(&message, text, 4096);
 }
 
-enum { A = 1, NS = 2, SOA = 6, PTR = 12, AAAA = 28, DS = 43, ANY = 255 };
+enum {
+    A = 1,
+    NS = 2,
+    CNAME = 5,
+    SOA = 6,
+    PTR = 12,
+    TXT = 16,
+    AAAA = 28,
+    SRV = 33,
+    DS = 43,
+    ANY = 255,
+};
 
 #define HOST "127.0.0.1"
 #define WEB "10.88.0.5"     /* on default and back */
@@ -278,6 +323,233 @@ static void static_names(void **state)
     assert_string_equal(ask(zone, 1, DB, "db.corp.example", A, 0, (char[4096]){0}), "elsewhere");
     assert_string_equal(ask(zone, 1, DB, "2.1.1.10.in-addr.arpa", PTR, 0, (char[4096]){0}),
                         "elsewhere");
+    zone_free(zone);
+}
+
+static void records_of_other_types(void **state)
+{
+    static const struct row rows[] = {
+        {1, DB, "note", TXT, "NOERROR aa: note 60 TXT \"one two\""},
+        {1, DB, "note.default.moat.internal", TXT,
+         "NOERROR aa: note.default.moat.internal 60 TXT \"one two\""},
+        {1, DB, "note", A, "NOERROR aa: auth . 5 SOA"},
+        {1, DB, "note", ANY, "NOERROR aa: note 60 TXT \"one two\""},
+        {1, DB, "_sip._tcp.web.moat.internal", SRV,
+         "NOERROR aa: _sip._tcp.web.moat.internal 60 SRV 10 5 5060 web.moat.internal"},
+        {1, DB, "_tcp.web.moat.internal", A, "NOERROR aa: auth moat.internal 5 SOA"},
+        {1, DB, "_no._tcp", SRV, "NOERROR aa: _no._tcp 60 SRV 0 0 0 ."},
+        {1, DB, "_out._tcp", SRV, "NOERROR aa: _out._tcp 60 SRV 1 2 3 sip.example.org"},
+    };
+    struct zone *zone = zone_make();
+    char value[RECORD_VALUE_MAX + 1];
+    char text[4096];
+    char wanted[2048];
+
+    (void)state;
+    add_typed(zone, 20, 0, "note", RECORD_TXT, "one two");
+    add_typed(zone, 21, 1, "_sip._tcp.web", RECORD_SRV, "10 5 5060 web");
+    add_typed(zone, 22, 1, "_no._tcp", RECORD_SRV, "0 0 0 .");
+    add_typed(zone, 23, 1, "_out._tcp", RECORD_SRV, "1 2 3 sip.example.org.");
+    CHECK(zone, rows);
+    /* Texts above 255 bytes are several strings. */
+    memset(value, 'x', 300);
+    value[300] = '\0';
+    add_typed(zone, 24, 0, "long", RECORD_TXT, value);
+    snprintf(wanted, sizeof(wanted), "NOERROR aa: long 60 TXT \"%.255s\" \"%s\"", value,
+             value + 255);
+    ask(zone, 1, DB, "long", TXT, 1232, text);
+    assert_memory_equal(text, wanted, strlen(wanted));
+    zone_free(zone);
+}
+
+static void bad_records_are_refused(void **state)
+{
+    static const struct {
+        const char *name;
+        uint16_t type;
+        uint16_t length;
+        const char *rdata;
+    } rows[] = {
+        {"x", A, 3, "abc"},         {"x", AAAA, 4, "abcd"},    {"x", CNAME, 0, ""},
+        {"x", CNAME, 3, "\1a\300"}, {"x", CNAME, 4, "\1a\0x"}, {"x", SRV, 6, "abcdef"},
+        {"x", TXT, 0, ""},          {"x", NS, 1, ""},          {"moat.internal", TXT, 2, "\1a"},
+        {"", TXT, 2, "\1a"},        {"a..b", TXT, 2, "\1a"},
+    };
+    struct zone *zone = zone_make();
+    size_t before = zone_node_count(zone);
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct zone_record_config config = {.id = 77,
+                                            .name = rows[i].name,
+                                            .type = rows[i].type,
+                                            .length = rows[i].length,
+                                            .rdata = (const uint8_t *)rows[i].rdata};
+
+        assert_int_equal(zone_record_set(zone, &config), -EINVAL);
+    }
+    assert_int_equal(try_record(zone, 77, 99, "x", RECORD_A, "10.1.1.1"), -ENOENT);
+    assert_int_equal(zone_node_count(zone), before);
+    zone_free(zone);
+}
+
+/* RFC 1034 section 4.3.2, RFC 6604. */
+static void aliases_are_followed(void **state)
+{
+    static const struct row rows[] = {
+        {1, DB, "here", A,
+         "NOERROR aa: here 60 CNAME db.moat.internal db.moat.internal 60 A "
+         "10.88.0.6"},
+        {1, DB, "HERE.moat.internal", A,
+         "NOERROR aa: HERE.moat.internal 60 CNAME db.moat.internal db.moat.internal 60 A "
+         "10.88.0.6"},
+        {1, DB, "here", CNAME, "NOERROR aa: here 60 CNAME db.moat.internal"},
+        {1, DB, "here", ANY, "NOERROR aa: here 60 CNAME db.moat.internal"},
+        {1, DB, "here", AAAA,
+         "NOERROR aa: here 60 CNAME db.moat.internal auth moat.internal 5 SOA"},
+        {1, DB, "twice", A,
+         "NOERROR aa: twice 60 CNAME here.moat.internal here.moat.internal 60 CNAME "
+         "db.moat.internal db.moat.internal 60 A 10.88.0.6"},
+        {1, DB, "nowhere", A,
+         "NXDOMAIN aa: nowhere 60 CNAME nobody.moat.internal auth moat.internal 5 SOA"},
+        {2, HIDDEN, "here", A, /* db is on another network */
+         "NXDOMAIN aa: here 60 CNAME db.moat.internal auth moat.internal 5 SOA"},
+        {1, DB, "gate", A,
+         "NOERROR aa: gate 60 CNAME host.moat.internal host.moat.internal 60 A 10.88.0.1"},
+        {1, DB, "out", A, "alias of www.example.org"},
+        {1, DB, "far", A, "alias of www.example.org"},
+        {1, DB, "out", CNAME, "NOERROR aa: out 60 CNAME www.example.org"},
+        {1, DB, "static", A,
+         "NOERROR aa: static 60 CNAME db.corp.example db.corp.example 60 A 10.1.1.2"},
+        {1, DB, "loop", A, "SERVFAIL aa:"},
+        {1, DB, "onback", A, "NXDOMAIN aa: auth . 5 SOA"},
+        {2, HIDDEN, "onback", A,
+         "NOERROR aa: onback 60 CNAME hidden.moat.internal hidden.moat.internal 60 A 10.89.16.6"},
+        /* A guest of that name is more than the alias. */
+        {1, DB, "www", A, "NOERROR aa: www 60 A 10.88.0.5"},
+        {2, HIDDEN, "www", A, "alias of www.example.org"},
+        {1, DB, "db", AAAA, "NOERROR aa: auth . 5 SOA"},
+    };
+    struct zone *zone = zone_make();
+
+    (void)state;
+    add_typed(zone, 30, 0, "here", RECORD_CNAME, "db");
+    add_typed(zone, 31, 0, "twice", RECORD_CNAME, "here");
+    add_typed(zone, 32, 0, "nowhere", RECORD_CNAME, "nobody");
+    add_typed(zone, 33, 0, "out", RECORD_CNAME, "www.example.org.");
+    add_typed(zone, 34, 0, "far", RECORD_CNAME, "out");
+    add_typed(zone, 35, 0, "static", RECORD_CNAME, "db.corp.example.");
+    add_typed(zone, 36, 0, "loop", RECORD_CNAME, "pool");
+    add_typed(zone, 37, 0, "pool", RECORD_CNAME, "loop");
+    add_typed(zone, 38, 2, "onback", RECORD_CNAME, "hidden");
+    add_typed(zone, 39, 0, "www", RECORD_CNAME, "www.example.org.");
+    add_typed(zone, 40, 1, "db", RECORD_CNAME, "www.example.org.");
+    add_typed(zone, 41, 0, "gate", RECORD_CNAME, "host");
+    CHECK(zone, rows);
+    for (int64_t id = 30; id <= 41; id++)
+        zone_record_remove(zone, id);
+    assert_string_equal(ask(zone, 1, DB, "here", A, 0, (char[4096]){0}),
+                        "NXDOMAIN aa: auth . 5 SOA");
+    assert_false(zone_has_aliases(zone));
+    zone_free(zone);
+}
+
+/* The zone and the questions of RFC 4592 section 2.2.1, and what is ours besides. */
+static void wildcards_stand_for_what_is_not_there(void **state)
+{
+    static const struct row rows[] = {
+        {1, DB, "host3.example", TXT, "NOERROR aa: host3.example 60 TXT \"wild\""},
+        {1, DB, "host3.example.moat.internal", TXT,
+         "NOERROR aa: host3.example.moat.internal 60 TXT \"wild\""},
+        {1, DB, "host3.example.moat.internal", A, "NOERROR aa: auth moat.internal 5 SOA"},
+        {1, DB, "foo.bar.example.moat.internal", TXT,
+         "NOERROR aa: foo.bar.example.moat.internal 60 TXT \"wild\""},
+        /* these exist, with data or without */
+        {1, DB, "host1.example.moat.internal", TXT, "NOERROR aa: auth moat.internal 5 SOA"},
+        {1, DB, "sub.*.example.moat.internal", TXT, "NOERROR aa: auth moat.internal 5 SOA"},
+        {1, DB, "_tcp.host1.example.moat.internal", TXT, "NOERROR aa: auth moat.internal 5 SOA"},
+        /* below what exists, but not below the wildcard */
+        {1, DB, "_telnet._tcp.host1.example.moat.internal", SRV,
+         "NXDOMAIN aa: auth moat.internal 5 SOA"},
+        {1, DB, "ghost.*.example.moat.internal", TXT, "NXDOMAIN aa: auth moat.internal 5 SOA"},
+        /* the wildcard by its own name */
+        {1, DB, "*.example.moat.internal", TXT,
+         "NOERROR aa: *.example.moat.internal 60 TXT \"wild\""},
+        /* on one network */
+        {2, HIDDEN, "x.apps.moat.internal", A, "NOERROR aa: x.apps.moat.internal 60 A 10.1.2.3"},
+        {2, HIDDEN, "x.y.apps.back.moat.internal", A,
+         "NOERROR aa: x.y.apps.back.moat.internal 60 A 10.1.2.3"},
+        {1, DB, "x.apps.moat.internal", A, "NXDOMAIN aa: auth moat.internal 5 SOA"},
+        {1, DB, "x.apps", A, "elsewhere"},
+        {1, DB, "a.b.moat.internal", A, "NOERROR aa: a.b.moat.internal 60 A 10.88.0.6"},
+        /* names elsewhere */
+        {1, DB, "any.corp.example", A, "NOERROR aa: any.corp.example 60 A 10.1.2.4"},
+        {1, DB, "db.corp.example", A, "NOERROR aa: db.corp.example 60 A 10.1.1.2"},
+        {1, DB, "x.db.corp.example", A, "elsewhere"},
+        {1, DB, "corp.example", A, "elsewhere"},
+        {1, DB, "x.alias.moat.internal", A,
+         "NOERROR aa: x.alias.moat.internal 60 CNAME db.moat.internal db.moat.internal 60 A "
+         "10.88.0.6"},
+        {1, DB, "4.2.1.10.in-addr.arpa", PTR, "elsewhere"}, /* no PTR to a wildcard */
+    };
+    struct zone *zone = zone_make();
+
+    (void)state;
+    add_typed(zone, 50, 1, "*.example", RECORD_TXT, "wild");
+    add_typed(zone, 51, 1, "sub.*.example", RECORD_A, "10.1.2.5");
+    add_typed(zone, 52, 1, "host1.example", RECORD_A, "10.1.2.6");
+    add_typed(zone, 53, 1, "_ssh._tcp.host1.example", RECORD_SRV, "0 0 22 host1");
+    add_typed(zone, 54, 2, "*.apps", RECORD_A, "10.1.2.3");
+    add_typed(zone, 55, 0, "*.corp.example", RECORD_A, "10.1.2.4");
+    add_typed(zone, 56, 0, "*.alias", RECORD_CNAME, "db");
+    CHECK(zone, rows);
+    for (int64_t id = 50; id <= 56; id++)
+        zone_record_remove(zone, id);
+    assert_false(zone_has_wildcards(zone));
+    zone_free(zone);
+}
+
+static void a_wildcard_of_the_domain(void **state)
+{
+    static const struct row rows[] = {
+        {1, DB, "any.moat.internal", A, "NOERROR aa: any.moat.internal 60 A 10.1.2.3"},
+        {1, DB, "a.ny.moat.internal", A, "NOERROR aa: a.ny.moat.internal 60 A 10.1.2.3"},
+        {1, DB, "any.default.moat.internal", A,
+         "NOERROR aa: any.default.moat.internal 60 A 10.1.2.3"},
+        {1, DB, "db.moat.internal", A, "NOERROR aa: db.moat.internal 60 A 10.88.0.6"},
+        {1, DB, "db.moat.internal", AAAA, "NOERROR aa: auth moat.internal 5 SOA"},
+        {1, DB, "x.db.moat.internal", A, "NXDOMAIN aa: auth moat.internal 5 SOA"},
+        {1, DB, "default.moat.internal", A, "NOERROR aa: auth moat.internal 5 SOA"},
+        {1, DB, "moat.internal", A, "NOERROR aa: auth moat.internal 5 SOA"},
+        {1, DB, "www.example.org", A, "elsewhere"},
+        {1, DB, "org", DS, "elsewhere"},
+        {2, HIDDEN, "only.moat.internal", A, "NOERROR aa: only.moat.internal 60 A 10.1.2.3"},
+    };
+    struct zone *zone = zone_make();
+
+    (void)state;
+    add_record(zone, 50, 0, "*", "10.1.2.3");
+    CHECK(zone, rows);
+    zone_free(zone);
+}
+
+/* RFC 2181 section 5. */
+static void no_record_is_answered_twice(void **state)
+{
+    struct zone *zone = zone_make();
+    char text[4096];
+
+    (void)state;
+    add_record(zone, 50, 0, "db", "10.88.0.6");
+    add_record(zone, 51, 1, "db", "10.88.0.6");
+    add_record(zone, 52, 0, "both", "10.1.2.3");
+    add_record(zone, 53, 1, "both", "10.1.2.3");
+    for (int i = 0; i < 3; i++) {
+        assert_string_equal(ask(zone, 1, DB, "db", A, 0, text), "NOERROR aa: db 60 A 10.88.0.6");
+        assert_string_equal(ask(zone, 1, HOST, "both", A, 0, text),
+                            "NOERROR aa: both 60 A 10.1.2.3");
+        assert_string_equal(ask(zone, 1, DB, "both", A, 0, text), "NOERROR aa: both 60 A 10.1.2.3");
+    }
     zone_free(zone);
 }
 
@@ -519,6 +791,12 @@ int main(void)
         cmocka_unit_test(what_is_not_there),
         cmocka_unit_test(names_of_the_domain_itself),
         cmocka_unit_test(static_names),
+        cmocka_unit_test(records_of_other_types),
+        cmocka_unit_test(bad_records_are_refused),
+        cmocka_unit_test(aliases_are_followed),
+        cmocka_unit_test(wildcards_stand_for_what_is_not_there),
+        cmocka_unit_test(a_wildcard_of_the_domain),
+        cmocka_unit_test(no_record_is_answered_twice),
         cmocka_unit_test(addresses_have_names),
         cmocka_unit_test(shared_names_rotate),
         cmocka_unit_test(many_addresses_are_truncated),
