@@ -8,9 +8,10 @@
 enum message_type {
     MESSAGE_STARTED =
         1, /* COMMAND's process is there and about to execute; its sender is that process */
-    MESSAGE_FAILED,  /* COMMAND is not executed: value is the exit code, text says why */
-    MESSAGE_STOPPED, /* COMMAND was stopped: value is the signal */
-    MESSAGE_ENDED,   /* COMMAND ended: value is its wait(2) status */
+    MESSAGE_FAILED,   /* COMMAND is not executed: value is the exit code, text says why */
+    MESSAGE_EXECUTED, /* COMMAND is executed, unless MESSAGE_FAILED came before */
+    MESSAGE_STOPPED,  /* COMMAND was stopped: value is the signal */
+    MESSAGE_ENDED,    /* COMMAND ended: value is its wait(2) status */
 };
 
 struct message {

@@ -12,18 +12,20 @@
 /* --- the table --- */
 
 static const struct command *const tables[] = {
-    net_commands,    run_commands, guest_commands,  exec_commands,       port_commands,
-    policy_commands, dns_commands, system_commands, completion_commands,
+    net_commands,    run_commands, guest_commands,   exec_commands,   port_commands,
+    policy_commands, dns_commands, compose_commands, system_commands, completion_commands,
 };
 
 static const struct {
     const char *name;
     const char *summary;
+    const struct option *options;
 } groups[] = {
-    {"net", "networks"},
-    {"port", "published ports"},
-    {"policy", "who may talk to whom"},
-    {"dns", "names that the name service answers"},
+    {"net", "networks", NULL},
+    {"port", "published ports", NULL},
+    {"policy", "who may talk to whom", NULL},
+    {"dns", "names that the name service answers", NULL},
+    {"compose", "services and networks of a Compose file", compose_group_options},
 };
 
 const struct command *command_get(size_t index)
@@ -55,6 +57,14 @@ const char *command_group_summary(const char *name)
     for (size_t i = 0; i < ARRAY_SIZE(groups); i++)
         if (strcmp(groups[i].name, name) == 0)
             return groups[i].summary;
+    return NULL;
+}
+
+const struct option *command_group_options(const char *name)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(groups); i++)
+        if (strcmp(groups[i].name, name) == 0)
+            return groups[i].options;
     return NULL;
 }
 

@@ -39,6 +39,16 @@ struct process_options {
     struct strings env;
 };
 
+/* moat compose. The texts are the command line's. */
+struct compose_options {
+    const char *file;    /* NULL: the one that is there */
+    const char *project; /* NULL: as the file says */
+    bool detach;
+    bool remove_orphans;
+    bool has_timeout;
+    unsigned timeout_s;
+};
+
 struct remote;
 
 struct invocation {
@@ -52,6 +62,7 @@ struct invocation {
     bool quiet;
     bool yes;
     struct process_options process;
+    struct compose_options compose;
     struct strings words; /* positional arguments that go to no member of params */
     char **command_line;  /* COMMAND and its arguments, NULL-terminated; NULL: none */
     struct remote *remote;
@@ -93,6 +104,8 @@ const struct command *command_find(const char *group, const char *name);
 bool command_group_exists(const char *name);
 /* Summary of a group of commands. */
 const char *command_group_summary(const char *name);
+/* The options that may stand behind the group's name already; NULL: none but the global ones. */
+const struct option *command_group_options(const char *name);
 /* "moat net create" */
 void command_name_write(struct text *text, const struct command *command);
 /* "moat net create NAME [OPTION...]" */
@@ -104,5 +117,7 @@ void command_help_write(struct text *text, const char *group, const struct comma
 int command_main(int argc, char **argv);
 
 /* --- the tables, by file; each ends with a row without a name --- */
+extern const struct option compose_group_options[];
 extern const struct command net_commands[], run_commands[], guest_commands[], exec_commands[],
-    port_commands[], policy_commands[], dns_commands[], system_commands[], completion_commands[];
+    port_commands[], policy_commands[], dns_commands[], compose_commands[], system_commands[],
+    completion_commands[];

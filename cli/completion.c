@@ -50,6 +50,17 @@ static void each_option(const struct command *command,
             write(path, option);
 }
 
+/* The same for what may stand behind a group's name. */
+static void each_group_option(const char *group,
+                              void (*write)(const char *path, const struct option *option))
+{
+    const struct option *const tables[] = {command_group_options(group), option_globals};
+
+    for (size_t i = 0; i < 2; i++)
+        for (const struct option *option = tables[i]; option && option->name; option++)
+            write(group, option);
+}
+
 static bool is_first_of_group(size_t index)
 {
     const struct command *command = command_get(index);
@@ -57,6 +68,29 @@ static bool is_first_of_group(size_t index)
 
     return command->group &&
            !(before && before->group && strcmp(before->group, command->group) == 0);
+}
+
+/* Calls `write` for each name of the options behind a group's name that are followed by a value. */
+static void each_group_value(void (*write)(const char *group, const char *name))
+{
+    const struct command *command;
+
+    for (size_t i = 0; (command = command_get(i)); i++) {
+        const struct option *option =
+            is_first_of_group(i) ? command_group_options(command->group) : NULL;
+
+        for (; option && option->name; option++) {
+            char name[64];
+
+            if (option->kind != OPTION_VALUE)
+                continue;
+            snprintf(name, sizeof(name), "--%s", option->name);
+            write(command->group, name);
+            snprintf(name, sizeof(name), "-%c", option->letter);
+            if (option->letter)
+                write(command->group, name);
+        }
+    }
 }
 
 /* --- bash --- */
@@ -78,8 +112,11 @@ static void bash_tables(void)
     char path[64];
 
     puts("declare -gA _moat_options=(");
-    for (size_t i = 0; (command = command_get(i)); i++)
+    for (size_t i = 0; (command = command_get(i)); i++) {
+        if (is_first_of_group(i))
+            each_group_option(command->group, bash_option);
         each_option(command, bash_option);
+    }
     puts(")\ndeclare -gA _moat_arguments=(");
     for (size_t i = 0; (command = command_get(i)); i++) {
         printf("    ['%s']='", command_path(command, path));
@@ -118,7 +155,7 @@ static const char bash_text[] =
     "        case $word in\n"
     "        --) n=99 ;;\n"
     "        -*)\n"
-    "            value=${_moat_options[\"${command:-status}|$word\"]-}\n"
+    "            value=${_moat_options[\"${command:-${group:-status}}|$word\"]-}\n"
     "            if [ \"${value:0:1}\" = = ] && [ \"${COMP_WORDS[i + 1]-}\" != = ]; then "
     "expect=$value; fi\n"
     "            if [ \"${COMP_WORDS[i + 1]-}\" = = ]; then expect=$value; fi ;;\n"
@@ -142,7 +179,8 @@ static const char bash_text[] =
     "    if [ -n \"$expect\" ]; then _moat_values \"${expect#=}\" \"$cur\"; return; fi\n"
     "    if [ \"${cur:0:1}\" = - ]; then\n"
     "        for key in \"${!_moat_options[@]}\"; do\n"
-    "            if [ \"${key%|*}\" = \"${command:-status}\" ]; then names+=\" ${key##*|}\"; fi\n"
+    "            if [ \"${key%|*}\" = \"${command:-${group:-status}}\" ]; then names+=\" "
+    "${key##*|}\"; fi\n"
     "        done\n"
     "        COMPREPLY=($(compgen -W \"$names\" -- \"$cur\")); return\n"
     "    fi\n"
@@ -276,6 +314,11 @@ static void zsh_words(const char *group)
     puts("        )\n        _describe 'command' words_here && return ;;");
 }
 
+static void zsh_value(const char *group, const char *name)
+{
+    printf("        '%s %s') skip=1; continue ;;\n", group, name);
+}
+
 static void print_zsh(void)
 {
     const struct command *command;
@@ -292,9 +335,10 @@ static void print_zsh(void)
          "    local place='' i skip=0\n"
          "    for ((i = 2; i < CURRENT; i++)); do\n"
          "        if ((skip)); then skip=0; continue; fi\n"
-         "        case ${words[i]} in\n"
-         "        --socket) skip=1; continue ;;\n"
-         "        -*) continue ;;\n"
+         "        case \"$place ${words[i]}\" in\n"
+         "        *' --socket') skip=1; continue ;;");
+    each_group_value(zsh_value);
+    puts("        *' -'*) continue ;;\n"
          "        esac\n"
          "        place=${place:+$place }${words[i]}\n"
          "        case $place in");
@@ -382,6 +426,12 @@ static void fish_word(const char *place, const char *name, const char *summary)
     putchar('\n');
 }
 
+static void fish_value(const char *group, const char *name)
+{
+    (void)group;
+    printf(" %s", name);
+}
+
 static void print_fish(void)
 {
     const struct command *command;
@@ -393,17 +443,24 @@ static void print_fish(void)
          "    for word in (commandline -opc)[2..-1]\n"
          "        set -l last $before\n"
          "        set before $word\n"
-         "        test \"$last\" = --socket; and continue\n"
-         "        string match -q -- '-*' $word; and continue\n"
-         "        contains -- \"$place\" '' net port policy dns; or break\n"
+         "        string match -q -- '-*' $word; and continue");
+    printf("        contains -- \"$last\" --socket");
+    each_group_value(fish_value);
+    printf("; and continue\n        contains -- \"$place\" ''");
+    for (size_t i = 0; (command = command_get(i)); i++)
+        if (is_first_of_group(i))
+            printf(" %s", command->group);
+    puts("; or break\n"
          "        set place (string trim -- \"$place $word\")\n"
          "    end\n"
          "    test \"$place\" = \"$argv[1]\"\n"
          "end\n"
          "complete -c moat -f");
     for (size_t i = 0; (command = command_get(i)); i++) {
-        if (is_first_of_group(i))
+        if (is_first_of_group(i)) {
             fish_word("", command->group, command_group_summary(command->group));
+            each_group_option(command->group, fish_option);
+        }
         fish_word(command->group ? command->group : "", command->name, command->summary);
         each_option(command, fish_option);
         fish_positionals(command);

@@ -354,7 +354,7 @@ static int guest_exec(struct invocation *invocation)
 {
     struct execution execution = {
         .invocation = invocation, .pidfd = -1, .netns = -1, .directory = -1};
-    struct supervise supervise = {0};
+    struct supervise supervise = {.report = -1};
     struct error error = ERROR_INIT;
     int code;
 

@@ -114,9 +114,21 @@ static _Noreturn void execute(const struct guest_init *init)
     process_execute(&process);
 }
 
+/* The pipe's other end was COMMAND's: it ends at execution, or with COMMAND. */
+static void tell_execution(const struct guest_init *init, int pipe_fd)
+{
+    char byte;
+
+    while (read(pipe_fd, &byte, 1) < 0 && errno == EINTR)
+        continue;
+    close(pipe_fd);
+    (void)channel_send(init->channel, MESSAGE_EXECUTED, 0, NULL);
+}
+
 _Noreturn void guest_init_main(const struct guest_init *init)
 {
     struct error error = ERROR_INIT;
+    int fds[2] = {-1, -1};
     pid_t command;
 
     process_tie_to_parent(init->channel);
@@ -126,13 +138,15 @@ _Noreturn void guest_init_main(const struct guest_init *init)
         error_set(&error, errno, "can't go to the directory %s", init->options->workdir);
         process_fail(init->channel, EXIT_MOAT_FAILED, &error);
     }
-    command = fork();
+    command = pipe2(fds, O_CLOEXEC) < 0 ? -1 : fork();
     if (command == 0)
         execute(init);
     if (command < 0) {
         error_set(&error, errno, "can't start COMMAND's process");
         process_fail(init->channel, EXIT_MOAT_FAILED, &error);
     }
+    close(fds[1]);
+    tell_execution(init, fds[0]);
     process_reap(init->channel, command);
     _exit(0);
 }

@@ -113,6 +113,7 @@ static void group_write(struct text *text, const char *group)
     for (size_t i = 0; (command = command_get(i)); i++)
         if (command->group && strcmp(command->group, group) == 0)
             summary_write(text, command->name, command->summary);
+    options_write(text, "Options before or behind COMMAND", command_group_options(group));
     text_append(text, "\n\"moat %s COMMAND --help\" says more.\n", group);
 }
 

@@ -143,7 +143,11 @@ static const struct option *find_letter(const struct option *table, char letter)
 
 static const struct option *command_options(const struct parser *parser)
 {
-    return parser->invocation->command ? parser->invocation->command->options : NULL;
+    const struct invocation *invocation = parser->invocation;
+
+    if (invocation->command)
+        return invocation->command->options;
+    return invocation->group ? command_group_options(invocation->group) : NULL;
 }
 
 /* "moat net create", "moat net" or "moat", for texts. */

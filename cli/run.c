@@ -22,6 +22,7 @@
 #include "process.h"
 #include "remote.h"
 #include "resolver_query.h"
+#include "run.h"
 #include "supervise.h"
 #include "terminal.h"
 
@@ -35,6 +36,7 @@ struct run {
     int pidfd;
     int channel; /* the outer end */
     struct resolver_facts facts;
+    int report; /* run.h */
     struct guest guest;
     sigset_t mask;
 };
@@ -406,6 +408,7 @@ static int supervise_command(struct run *run, struct supervise *ret_supervise)
     int code;
 
     *ret_supervise = (struct supervise){.channel = TAKE_FD(run->channel),
+                                        .report = run->report,
                                         .child = run->child,
                                         .remote = run->remote,
                                         .own_group = run->init.own_group};
@@ -416,25 +419,52 @@ static int supervise_command(struct run *run, struct supervise *ret_supervise)
     return code;
 }
 
-static int guest_run(struct invocation *invocation)
+static int fail(int report, const struct error *error)
 {
-    struct supervise supervise = {0};
+    if (report < 0)
+        return invocation_fail(EXIT_MOAT_FAILED, error);
+    (void)channel_send(report, MESSAGE_FAILED, EXIT_MOAT_FAILED, error->text);
+    return EXIT_MOAT_FAILED;
+}
+
+static int close_inherited(int report, struct error *error)
+{
+    unsigned first = STDERR_FILENO + 1;
+    int r = 0;
+
+    if (report > STDERR_FILENO) {
+        if (report > (int)first)
+            r = close_range(first, (unsigned)report - 1, 0);
+        first = (unsigned)report + 1;
+    }
+    if (r < 0 || close_range(first, UINT_MAX, 0) < 0)
+        return error_set(error, errno, "can't close inherited descriptors");
+    return 0;
+}
+
+int run_guest(struct invocation *invocation, int report)
+{
+    struct supervise supervise = {.report = -1};
     struct error error = ERROR_INIT;
     struct run run;
     int code;
 
-    if (close_range(STDERR_FILENO + 1, UINT_MAX, 0) < 0) {
-        error_set(&error, errno, "can't close inherited descriptors");
-        return invocation_fail(EXIT_MOAT_FAILED, &error);
-    }
+    if (close_inherited(report, &error) < 0)
+        return fail(report, &error);
     run_init(&run, invocation);
+    run.report = report;
     if (prepare(&run, &error) < 0)
-        code = invocation_fail(EXIT_MOAT_FAILED, &error);
+        code = fail(report, &error);
     else
         code = supervise_command(&run, &supervise);
     run_deinit(&run);
     supervise_pass_interrupt(&supervise);
     return code;
+}
+
+static int guest_run(struct invocation *invocation)
+{
+    return run_guest(invocation, -1);
 }
 
 const struct command run_commands[] = {

@@ -204,10 +204,22 @@ static void on_signal(struct supervise *supervise)
         end_with(supervise, 128 + (int)info.ssi_signo);
 }
 
+/* COMMAND is not executed: the reason is for whoever started us. */
+static int fail(const struct supervise *supervise, const struct message *message)
+{
+    struct error error = ERROR_INIT;
+
+    if (supervise->report >= 0) {
+        (void)channel_send(supervise->report, MESSAGE_FAILED, message->value, message->text);
+        return message->value;
+    }
+    error_set(&error, 0, "%s", message->text);
+    return invocation_fail(message->value, &error);
+}
+
 static void on_message(struct supervise *supervise)
 {
     struct message message;
-    struct error error = ERROR_INIT;
     pid_t sender;
     int r = channel_receive(supervise->channel, &message, &sender);
 
@@ -223,8 +235,11 @@ static void on_message(struct supervise *supervise)
         supervise->group = supervise->own_group ? getpgid(sender) : 0;
         break;
     case MESSAGE_FAILED:
-        error_set(&error, 0, "%s", message.text);
-        supervise->code = invocation_fail(message.value, &error);
+        supervise->code = fail(supervise, &message);
+        break;
+    case MESSAGE_EXECUTED:
+        if (supervise->report >= 0 && supervise->code < 0)
+            (void)channel_send(supervise->report, MESSAGE_EXECUTED, 0, NULL);
         break;
     case MESSAGE_STOPPED:
         stop_with_command(supervise, message.value);

@@ -14,6 +14,7 @@ struct supervise {
     struct remote
         *remote;    /* the connection that holds the guest; NULL: none. Its end is no failure. */
     bool own_group; /* COMMAND's process makes one (terminal.h) */
+    int report;     /* who is told whether COMMAND is executed (run.h); -1: nobody */
     /* The rest is private. */
     pid_t command;  /* as we see it; 0: not started yet */
     int command_fd; /* its pidfd */

@@ -136,7 +136,7 @@ struct guest {
     uint64_t netns_dev; /* identity of the namespace: st_dev and st_ino of its nsfs file */
     uint64_t netns_ino;
     bool ephemeral;    /* gone when its owner's connection closes or its owner ends */
-    int32_t owner_pid; /* the client that asked for an ephemeral guest */
+    int32_t owner_pid; /* the client that asked for an ephemeral guest; else 0 */
     uint64_t owner_start;
     uint32_t owner_uid;
     bool localhost;    /* moat localhost on */

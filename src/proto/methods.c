@@ -176,6 +176,8 @@ static const struct proto_field guest_fields[] = {
     FIELD(PROTO_STATE, G, kind, "state", .doc = "running: a guest that ended is gone"),
     FIELD(PROTO_STRING, G, netns, "netns", .flags = PROTO_NULL, .doc = "path of its namespace"),
     FIELD(PROTO_PID, G, pid, "pid", .flags = PROTO_NULL, .doc = "its process, as the host sees it"),
+    FIELD(PROTO_PID, G, owner_pid, "owner_pid", .flags = PROTO_NULL,
+          .doc = "of an ephemeral guest: the process that keeps it"),
     {.name = "endpoints",
      .type = PROTO_OBJECTS,
      .offset = offsetof(G, endpoints),

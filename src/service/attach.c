@@ -143,8 +143,10 @@ static int copy_settings(struct attach *attach, struct error *error)
     guest->kind = params->kind;
     guest->mode = params->has_mode ? params->mode : MODE_FULL;
     guest->ephemeral = params->ephemeral;
-    guest->owner_pid = attach->peer->pid;
-    guest->owner_start = attach->peer->pid_start;
+    if (guest->ephemeral) {
+        guest->owner_pid = attach->peer->pid;
+        guest->owner_start = attach->peer->pid_start;
+    }
     guest->owner_uid = attach->peer->uid;
     guest->created_s = (int64_t)time(NULL);
     guest->tap_owner = params->tap.owner;

@@ -204,6 +204,12 @@ OTHERS = [
     (["dns", "rm", "nothing"], REFUSED, "nothing"), (["dns", "rm"], USAGE, ""), (["dns", "ls", "--network", "nowhere"], REFUSED, "nowhere"),
     (["status", "x"], USAGE, "x"), (["doctor", "x"], USAGE, "x"), (["events", "x"], USAGE, "x"),
     (["teardown"], None, "--yes"), (["teardown", "now", "--yes"], USAGE, "now"),
+    (["compose"], USAGE, "compose"), (["compose", "sideways"], USAGE, "sideways"), (["compose", "up", "web"], USAGE, "web"),
+    (["compose", "up", "-f", ""], USAGE, "file"), (["compose", "up", "-f", "/no/such.yaml"], REFUSED, "/no/such.yaml"),
+    (["compose", "up", "-p", "!"], USAGE, "!"), (["compose", "up", "-p", "x" * 64], USAGE, "project-name"),
+    (["compose", "down", "-t", "-1"], USAGE, "timeout"), (["compose", "down", "-t", "soon"], USAGE, "soon"),
+    (["compose", "up", "-t", "86401"], USAGE, "86401"), (["compose", "ps", "--detach"], USAGE, "detach"),
+    (["compose", "-z", "ps"], USAGE, "-z"), (["compose", "up"], REFUSED, "compose.yaml"),
     (["frobnicate"], USAGE, "frobnicate"), (["--frobnicate"], USAGE, "frobnicate"), (["--socket"], USAGE, "socket"),
     (["ps", "--socket"], USAGE, "socket"),
 ]

@@ -141,7 +141,7 @@ def test_guest_record(host):
     info = guest.info
     assert set(info) >= {"id", "name", "kind", "mode", "state", "netns", "pid", "endpoints", "ports", "policy", "labels", "created"}
     assert (info["name"], info["kind"], info["mode"], info["state"]) == ("web", "netns", "full", "running")
-    assert info["labels"] == {"a": "b"}
+    assert info["labels"] == {"a": "b"} and info["owner_pid"] == guest.job.pid
     assert set(info["endpoints"][0]) == {"network", "interface", "host_interface", "ip", "prefix", "ip6", "prefix6", "gateway",
                                         "mac", "aliases"}
     assert info["endpoints"][0]["ip6"] is None and info["endpoints"][0]["prefix6"] is None

@@ -28,12 +28,13 @@ static const struct option *option_of(const struct command *command, const char 
 static void every_command_of_the_contract_is_there(void **state)
 {
     static const char *const rows[][2] = {
-        {"net", "create"}, {"net", "ls"},    {"net", "inspect"},  {"net", "rm"},
-        {"net", "prune"},  {NULL, "run"},    {NULL, "attach"},    {NULL, "detach"},
-        {NULL, "exec"},    {NULL, "ps"},     {NULL, "inspect"},   {"port", "add"},
-        {"port", "rm"},    {"port", "ls"},   {NULL, "localhost"}, {"policy", "show"},
-        {"policy", "set"}, {"dns", "ls"},    {"dns", "add"},      {"dns", "rm"},
-        {NULL, "events"},  {NULL, "status"}, {NULL, "doctor"},    {NULL, "teardown"},
+        {"net", "create"}, {"net", "ls"},       {"net", "inspect"},  {"net", "rm"},
+        {"net", "prune"},  {NULL, "run"},       {NULL, "attach"},    {NULL, "detach"},
+        {NULL, "exec"},    {NULL, "ps"},        {NULL, "inspect"},   {"port", "add"},
+        {"port", "rm"},    {"port", "ls"},      {NULL, "localhost"}, {"policy", "show"},
+        {"policy", "set"}, {"dns", "ls"},       {"dns", "add"},      {"dns", "rm"},
+        {NULL, "events"},  {NULL, "status"},    {NULL, "doctor"},    {NULL, "teardown"},
+        {"compose", "up"}, {"compose", "down"}, {"compose", "ps"},
     };
 
     (void)state;
