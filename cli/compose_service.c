@@ -558,7 +558,7 @@ static int add_dependency(struct compose_reader *reader, struct service_reading 
 {
     struct compose_service *service = reading->service;
     struct compose_dependency *grown;
-    size_t index;
+    size_t index = 0;
     int r = find_service(reader, node, key, &index);
 
     if (r < 0)

@@ -219,12 +219,14 @@ static int find_gateway(struct session *session, const struct unit *unit, struct
     return 0;
 }
 
-/* [0] is ours, [1] its own. */
+/* [0] is ours, [1] its own; -1: none. */
 struct lines {
     int report[2];
     int output[2];
     int errors[2];
 };
+
+#define LINES_NONE ((struct lines){{-1, -1}, {-1, -1}, {-1, -1}})
 
 static void close_lines(struct lines *lines, int side)
 {
@@ -237,7 +239,7 @@ static void close_lines(struct lines *lines, int side)
 
 static int open_lines(const struct session *session, struct lines *ret_lines, struct error *error)
 {
-    struct lines lines = {{-1, -1}, {-1, -1}, {-1, -1}};
+    struct lines lines = LINES_NONE;
     int r = channel_open(lines.report);
 
     if (r == 0 && !session->up->detach &&
@@ -283,7 +285,7 @@ static void start(struct session *session, struct unit *unit)
 {
     struct error error = ERROR_INIT;
     struct ip gateway;
-    struct lines lines;
+    struct lines lines = LINES_NONE;
     int r = find_gateway(session, unit, &gateway, &error);
 
     if (r == 0)

@@ -259,7 +259,7 @@ static int read_file(const char *path, char **ret_data, size_t *ret_length, stru
 {
     _cleanup_fclose_ FILE *file = fopen(path, "re");
     _cleanup_free_ char *data = file ? malloc(YML_FILE_MAX + 1) : NULL;
-    size_t length;
+    size_t length = 0;
 
     if (!data)
         return error_set(error, errno, "can't open %s", path);
@@ -334,7 +334,7 @@ int yml_load(const char *path, struct yml **ret_yaml, struct error *error)
     _cleanup_(yml_freep) struct yml *yaml = calloc(1, sizeof(*yaml));
     _cleanup_free_ char *data = NULL;
     struct loading loading = {.yaml = yaml, .error = error};
-    size_t length;
+    size_t length = 0;
     int r;
 
     if (!yaml || !(yaml->file = strdup(path)))
