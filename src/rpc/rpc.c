@@ -278,7 +278,7 @@ static void queue_fd(struct client *client, int fd)
 static bool answer(struct client *client, struct proto_requests *requests)
 {
     struct text text = {0};
-    uint64_t committed = service_committed(client->rpc->service);
+    uint64_t promised = service_promised(client->rpc->service);
     bool ok;
 
     for (size_t i = 0; i < requests->count; i++) {
@@ -304,8 +304,8 @@ static bool answer(struct client *client, struct proto_requests *requests)
         text_append_n(&text, "\n", 1);
     if (text.length)
         text_append_n(&client->output, text.data, text.length);
-    if (service_committed(client->rpc->service) > committed)
-        client->promise = service_committed(client->rpc->service);
+    if (service_promised(client->rpc->service) > promised)
+        client->promise = service_promised(client->rpc->service);
     ok = !text.failed && !client->output.failed;
     text_deinit(&text);
     return ok;

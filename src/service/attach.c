@@ -696,6 +696,7 @@ int service_guest_attach(struct service *service, const struct peer *peer,
         .n_fds = n_fds,
         .tap_fd = -1,
     };
+    uint64_t promised = service_promised(service);
     int r;
 
     attach.plan = (struct guest_plan){.guest = &attach.guest, .with_ports = true, .netns_fd = -1};
@@ -714,6 +715,8 @@ int service_guest_attach(struct service *service, const struct peer *peer,
         guest_deinit(&attach.guest);
         return r;
     }
+    if (attach.guest.ephemeral && attach.guest.kind == KIND_NETNS)
+        promise_waive(service, promised);
     for (size_t i = attach.plan.first_endpoint; i < attach.guest.n_endpoints; i++)
         event_emit(service, "guest.attached", attach.guest.endpoints[i].network, attach.guest.name,
                    "%s", attach.guest.endpoints[i].host_interface);

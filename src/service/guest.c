@@ -322,12 +322,15 @@ int service_guest_detach(struct service *service, const struct guest_detach_para
                          struct error *error)
 {
     struct guest guest = {0};
+    uint64_t promised = service_promised(service);
     int r = guest_find(service, params->name, &guest, error);
 
     if (r >= 0 && params->network[0])
         r = detach_network(service, &guest, params->network, error);
     else if (r >= 0)
         r = guest_remove(service, &guest, "detached", error);
+    if (r >= 0 && guest.kind == KIND_NETNS)
+        promise_waive(service, promised);
     guest_deinit(&guest);
     return r;
 }

@@ -29,6 +29,8 @@ struct service {
     struct loop_wake *durable_wake; /* from the store's thread */
     service_durable_fn on_durable;
     void *on_durable_userdata;
+    uint64_t waived;     /* the last commit that nobody has to wait for; 0: none */
+    uint64_t waived_for; /* what is promised all the same when that was the last */
     struct link *link;
     struct nat *nat;
     struct conntrack *conntrack;
@@ -215,6 +217,10 @@ uint64_t service_uptime_s(const struct service *service);
 void service_close_layers(struct service *service, bool keep_running);
 /* Removes the directories that moatd itself made, if they are empty. */
 void service_remove_directories(struct service *service);
+
+/* What was committed since service_promised was `promised` is true after a crash of the machine
+ * whether it is on disk or not: no answer has to wait for it. */
+void promise_waive(struct service *service, uint64_t promised);
 
 /* --- events (event.c) --- */
 void event_emit(struct service *service, const char *type, const char *network, const char *guest,

@@ -199,9 +199,19 @@ static int open_store(struct service *service, struct error *error)
     return r;
 }
 
-uint64_t service_committed(const struct service *service)
+uint64_t service_promised(const struct service *service)
 {
-    return service->store ? store_committed(service->store) : 0;
+    uint64_t committed = service->store ? store_committed(service->store) : 0;
+
+    return committed == service->waived ? service->waived_for : committed;
+}
+
+void promise_waive(struct service *service, uint64_t promised)
+{
+    if (!service->store)
+        return;
+    service->waived = store_committed(service->store);
+    service->waived_for = promised;
 }
 
 bool service_is_durable(const struct service *service, uint64_t commit)

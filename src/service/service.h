@@ -40,12 +40,12 @@ bool service_is_torn_down(const struct service *service);
 /* The connection is gone: its ephemeral guests end. */
 void service_connection_closed(struct service *service, const void *connection);
 
-/* What was written to the store so far is the commit service_committed; answers that promise it
- * wait until it is durable. Where it is not yet, fn is called from the loop when it may be. When
- * the disk fails the loop is stopped instead, and service_has_failed is true. Without a store (torn
- * down) everything is durable. */
+/* What an answer promises that is given now is in the commits up to service_promised; it waits
+ * until those are durable. Where they are not yet, fn is called from the loop when they may be.
+ * When the disk fails the loop is stopped instead, and service_has_failed is true. Without a store
+ * (torn down) everything is durable. */
 typedef void (*service_durable_fn)(void *userdata);
-uint64_t service_committed(const struct service *service);
+uint64_t service_promised(const struct service *service);
 bool service_is_durable(const struct service *service, uint64_t commit);
 void service_on_durable(struct service *service, service_durable_fn fn, void *userdata);
 /* Blocks until it is, or the disk has failed. */
