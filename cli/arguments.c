@@ -10,9 +10,8 @@
 #include "network_option.h"
 #include "value.h"
 
-/* Into the list that is this member of the method's params. */
-static int add(struct invocation *invocation, const char *member, const char *value,
-               struct error *error)
+int arguments_add(struct invocation *invocation, const char *member, const char *value,
+                  struct error *error)
 {
     return value_set(proto_method_get(invocation->command->method)->params, member,
                      &invocation->params, value, error);
@@ -28,7 +27,7 @@ int arguments_add_port(struct invocation *invocation, const char *value, struct 
     struct port port;
     int r = port_parse(value, "", &port, error);
 
-    return r < 0 ? r : add(invocation, "ports", value, error);
+    return r < 0 ? r : arguments_add(invocation, "ports", value, error);
 }
 
 /* NAME:IP; an IPv6 address may stand in brackets. The API takes it without them. */
@@ -50,14 +49,14 @@ int arguments_add_host(struct invocation *invocation, const char *value, struct 
     if (!name || !name_is_dns(name) || !bare || ip_parse(bare, &ip) < 0)
         return option_refuse(error, "\"%.80s\" is not a NAME:IP such as db:192.0.2.7", value);
     snprintf(entry, sizeof(entry), "%s:%s", name, ip_format(&ip, text));
-    return add(invocation, "hosts", entry, error);
+    return arguments_add(invocation, "hosts", entry, error);
 }
 
 int arguments_add_search(struct invocation *invocation, const char *value, struct error *error)
 {
     if (!name_is_dns(value))
         return option_refuse(error, "\"%.80s\" is not a domain", value);
-    return add(invocation, "dns_search", value, error);
+    return arguments_add(invocation, "dns_search", value, error);
 }
 
 int arguments_add_name(struct invocation *invocation, const char *value, struct error *error)

@@ -4,6 +4,9 @@
 
 #include "command.h"
 
+/* Into the list that is this member of the method's params. */
+int arguments_add(struct invocation *invocation, const char *member, const char *value,
+                  struct error *error);
 int arguments_add_network(struct invocation *invocation, const char *value, struct error *error);
 int arguments_add_port(struct invocation *invocation, const char *value, struct error *error);
 int arguments_add_host(struct invocation *invocation, const char *value, struct error *error);
@@ -49,6 +52,11 @@ int arguments_set_user(struct invocation *invocation, const char *value, struct 
 #define ARGUMENTS_LOG_DENIED(field_)                                                              \
     {                                                                                             \
         .name = "log-denied", .field = (field_), .doc = "make an event of each denied connection" \
+    }
+#define ARGUMENTS_DROP(field_)                                                  \
+    {                                                                           \
+        .name = "drop", .field = (field_),                                      \
+        .doc = "drop what is denied in silence, instead of refusing it at once" \
     }
 #define ARGUMENTS_LABEL                                                                           \
     {                                                                                             \

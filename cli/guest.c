@@ -123,6 +123,7 @@ static const struct option attach_options[] = {
     ARGUMENTS_ALLOW("policy.allow"),
     ARGUMENTS_DENY("policy.deny"),
     ARGUMENTS_LOG_DENIED("policy.log_denied"),
+    ARGUMENTS_DROP("policy.drop"),
     {.name = "tap-owner",
      .kind = OPTION_VALUE,
      .value = "UID[:GID]",

@@ -259,6 +259,33 @@ static const struct option prune_options[] = {
     {0},
 };
 
+/* --- allow, deny --- */
+
+static int net_passage(struct invocation *invocation)
+{
+    return invocation_show(invocation, NULL);
+}
+
+static int add_span(struct invocation *invocation, const char *value, struct error *error)
+{
+    struct port_span span;
+    int r = span_parse(value, "", &span, error);
+
+    return r < 0 ? r : arguments_add(invocation, "ports", value, error);
+}
+
+static const struct positional passage_positionals[] = {
+    {.name = "FROM", .field = "from", .complete = COMPLETE_NETWORK},
+    {.name = "TO", .field = "to", .complete = COMPLETE_NETWORK},
+    {.name = "PORT", .field = "ports", .set = add_span, .repeat = true, .optional = true},
+    {0},
+};
+
+static const struct option deny_options[] = {
+    {.name = "cut", .field = "cut", .doc = "end connections that run and are no longer allowed"},
+    {0},
+};
+
 const struct command net_commands[] = {
     {.group = "net",
      .name = "create",
@@ -295,5 +322,21 @@ const struct command net_commands[] = {
      .method = METHOD_NETWORK_PRUNE,
      .run = net_prune,
      .text = "Asks first on a terminal. Prints the names of those that are gone."},
+    {.group = "net",
+     .name = "allow",
+     .summary = "let guests of one network open connections to another",
+     .positionals = passage_positionals,
+     .method = METHOD_NETWORK_ALLOW,
+     .run = net_passage,
+     .text = "PORT is PORT[-END][/tcp|/udp] of the guests in TO; without one everything is open.\n"
+             "Nothing is opened the other way."},
+    {.group = "net",
+     .name = "deny",
+     .summary = "close what net allow opened",
+     .options = deny_options,
+     .positionals = passage_positionals,
+     .method = METHOD_NETWORK_DENY,
+     .run = net_passage,
+     .text = "Without PORT all of it. Connections that run go on, without --cut."},
     {0},
 };

@@ -19,6 +19,8 @@ static int print_policy(struct invocation *invocation, const struct proto_respon
         printf("deny %s\n", result.policy.deny.items[i]);
     if (result.policy.log_denied)
         puts("log-denied");
+    if (result.policy.silent)
+        puts("drop");
     policy_deinit(&result.policy);
     return EXIT_DONE;
 }
@@ -43,6 +45,8 @@ static const struct option set_options[] = {
     ARGUMENTS_ALLOW("allow"),
     ARGUMENTS_DENY("deny"),
     ARGUMENTS_LOG_DENIED("log_denied"),
+    ARGUMENTS_DROP("drop"),
+    {.name = "cut", .field = "cut", .doc = "end connections that run and are no longer allowed"},
     {0},
 };
 

@@ -91,6 +91,7 @@ static const struct option run_options[] = {
     ARGUMENTS_ALLOW("policy.allow"),
     ARGUMENTS_DENY("policy.deny"),
     ARGUMENTS_LOG_DENIED("policy.log_denied"),
+    ARGUMENTS_DROP("policy.drop"),
     {.name = "dns",
      .kind = OPTION_VALUE,
      .repeat = true,

@@ -39,6 +39,13 @@ struct network_remove_params {
     bool force;
 };
 
+struct passage_params {
+    char from[NAME_MAX_LENGTH + 1];
+    char to[NAME_MAX_LENGTH + 1];
+    struct strings ports; /* PORT[-END][/tcp|/udp]; empty: everything */
+    bool cut;             /* network.deny */
+};
+
 struct attach_network {
     char name[NAME_MAX_LENGTH + 1];
     struct ip ip;
@@ -98,6 +105,7 @@ struct policy_set_params {
     bool has_mode;
     enum guest_mode mode;
     struct policy policy;
+    bool cut;
 };
 
 struct localhost_params {
@@ -122,6 +130,7 @@ union params {
     struct network_create_params network_create;
     struct name_params name;
     struct network_remove_params network_remove;
+    struct passage_params passage;
     struct guest_attach_params guest_attach;
     struct guest_detach_params guest_detach;
     struct port_params port;
@@ -171,10 +180,22 @@ struct check_result { /* one line of `system.doctor` */
     char remedy[512]; /* "" when ok */
 };
 
+/* What was denied, of an event "connection.denied". */
+struct denial {
+    char protocol[16]; /* "tcp", "udp", "icmp", or its number */
+    struct ip ip;
+    uint16_t port;  /* 0: it has none */
+    char name[254]; /* that the guest was given the address for; "": none known */
+    char rule[340]; /* "deny @private"; "": no rule allows it, or it leads out of bounds */
+    uint64_t count; /* attempts that this event is about */
+};
+
 struct event {
     int64_t time_ms; /* UTC, ms since the epoch */
     char type[32];   /* "network.created", … (docs/api.md) */
     char network[NAME_MAX_LENGTH + 1];
     char guest[NAME_MAX_LENGTH + 1];
-    char detail[256];
+    char detail[512];
+    bool has_denied;
+    struct denial denied;
 };

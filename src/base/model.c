@@ -67,11 +67,27 @@ int guest_kind_parse(const char *text, enum guest_kind *ret_kind)
     return 0;
 }
 
+void opening_deinit(struct opening *opening)
+{
+    strings_deinit(&opening->ports);
+}
+
+static void openings_free(struct opening *openings, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        opening_deinit(&openings[i]);
+    free(openings);
+}
+
 void network_deinit(struct network *network)
 {
     ips_deinit(&network->dns_servers);
     labels_deinit(&network->labels);
     strings_deinit(&network->guests);
+    openings_free(network->allowed_to, network->n_allowed_to);
+    openings_free(network->allowed_from, network->n_allowed_from);
+    network->allowed_to = network->allowed_from = NULL;
+    network->n_allowed_to = network->n_allowed_from = 0;
 }
 
 void endpoint_deinit(struct endpoint *endpoint)

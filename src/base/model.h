@@ -11,6 +11,7 @@
 #include "base/address.h"
 #include "base/list.h"
 #include "base/name.h"
+#include "base/span.h"
 
 #define DEFAULT_NETWORK "default"
 
@@ -29,6 +30,7 @@
 #define LIMIT_RULES 1024 /* allow + deny of one policy */
 #define LIMIT_DNS_RECORDS 65536
 #define LIMIT_DNS_VALUES 64 /* of one `dns add` */
+#define LIMIT_PASSAGES 4096 /* spans of ports between networks in all */
 
 enum guest_mode { MODE_DISABLED, MODE_LOOPBACK, MODE_OUTBOUND, MODE_FULL, MODE_COUNT_ };
 enum guest_kind { KIND_NETNS, KIND_TAP, KIND_COUNT_ };
@@ -38,6 +40,12 @@ const char *guest_mode_name(enum guest_mode mode);
 int guest_mode_parse(const char *text, enum guest_mode *ret_mode);
 const char *guest_kind_name(enum guest_kind kind);
 int guest_kind_parse(const char *text, enum guest_kind *ret_kind);
+
+/* What guests of one network may open connections to in another, for API results. */
+struct opening {
+    char network[NAME_MAX_LENGTH + 1]; /* the other one */
+    struct strings ports;              /* as in span.h; empty: everything */
+};
 
 struct network {
     int64_t id;                   /* row id, > 0 once stored; never reused */
@@ -59,7 +67,21 @@ struct network {
     struct ips dns_servers; /* upstream servers instead of the host's */
     struct labels labels;
     int64_t created_s;     /* UTC, seconds since the epoch */
-    struct strings guests; /* names; filled for API results only */
+    struct strings guests; /* names; filled for API results only, as are the following */
+    struct opening *allowed_to;
+    size_t n_allowed_to;
+    struct opening *allowed_from;
+    size_t n_allowed_from;
+};
+
+/* A span of ports that guests of one network may open connections to in another. */
+struct passage {
+    int64_t id;
+    int64_t from_id;
+    int64_t to_id;
+    char from[NAME_MAX_LENGTH + 1];
+    char to[NAME_MAX_LENGTH + 1];
+    struct port_span span;
 };
 
 struct endpoint {
@@ -95,6 +117,7 @@ struct policy {
     struct strings allow; /* RULEs as text, in the order given */
     struct strings deny;
     bool log_denied;
+    bool silent; /* what is denied is dropped, not refused; "drop" in the API */
 };
 
 /* What a VMM needs of one tap, whatever VMM it is. */
@@ -122,6 +145,12 @@ struct vmm {
     size_t n_interfaces;
     struct vmm_device *devices;
     size_t n_devices;
+};
+
+/* What was dropped of a guest, counted since its rules were made. */
+struct drops_result {
+    uint64_t frames;      /* that it may not send */
+    uint64_t connections; /* that it may not open */
 };
 
 struct guest {
@@ -156,6 +185,8 @@ struct guest {
     int64_t created_s;
     bool has_vmm; /* filled for API results of taps only */
     struct vmm vmm;
+    bool has_drops; /* filled for API results only: something was dropped */
+    struct drops_result drops;
 };
 
 /* A static record of `dns add`. */
@@ -168,6 +199,7 @@ struct dns_record {
     char *value;                       /* as base/record.h keeps it */
 };
 
+void opening_deinit(struct opening *opening);
 void network_deinit(struct network *network);
 void endpoint_deinit(struct endpoint *endpoint);
 void policy_deinit(struct policy *policy);

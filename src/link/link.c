@@ -130,6 +130,11 @@ bool link_exists(struct link *link, const char *name)
     return link_index(link, name) != 0;
 }
 
+bool link_name_find(uint32_t index, char ret_name[IFNAMSIZ])
+{
+    return if_indextoname(index, ret_name) != NULL;
+}
+
 uint32_t link_index_next(struct link *link)
 {
     if (link->next_index >= LINK_INDEX_END)

@@ -193,6 +193,8 @@ int link_ipv6_check(const struct link *link, struct error *error);
 /* Has a link of the host, up or not, this MAC? ret_name: whose. */
 int link_mac_find(struct link *link, const struct mac *mac, char ret_name[IFNAMSIZ],
                   bool *ret_found, struct error *error);
+/* The name of the link with this index, in the calling thread's namespace. */
+bool link_name_find(uint32_t index, char ret_name[IFNAMSIZ]);
 /* Does a link of this name exist at all (foreign or not)? */
 bool link_exists(struct link *link, const char *name);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What networks, endpoints and ports are in the kernel: elements of sets. This file alone knows
  * which; a rebuild, a single change and a verification all go through the same three functions. */
-#include "nat/table.h"
+#include "nat/counter.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -17,9 +17,10 @@
 #define DNS_PORT 53
 /* The list of elements is one netlink attribute, whose length has 16 bits. */
 #define ELEMENTS_ROOM 65000
+#define COUNTER_ROOM ((size_t)160) /* the expressions of a counting element */
 #define ELEMENT_ROOM                                                                          \
     ((size_t)10 * MNL_ALIGN(sizeof(struct nlattr)) + (size_t)2 * SET_KEY_MAX + SET_DATA_MAX + \
-     POLICY_NAME_MAX)
+     POLICY_NAME_MAX + COUNTER_ROOM)
 
 struct nat_batch *nat_batch_new(struct nat *nat)
 {
@@ -58,12 +59,14 @@ static struct nat_element *batch_push(struct nat_batch *batch, enum set_id set, 
     }
     struct nat_element *element = &batch->elements[batch->count++];
     *element = (struct nat_element){.set = (uint8_t)set, .add = add};
+    batch->n_deletions += !add;
     return element;
 }
 
 /* What the fields of an element are taken from. */
 struct values {
     uint32_t group;
+    uint32_t group_to;
     const struct ip *ip;
     uint8_t protocol;
     uint16_t port;
@@ -83,6 +86,9 @@ static void fields_write(const uint8_t *fields, const struct values *values, uin
         switch ((enum set_field)fields[i]) {
         case FIELD_GROUP: /* in the host's byte order, as meta iifgroup gives it */
             memcpy(bytes, &values->group, 4);
+            break;
+        case FIELD_GROUP_TO:
+            memcpy(bytes, &values->group_to, 4);
             break;
         case FIELD_IP4:
             memcpy(bytes, values->ip->bytes, 4);
@@ -122,6 +128,26 @@ static void fields_write(const uint8_t *fields, const struct values *values, uin
     }
 }
 
+/* An element with a state that is deleted and added again stays, with its state: the last one, just
+ * pushed, goes together with its deletion. */
+static void batch_keep(struct nat_batch *batch)
+{
+    const struct nat_element *last = &batch->elements[batch->count - 1];
+
+    for (size_t i = batch->count - 1; i-- > 0;) {
+        struct nat_element *item = &batch->elements[i];
+
+        if (item->set != last->set || memcmp(item->key, last->key, sizeof(item->key)) != 0)
+            continue;
+        if (item->add)
+            return;
+        memmove(item, item + 1, (batch->count - i - 2) * sizeof(*item));
+        batch->count -= 2;
+        batch->n_deletions--;
+        return;
+    }
+}
+
 static void batch_element(struct nat_batch *batch, enum set_id set, bool add,
                           const struct values *key, const struct values *data)
 {
@@ -132,6 +158,8 @@ static void batch_element(struct nat_batch *batch, enum set_id set, bool add,
     fields_write(set_def_get(set)->key, key, element->key);
     if (data)
         fields_write(set_def_get(set)->data, data, element->data);
+    if (add && set_state_get(set) && batch->n_deletions > 0)
+        batch_keep(batch);
 }
 
 /* All addresses of a prefix. */
@@ -199,6 +227,30 @@ void nat_batch_network(struct nat_batch *batch, const struct nat_network *networ
     batch_gateway(batch, network, &network->gateway6, add);
 }
 
+/* --- passages --- */
+
+void nat_batch_passage(struct nat_batch *batch, const struct nat_passage *passage, bool add)
+{
+    struct values values = {
+        .group = passage->from_group,
+        .group_to = passage->to_group,
+        .protocol = passage->span.protocol,
+        .port = passage->span.first,
+    };
+    struct nat_element *element;
+
+    if (span_is_everything(&passage->span)) {
+        batch_element(batch, SET_PASSAGE, add, &values, NULL);
+        return;
+    }
+    element = batch_push(batch, SET_PASSAGE_PORT, add);
+    if (!element)
+        return;
+    fields_write(set_def_get(SET_PASSAGE_PORT)->key, &values, element->key);
+    values.port = passage->span.last;
+    fields_write(set_def_get(SET_PASSAGE_PORT)->key, &values, element->key_end);
+}
+
 /* --- endpoints --- */
 
 static void batch_endpoint_ip(struct nat_batch *batch, const struct nat_endpoint *endpoint,
@@ -210,6 +262,11 @@ static void batch_endpoint_ip(struct nat_batch *batch, const struct nat_endpoint
     if (!ip_is_set(ip))
         return;
     batch_element(batch, v6 ? SET_GUEST6 : SET_GUEST4, add, &values, NULL);
+    batch_element(batch, v6 ? SET_DENIED6 : SET_DENIED4, add, &values, NULL);
+    if (endpoint->logged)
+        batch_element(batch, v6 ? SET_LOGGED6 : SET_LOGGED4, add, &values, NULL);
+    if (endpoint->silent)
+        batch_element(batch, v6 ? SET_SILENT6 : SET_SILENT4, add, &values, NULL);
     if (endpoint->localhost && !v6)
         batch_element(batch, SET_LOCALHOST4, add, &values, NULL);
     if (endpoint->closed)
@@ -265,8 +322,12 @@ static void batch_endpoint_sources(struct nat_batch *batch, const struct nat_end
     const struct ip none6 = {.family = AF_INET6};
     const struct ip link_local = link_local_of(&endpoint->mac);
 
+    const struct values values = {.interface = endpoint->host_interface};
+
     if (!endpoint->host_interface[0])
         return;
+    batch_element(batch, SET_DROPPED, add, &values, NULL);
+    batch_element(batch, SET_DROPPED_PORT, add, &values, NULL);
     if (ip_is_set(&endpoint->ip)) {
         batch_source(batch, endpoint, &endpoint->ip, add);
         batch_source(batch, endpoint, &none4, add);
@@ -361,7 +422,8 @@ static void put_policy(struct nlmsghdr *message, const struct nat_element *eleme
     mnl_attr_nest_end(message, data);
 }
 
-static void put_element(struct nlmsghdr *message, const struct nat_element *element)
+static void put_element(struct nlmsghdr *message, const struct nat_element *element,
+                        const struct counter *counter)
 {
     struct nlattr *nest = mnl_attr_nest_start(message, NFTA_LIST_ELEM);
     const struct set_def *def = set_def_get(element->set);
@@ -374,6 +436,8 @@ static void put_element(struct nlmsghdr *message, const struct nat_element *elem
         put_policy(message, element);
     else if (data > 0)
         put_value(message, NFTA_SET_ELEM_DATA, element->data, data);
+    if (element->add)
+        counter_put(message, (enum set_id)element->set, counter);
     mnl_attr_nest_end(message, nest);
 }
 
@@ -390,53 +454,63 @@ static bool leads_to_policy(const struct nat_element *element)
     return set_def_get(element->set)->data[0] == FIELD_POLICY;
 }
 
+/* How the elements of a batch are sent. */
+struct sending {
+    enum manner manner;
+    const struct counters *counters; /* what they go on from; NULL: from 0 */
+    struct nft_transaction *transaction;
+};
+
 static void put_element_as(struct nlmsghdr *message, const struct nat_element *element,
-                           enum manner manner)
+                           const struct sending *sending)
 {
+    const struct counter *counter =
+        sending->counters ? counters_find(sending->counters, element) : NULL;
     struct nat_element waiting = *element;
 
     memset(waiting.data, 0, sizeof(waiting.data));
-    put_element(message, manner == MANNER_WAITING && leads_to_policy(element) ? &waiting : element);
+    put_element(message,
+                sending->manner == MANNER_WAITING && leads_to_policy(element) ? &waiting : element,
+                counter);
 }
 
 /* One message with as many of the elements as belong to the same set and fit. Returns how many. */
-static size_t append_run(const struct nat_element *elements, size_t count, enum manner manner,
-                         struct nft_transaction *transaction)
+static size_t append_run(const struct nat_element *elements, size_t count,
+                         const struct sending *sending)
 {
     const struct nat_element *first = &elements[0];
     const char *set = set_def_get(first->set)->name;
-    bool add = first->add && manner != MANNER_LEAVING;
-    uint8_t family = transaction->family;
+    bool add = first->add && sending->manner != MANNER_LEAVING;
+    uint8_t family = sending->transaction->family;
     size_t run = 1;
 
     while (run < count && run < ELEMENTS_ROOM / ELEMENT_ROOM && elements[run].set == first->set &&
            elements[run].add == first->add)
         run++;
-    transaction->family = ruleset_table_family(set_def_get(first->set)->table);
+    sending->transaction->family = ruleset_table_family(set_def_get(first->set)->table);
     struct nlmsghdr *message =
-        nft_transaction_open(transaction, add ? NFT_MSG_NEWSETELEM : NFT_MSG_DELSETELEM,
+        nft_transaction_open(sending->transaction, add ? NFT_MSG_NEWSETELEM : NFT_MSG_DELSETELEM,
                              add ? NLM_F_CREATE : 0, 256 + run * ELEMENT_ROOM, set);
-    transaction->family = family;
+    sending->transaction->family = family;
     if (!message)
         return run;
     mnl_attr_put_strz(message, NFTA_SET_ELEM_LIST_TABLE, RULESET_TABLE);
     mnl_attr_put_strz(message, NFTA_SET_ELEM_LIST_SET, set);
     struct nlattr *list = mnl_attr_nest_start(message, NFTA_SET_ELEM_LIST_ELEMENTS);
     for (size_t i = 0; i < run; i++)
-        put_element_as(message, &elements[i], manner);
+        put_element_as(message, &elements[i], sending);
     mnl_attr_nest_end(message, list);
-    nft_transaction_close(transaction, message);
+    nft_transaction_close(sending->transaction, message);
     return run;
 }
 
-static void append_elements(const struct nat_batch *batch, enum manner manner,
-                            struct nft_transaction *transaction)
+static void append_elements(const struct nat_batch *batch, const struct sending *sending)
 {
-    bool all = manner == MANNER_AS_IS || manner == MANNER_WAITING;
+    bool all = sending->manner == MANNER_AS_IS || sending->manner == MANNER_WAITING;
 
     for (size_t at = 0; at < batch->count;) {
         if (all || leads_to_policy(&batch->elements[at]))
-            at += append_run(&batch->elements[at], batch->count - at, manner, transaction);
+            at += append_run(&batch->elements[at], batch->count - at, sending);
         else
             at++;
     }
@@ -452,17 +526,19 @@ void nat_batch_append_policies(const struct nat_batch *batch, struct nft_transac
 }
 
 void nat_batch_append_elements(const struct nat_batch *batch, bool waiting,
-                               struct nft_transaction *transaction)
+                               const struct counters *counters, struct nft_transaction *transaction)
 {
+    const struct sending sending = {waiting ? MANNER_WAITING : MANNER_AS_IS, counters, transaction};
+
     if (batch->failed)
         transaction->failed = true;
-    append_elements(batch, waiting ? MANNER_WAITING : MANNER_AS_IS, transaction);
+    append_elements(batch, &sending);
 }
 
 void nat_batch_append_release(const struct nat_batch *batch, struct nft_transaction *transaction)
 {
-    append_elements(batch, MANNER_LEAVING, transaction);
-    append_elements(batch, MANNER_ARRIVING, transaction);
+    append_elements(batch, &(struct sending){MANNER_LEAVING, NULL, transaction});
+    append_elements(batch, &(struct sending){MANNER_ARRIVING, NULL, transaction});
 }
 
 /* --- commit --- */
@@ -488,7 +564,7 @@ static int commit_elements(struct nat_batch *batch, struct error *error)
     struct nft_transaction transaction;
 
     nft_transaction_init(&transaction, NFPROTO_INET);
-    nat_batch_append_elements(batch, false, &transaction);
+    nat_batch_append_elements(batch, false, NULL, &transaction);
     for (size_t i = 0; i < batch->n_policies; i++)
         if (!batch->policies[i]->add)
             policy_object_append(batch->policies[i], false, &transaction);

@@ -43,12 +43,14 @@
 #define FILTER_PROTO_NUM (1u << 3)
 #define FILTER_PROTO_DST_PORT (1u << 5)
 
-enum job_kind { JOB_GUEST, JOB_PORT };
+enum job_kind { JOB_GUEST, JOB_PORT, JOB_CUT };
 
 struct job {
     enum job_kind kind;
     struct ip guest;
     struct nat_port port;
+    conntrack_wants_fn wants;
+    void *userdata;
 };
 
 struct jobs {
@@ -200,7 +202,7 @@ static int local_ask(struct conntrack *conntrack, const struct ip *ip)
     return mnl_socket_sendto(conntrack->route, message, message->nlmsg_len) < 0 ? -errno : 0;
 }
 
-static bool address_is_local(struct conntrack *conntrack, const struct ip *ip)
+bool conntrack_address_is_local(struct conntrack *conntrack, const struct ip *ip)
 {
     char buffer[4096] __attribute__((aligned(NLMSG_ALIGNTO)));
     const struct nlmsghdr *message = (const void *)buffer;
@@ -263,7 +265,7 @@ static struct wanted *wanted_new(const struct jobs *jobs)
     for (size_t i = 0; i < jobs->count; i++) {
         if (jobs->items[i].kind == JOB_GUEST)
             wanted->guests[wanted->n_guests++] = jobs->items[i].guest;
-        else
+        if (jobs->items[i].kind == JOB_PORT)
             wanted_add_port(wanted, &jobs->items[i].port);
     }
     qsort(wanted->guests, wanted->n_guests, sizeof(*wanted->guests), guest_compare);
@@ -303,7 +305,7 @@ static bool port_means(struct conntrack *conntrack, const struct nat_port *port,
         return ip_equal(&port->guest_ip, &entry->reply.source) ||
                ip_equal(&port->guest_ip6, &entry->reply.source);
     return ip_equal(&entry->original.destination, &entry->reply.source) &&
-           address_is_local(conntrack, &entry->original.destination);
+           conntrack_address_is_local(conntrack, &entry->original.destination);
 }
 
 static bool wanted_port(struct conntrack *conntrack, const struct wanted *wanted,
@@ -322,11 +324,33 @@ static bool wanted_port(struct conntrack *conntrack, const struct wanted *wanted
     return false;
 }
 
+static bool wanted_cut(struct conntrack *conntrack, const struct wanted *wanted,
+                       const struct entry *entry)
+{
+    const struct conntrack_flow flow = {
+        .source = entry->original.source,
+        .destination = entry->original.destination,
+        .server = entry->reply.source,
+        .protocol = entry->original.protocol,
+        .port = entry->original.destination_port,
+        .published = entry->status & IPS_DST_NAT,
+    };
+
+    for (size_t i = 0; i < wanted->jobs->count; i++) {
+        const struct job *job = &wanted->jobs->items[i];
+
+        if (job->kind == JOB_CUT && job->wants(job->userdata, conntrack, &flow))
+            return true;
+    }
+    return false;
+}
+
 static bool wanted_entry(struct conntrack *conntrack, const struct wanted *wanted,
                          const struct entry *entry)
 {
     return wanted_guest(wanted, &entry->original.source) ||
-           wanted_guest(wanted, &entry->reply.source) || wanted_port(conntrack, wanted, entry);
+           wanted_guest(wanted, &entry->reply.source) || wanted_port(conntrack, wanted, entry) ||
+           wanted_cut(conntrack, wanted, entry);
 }
 
 /* --- deleting what was found --- */
@@ -735,7 +759,7 @@ static bool jobs_push(struct jobs *jobs, const struct job *job)
     return true;
 }
 
-static void job_queue(struct conntrack *conntrack, const struct job *job)
+static bool job_queue(struct conntrack *conntrack, const struct job *job)
 {
     pthread_mutex_lock(&conntrack->lock);
     bool pushed = jobs_push(&conntrack->queue, job);
@@ -743,6 +767,7 @@ static void job_queue(struct conntrack *conntrack, const struct job *job)
     pthread_mutex_unlock(&conntrack->lock);
     if (!pushed)
         log_warning("cannot flush connection tracking entries: out of memory");
+    return pushed;
 }
 
 void conntrack_flush_guest(struct conntrack *conntrack, const struct ip *guest_ip)
@@ -750,14 +775,22 @@ void conntrack_flush_guest(struct conntrack *conntrack, const struct ip *guest_i
     const struct job job = {.kind = JOB_GUEST, .guest = *guest_ip};
 
     if (ip_is_set(guest_ip))
-        job_queue(conntrack, &job);
+        (void)job_queue(conntrack, &job);
 }
 
 void conntrack_flush_port(struct conntrack *conntrack, const struct nat_port *port)
 {
     const struct job job = {.kind = JOB_PORT, .port = *port};
 
-    job_queue(conntrack, &job);
+    (void)job_queue(conntrack, &job);
+}
+
+void conntrack_cut(struct conntrack *conntrack, conntrack_wants_fn wants, void *userdata)
+{
+    const struct job job = {.kind = JOB_CUT, .wants = wants, .userdata = userdata};
+
+    if (job_queue(conntrack, &job))
+        conntrack_wait(conntrack);
 }
 
 void conntrack_wait(struct conntrack *conntrack)

@@ -24,7 +24,7 @@
 
 #include "base/fault.h"
 #include "base/log.h"
-#include "nat/table.h"
+#include "nat/counter.h"
 
 #define REBUILD_TRIES 3
 
@@ -272,18 +272,23 @@ static int rebuild_once(struct nat *nat, const struct nat_table_state states[TAB
 {
     struct nat_batch *constant = nat_batch_new_constant(nat);
     struct nft_transaction transaction;
+    struct counters counters = {0};
+    struct error ignored = ERROR_INIT;
 
+    if (batch && counters_load(nat, &counters, &ignored) < 0)
+        log_warning("what was dropped so far is counted from 0 again: %s", ignored.text);
     nft_transaction_init(&transaction, NFPROTO_INET);
     transaction.failed = !constant;
     append_table_deletions(&transaction, states);
     ruleset_append(&transaction, &nat->groups, own ? TABLE_F_OWNER | TABLE_F_PERSIST : 0);
     if (constant)
-        nat_batch_append_elements(constant, false, &transaction);
+        nat_batch_append_elements(constant, false, NULL, &transaction);
     if (batch) {
         nat_batch_append_policies(batch, &transaction);
-        nat_batch_append_elements(batch, true, &transaction);
+        nat_batch_append_elements(batch, true, &counters, &transaction);
     }
     nat_batch_free(constant);
+    counters_deinit(&counters);
     int result = commit(nat, &transaction, error);
     if (result == 0)
         nat->owned = own;

@@ -11,15 +11,16 @@
  *               output. [::1] is not translated: the kernel can't route from it, the relay worker
  * serves it. snat        to the outside with the host's address. Else the client's address is kept,
  * but for sources that a guest can't answer (127.0.0.1; a neighbour of its own network, whose
- * answer would pass the host by; the host's outer address on an internal network): these come from
- * the gateway. forward     networks never reach each other, nor is anything let in that is not
- * published. With br_netfilter bridged frames pass here too: both groups are then the bridge's own.
- *   guest_policy  what guests may open connections to, asked before translation: a rule speaks of
- * the address that the guest called. Each policy has two chains of its own (policy.c).
- *   ports (bridge moat)   what bridged ports may send: only from what they were given, no word of a
- * router or DHCP server, nothing but IP and ARP. No connection tracking is needed for it.
- *   input       what guests reach of the host; and who reaches the gateways' addresses.
- *   output      the host itself opens no connection to a closed guest. */
+ * answer would pass the host by; the host's outer address or a guest's of another network on an
+ * internal one): these come from the gateway. forward     networks never reach each other but where
+ * a passage was allowed, nor is anything let in that is not published. With br_netfilter bridged
+ * frames pass here too: both groups are then the bridge's own. guest_policy  what guests may open
+ * connections to, asked before translation: a rule speaks of the address that the guest called.
+ * Each policy has two chains of its own (policy.c). ports (bridge moat)   what bridged ports may
+ * send: only from what they were given, no word of a router or DHCP server, nothing but IP and ARP.
+ * No connection tracking is needed for it. input       what guests reach of the host; and who
+ * reaches the gateways' addresses. output      the host itself opens no connection to a closed
+ * guest. */
 #include "nat/ruleset.h"
 
 #include <arpa/inet.h>
@@ -49,6 +50,8 @@
 #include "base/cleanup.h"
 #include "nat/rule.h"
 
+#define DROPPED_PER_SECOND 1 /* told of, for each endpoint; counted are all */
+#define DENIED_PER_SECOND 20
 #define LOOPBACK_INDEX 1 /* lo is the first link of every namespace */
 
 /* --- sets --- */
@@ -56,6 +59,18 @@
 static const struct set_def set_defs[] = {
     [SET_SAME] =
         {"same", "may open connections", {FIELD_GROUP, FIELD_GROUP}, {0}, false, TABLE_INET},
+    [SET_PASSAGE] = {"passage",
+                     "from one network to another",
+                     {FIELD_GROUP, FIELD_GROUP_TO},
+                     {0},
+                     false,
+                     TABLE_INET},
+    [SET_PASSAGE_PORT] = {"passage_port",
+                          "from one network to ports of another",
+                          {FIELD_GROUP, FIELD_GROUP_TO, FIELD_PROTO, FIELD_PORT},
+                          {0},
+                          true,
+                          TABLE_INET},
     [SET_INTERNAL] =
         {"internal", "networks without an outside", {FIELD_GROUP}, {0}, false, TABLE_INET},
     [SET_HOST_ACCESS] =
@@ -133,6 +148,30 @@ static const struct set_def set_defs[] = {
         {"from4", "endpoints' sources", {FIELD_INTERFACE, FIELD_IP4}, {0}, false, TABLE_INET},
     [SET_FROM6] =
         {"from6", "endpoints' sources", {FIELD_INTERFACE, FIELD_IP6}, {0}, false, TABLE_INET},
+    [SET_DROPPED] = {"dropped",
+                     "frames that an endpoint may not send",
+                     {FIELD_INTERFACE},
+                     {0},
+                     false,
+                     TABLE_INET},
+    [SET_DENIED4] =
+        {"denied4", "connections refused", {FIELD_GROUP, FIELD_IP4}, {0}, false, TABLE_INET},
+    [SET_DENIED6] =
+        {"denied6", "connections refused", {FIELD_GROUP, FIELD_IP6}, {0}, false, TABLE_INET},
+    [SET_LOGGED4] =
+        {"logged4", "told of when refused", {FIELD_GROUP, FIELD_IP4}, {0}, false, TABLE_INET},
+    [SET_LOGGED6] =
+        {"logged6", "told of when refused", {FIELD_GROUP, FIELD_IP6}, {0}, false, TABLE_INET},
+    [SET_SILENT4] =
+        {"silent4", "refused in silence", {FIELD_GROUP, FIELD_IP4}, {0}, false, TABLE_INET},
+    [SET_SILENT6] =
+        {"silent6", "refused in silence", {FIELD_GROUP, FIELD_IP6}, {0}, false, TABLE_INET},
+    [SET_DROPPED_PORT] = {"dropped_port",
+                          "frames that an endpoint may not send",
+                          {FIELD_INTERFACE},
+                          {0},
+                          false,
+                          TABLE_BRIDGE},
     [SET_PORT4] = {"port4",
                    "endpoints' sources",
                    {FIELD_INTERFACE, FIELD_MAC, FIELD_IP4},
@@ -149,6 +188,22 @@ static const struct set_def set_defs[] = {
 
 static_assert(ARRAY_SIZE(set_defs) == SET_COUNT_, "a definition for each set");
 
+static const struct set_state set_states[SET_COUNT_] = {
+    [SET_DROPPED] = {true, DROPPED_PER_SECOND},
+    [SET_DROPPED_PORT] = {true, DROPPED_PER_SECOND},
+    [SET_DENIED4] = {true, 0},
+    [SET_DENIED6] = {true, 0},
+    [SET_LOGGED4] = {false, DENIED_PER_SECOND},
+    [SET_LOGGED6] = {false, DENIED_PER_SECOND},
+};
+
+const struct set_state *set_state_get(enum set_id id)
+{
+    const struct set_state *state = &set_states[id];
+
+    return state->counts || state->per_second ? state : NULL;
+}
+
 uint8_t ruleset_table_family(enum ruleset_table table)
 {
     return table == TABLE_BRIDGE ? NFPROTO_BRIDGE : NFPROTO_INET;
@@ -160,9 +215,9 @@ const struct set_def *set_def_get(enum set_id id)
 }
 
 static const uint8_t field_lengths[] = {
-    [FIELD_GROUP] = 4,      [FIELD_IP4] = 4,     [FIELD_IP6] = 16,
-    [FIELD_PROTO] = 1,      [FIELD_PORT] = 2,    [FIELD_FAMILY] = 1,
-    [FIELD_INTERFACE] = 16, [FIELD_POLICY] = 16, [FIELD_MAC] = 6,
+    [FIELD_GROUP] = 4, [FIELD_GROUP_TO] = 4, [FIELD_IP4] = 4,    [FIELD_IP6] = 16,
+    [FIELD_PROTO] = 1, [FIELD_PORT] = 2,     [FIELD_FAMILY] = 1, [FIELD_INTERFACE] = 16,
+    [FIELD_MAC] = 6,   [FIELD_POLICY] = 16,
 };
 
 static size_t fields_length(const uint8_t *fields)
@@ -189,9 +244,9 @@ size_t set_data_length(enum set_id id)
 static uint32_t fields_type(const uint8_t *fields)
 {
     static const uint32_t types[] = {
-        [FIELD_GROUP] = 35,     [FIELD_IP4] = 7,    [FIELD_IP6] = 8,
-        [FIELD_PROTO] = 12,     [FIELD_PORT] = 13,  [FIELD_FAMILY] = 2,
-        [FIELD_INTERFACE] = 41, [FIELD_POLICY] = 0, [FIELD_MAC] = 9,
+        [FIELD_GROUP] = 35, [FIELD_GROUP_TO] = 35, [FIELD_IP4] = 7,    [FIELD_IP6] = 8,
+        [FIELD_PROTO] = 12, [FIELD_PORT] = 13,     [FIELD_FAMILY] = 2, [FIELD_INTERFACE] = 41,
+        [FIELD_MAC] = 9,    [FIELD_POLICY] = 0,
     };
     uint32_t type = 0;
 
@@ -254,6 +309,40 @@ static void set_put_data(struct nftnl_set *set, const struct set_def *def)
     nftnl_set_set_u32(set, NFTNL_SET_DATA_LEN, (uint32_t)fields_length(def->data));
 }
 
+/* What each element does when it matches: it counts, and then may have had enough. */
+static bool set_add_counter(struct nftnl_set *set)
+{
+    struct nftnl_expr *counter = nftnl_expr_alloc("counter");
+
+    if (counter)
+        nftnl_set_add_expr(set, counter);
+    return counter;
+}
+
+static bool set_add_limit(struct nftnl_set *set, uint8_t per_second)
+{
+    struct nftnl_expr *limit = nftnl_expr_alloc("limit");
+
+    if (!limit)
+        return false;
+    nftnl_expr_set_u64(limit, NFTNL_EXPR_LIMIT_RATE, per_second);
+    nftnl_expr_set_u64(limit, NFTNL_EXPR_LIMIT_UNIT, 1);
+    nftnl_expr_set_u32(limit, NFTNL_EXPR_LIMIT_BURST, per_second);
+    nftnl_expr_set_u32(limit, NFTNL_EXPR_LIMIT_TYPE, NFT_LIMIT_PKTS);
+    nftnl_set_add_expr(set, limit);
+    return true;
+}
+
+static bool set_put_state(struct nftnl_set *set, const struct set_state *state)
+{
+    uint32_t flags = nftnl_set_get_u32(set, NFTNL_SET_FLAGS);
+
+    if (state->counts && state->per_second) /* several at once must be announced */
+        nftnl_set_set_u32(set, NFTNL_SET_FLAGS, flags | NFT_SET_EXPR);
+    return (!state->counts || set_add_counter(set)) &&
+           (state->per_second == 0 || set_add_limit(set, state->per_second));
+}
+
 struct nftnl_set *set_def_build(const struct set_def *def, const char *name, uint32_t id)
 {
     struct nftnl_set *set = nftnl_set_alloc();
@@ -278,7 +367,13 @@ struct nftnl_set *set_def_build(const struct set_def *def, const char *name, uin
 
 static struct nftnl_set *set_build(enum set_id id)
 {
-    return set_def_build(&set_defs[id], set_defs[id].name, (uint32_t)id + 1);
+    struct nftnl_set *set = set_def_build(&set_defs[id], set_defs[id].name, (uint32_t)id + 1);
+
+    if (set && set_state_get(id) && !set_put_state(set, set_state_get(id))) {
+        nftnl_set_free(set);
+        return NULL;
+    }
+    return set;
 }
 
 /* --- chains --- */
@@ -298,10 +393,12 @@ static const struct nft_chain chain_defs[] = {
     [CHAIN_OUTPUT] = {"output", "filter", NF_INET_LOCAL_OUT, NF_IP_PRI_FILTER},
     [CHAIN_FROM_GUEST] = {"from_guest", NULL, 0, 0},
     [CHAIN_REFUSE] = {"refuse", NULL, 0, 0},
+    [CHAIN_NOT_GIVEN] = {"not_given", NULL, 0, 0},
     [CHAIN_PORTS] = {"ports", "filter", NF_BR_PRE_ROUTING, PORTS_PRIORITY},
     [CHAIN_PORTS_IP4] = {"ports_ip4", NULL, 0, 0},
     [CHAIN_PORTS_ARP] = {"ports_arp", NULL, 0, 0},
     [CHAIN_PORTS_IP6] = {"ports_ip6", NULL, 0, 0},
+    [CHAIN_PORTS_NOT_GIVEN] = {"ports_not_given", NULL, 0, 0},
 };
 
 static_assert(ARRAY_SIZE(chain_defs) == CHAIN_COUNT_, "a definition for each chain");
@@ -696,11 +793,35 @@ static void neighbour_discovery(struct rule *rule)
     rule_compare_u8(rule, NFT_CMP_LTE, ND_NEIGHBOR_ADVERT);
 }
 
-static void within_same(struct rule *rule)
+static void load_groups(struct rule *rule)
 {
     rule_load_meta(rule, NFT_META_IIFGROUP, 0);
     rule_load_meta(rule, NFT_META_OIFGROUP, 1);
+}
+
+static void within_same(struct rule *rule)
+{
+    load_groups(rule);
     lookup(rule, SET_SAME);
+}
+
+static void not_within_same(struct rule *rule)
+{
+    load_groups(rule);
+    lookup_not(rule, SET_SAME);
+}
+
+static void on_passage(struct rule *rule)
+{
+    load_groups(rule);
+    lookup(rule, SET_PASSAGE);
+}
+
+static void on_passage_port(struct rule *rule)
+{
+    load_groups(rule);
+    load_service(rule, 2);
+    lookup(rule, SET_PASSAGE_PORT);
 }
 
 static void from_internal(struct rule *rule)
@@ -1035,6 +1156,88 @@ static void arp_given(struct rule *rule)
     lookup(rule, SET_PORT4);
 }
 
+/* --- words: what is dropped is counted --- */
+
+static void from_counted(struct rule *rule)
+{
+    rule_load_meta(rule, NFT_META_IIFNAME, 0);
+    lookup(rule, SET_DROPPED);
+}
+
+static void from_counted_port(struct rule *rule)
+{
+    rule_load_meta(rule, NFT_META_IIFNAME, 0);
+    lookup(rule, SET_DROPPED_PORT);
+}
+
+/* From an endpoint of the set. */
+static void endpoint4_in(struct rule *rule, enum set_id set)
+{
+    ip4(rule);
+    rule_load_meta(rule, NFT_META_IIFGROUP, 0);
+    load_source4(rule, 1);
+    lookup(rule, set);
+}
+
+static void endpoint6_in(struct rule *rule, enum set_id set)
+{
+    ip6(rule);
+    rule_load_meta(rule, NFT_META_IIFGROUP, 0);
+    load_source6(rule, 1);
+    lookup(rule, set);
+}
+
+static void count_denied4(struct rule *rule)
+{
+    endpoint4_in(rule, SET_DENIED4);
+}
+
+static void count_denied6(struct rule *rule)
+{
+    endpoint6_in(rule, SET_DENIED6);
+}
+
+static void from_logged4(struct rule *rule)
+{
+    endpoint4_in(rule, SET_LOGGED4);
+}
+
+static void from_logged6(struct rule *rule)
+{
+    endpoint6_in(rule, SET_LOGGED6);
+}
+
+static void from_silent4(struct rule *rule)
+{
+    endpoint4_in(rule, SET_SILENT4);
+}
+
+static void from_silent6(struct rule *rule)
+{
+    endpoint6_in(rule, SET_SILENT6);
+}
+
+static void tell(struct rule *rule, const char *prefix)
+{
+    struct nftnl_expr *expr = rule_add(rule, "log");
+
+    if (!expr)
+        return;
+    nftnl_expr_set_u16(expr, NFTNL_EXPR_LOG_GROUP, RULESET_LOG_GROUP);
+    nftnl_expr_set_u32(expr, NFTNL_EXPR_LOG_SNAPLEN, RULESET_LOG_LENGTH);
+    rule->failed |= nftnl_expr_set_str(expr, NFTNL_EXPR_LOG_PREFIX, prefix) < 0;
+}
+
+static void tell_dropped(struct rule *rule)
+{
+    tell(rule, RULESET_LOG_DROPPED);
+}
+
+static void tell_denied(struct rule *rule)
+{
+    tell(rule, RULESET_LOG_DENIED);
+}
+
 /* --- words: actions --- */
 
 static void accept_it(struct rule *rule)
@@ -1050,6 +1253,16 @@ static void drop_it(struct rule *rule)
 static void refuse_it(struct rule *rule)
 {
     rule_verdict(rule, (uint32_t)NFT_GOTO, chain_defs[CHAIN_REFUSE].name);
+}
+
+static void not_given(struct rule *rule)
+{
+    rule_verdict(rule, (uint32_t)NFT_GOTO, chain_defs[CHAIN_NOT_GIVEN].name);
+}
+
+static void not_given_port(struct rule *rule)
+{
+    rule_verdict(rule, (uint32_t)NFT_GOTO, chain_defs[CHAIN_PORTS_NOT_GIVEN].name);
 }
 
 static void goto_from_guest(struct rule *rule)
@@ -1228,25 +1441,27 @@ struct rule_def {
 };
 
 static const struct rule_def rule_defs[] = {
-    {CHAIN_RAW, "no loopback source from outside", {not_from_loopback, source4_loopback, drop_it}},
+    {CHAIN_RAW,
+     "no loopback source from outside",
+     {not_from_loopback, source4_loopback, not_given}},
     {CHAIN_RAW,
      "no loopback destination from outside",
-     {not_from_loopback, destination4_loopback, drop_it}},
-    {CHAIN_RAW, "no ::1 source from outside", {not_from_loopback, source6_loopback, drop_it}},
+     {not_from_loopback, destination4_loopback, not_given}},
+    {CHAIN_RAW, "no ::1 source from outside", {not_from_loopback, source6_loopback, not_given}},
     {CHAIN_RAW,
      "no ::1 destination from outside",
-     {not_from_loopback, destination6_loopback, drop_it}},
+     {not_from_loopback, destination6_loopback, not_given}},
 
-    {CHAIN_RAW, "no redirects", {from_ours, redirect4, drop_it}},
-    {CHAIN_RAW, "no redirects, IPv6", {from_ours, redirect6, drop_it}},
-    {CHAIN_RAW, "no router advertisements", {from_ours, router_advert, drop_it}},
+    {CHAIN_RAW, "no redirects", {from_ours, redirect4, not_given}},
+    {CHAIN_RAW, "no redirects, IPv6", {from_ours, redirect6, not_given}},
+    {CHAIN_RAW, "no router advertisements", {from_ours, router_advert, not_given}},
     {CHAIN_RAW, "DHCP of routed ports", {from_ours, dhcp4_request, source_none4, accept_it}},
     {CHAIN_RAW,
      "sources of routed ports",
-     {from_ours, not_from_bridge, source4_is_not_given, drop_it}},
+     {from_ours, not_from_bridge, source4_is_not_given, not_given}},
     {CHAIN_RAW,
      "sources of routed ports, IPv6",
-     {from_ours, not_from_bridge, source6_is_not_given, drop_it}},
+     {from_ours, not_from_bridge, source6_is_not_given, not_given}},
 
     {CHAIN_POLICY, "not ours", {from_others, accept_it}},
     {CHAIN_POLICY, "known connections", {known, accept_it}},
@@ -1296,6 +1511,12 @@ static const struct rule_def rule_defs[] = {
     {CHAIN_SNAT, "neighbour through the host, IPv6", {published, neighbours6, as_gateway6}},
     {CHAIN_SNAT, "from the host to an internal guest", {published, to_internal, as_gateway4}},
     {CHAIN_SNAT, "from the host to an internal guest, IPv6", {published, to_internal, as_gateway6}},
+    {CHAIN_SNAT,
+     "from another network to an internal guest",
+     {from_ours, not_within_same, to_internal, as_gateway4}},
+    {CHAIN_SNAT,
+     "from another network to an internal guest, IPv6",
+     {from_ours, not_within_same, to_internal, as_gateway6}},
     {CHAIN_SNAT, "to the outside", {from_ours, to_others, masquerade}},
 
     {CHAIN_FORWARD, "not ours", {from_others, to_others, accept_it}},
@@ -1305,6 +1526,8 @@ static const struct rule_def rule_defs[] = {
     {CHAIN_FORWARD, "closed guests, IPv6", {to_closed6, refuse_it}},
     {CHAIN_FORWARD, "within a network", {within_same, accept_it}},
     {CHAIN_FORWARD, "no connection", {invalid, drop_it}},
+    {CHAIN_FORWARD, "from network to network", {on_passage, accept_it}},
+    {CHAIN_FORWARD, "from network to ports of a network", {on_passage_port, accept_it}},
     {CHAIN_FORWARD, "out of an internal network", {from_internal, refuse_it}},
     {CHAIN_FORWARD, "into an internal network", {to_internal, refuse_it}},
     {CHAIN_FORWARD, "published ports", {to_ours, published, accept_it}},
@@ -1346,38 +1569,50 @@ static const struct rule_def rule_defs[] = {
     {CHAIN_FROM_GUEST, "nothing else", {refuse_it}},
 
     {CHAIN_REFUSE, "no connection", {invalid, drop_it}},
+    {CHAIN_REFUSE, "counted", {count_denied4}},
+    {CHAIN_REFUSE, "counted, IPv6", {count_denied6}},
+    {CHAIN_REFUSE, "told", {from_logged4, tell_denied}},
+    {CHAIN_REFUSE, "told, IPv6", {from_logged6, tell_denied}},
+    {CHAIN_REFUSE, "in silence", {from_silent4, drop_it}},
+    {CHAIN_REFUSE, "in silence, IPv6", {from_silent6, drop_it}},
     {CHAIN_REFUSE, "refused by reset", {tcp, reject_by_reset}},
     {CHAIN_REFUSE, "refused by ICMP", {reject_by_icmp}},
+
+    {CHAIN_NOT_GIVEN, "counted and told", {from_counted, tell_dropped}},
+    {CHAIN_NOT_GIVEN, "dropped", {drop_it}},
 
     {CHAIN_PORTS, "not ours", {from_others, accept_it}},
     {CHAIN_PORTS, "IPv4", {frame_ip4, goto_ports_ip4}},
     {CHAIN_PORTS, "ARP", {frame_arp, goto_ports_arp}},
     {CHAIN_PORTS, "IPv6", {frame_ip6, goto_ports_ip6}},
-    {CHAIN_PORTS, "nothing else", {drop_it}},
+    {CHAIN_PORTS, "nothing else", {not_given_port}},
 
-    {CHAIN_PORTS_IP4, "no DHCP server", {frame_dhcp4_server, drop_it}},
-    {CHAIN_PORTS_IP4, "no redirects", {frame_redirect4, drop_it}},
+    {CHAIN_PORTS_IP4, "no DHCP server", {frame_dhcp4_server, not_given_port}},
+    {CHAIN_PORTS_IP4, "no redirects", {frame_redirect4, not_given_port}},
     {CHAIN_PORTS_IP4, "DHCP", {source_none4, frame_dhcp4_request, given4, accept_it}},
-    {CHAIN_PORTS_IP4, "no source", {source_none4, drop_it}},
+    {CHAIN_PORTS_IP4, "no source", {source_none4, not_given_port}},
     {CHAIN_PORTS_IP4, "what was given", {given4, accept_it}},
-    {CHAIN_PORTS_IP4, "nothing else", {drop_it}},
+    {CHAIN_PORTS_IP4, "nothing else", {not_given_port}},
 
     {CHAIN_PORTS_ARP, "what was given", {arp_given, accept_it}},
-    {CHAIN_PORTS_ARP, "nothing else", {drop_it}},
+    {CHAIN_PORTS_ARP, "nothing else", {not_given_port}},
 
-    {CHAIN_PORTS_IP6, "no DHCP server", {frame_dhcp6_server, drop_it}},
-    {CHAIN_PORTS_IP6, "no router advertisements", {frame_router_advert, drop_it}},
-    {CHAIN_PORTS_IP6, "no redirects", {frame_redirect6, drop_it}},
-    {CHAIN_PORTS_IP6, "no false advertisements", {frame_false_advert, drop_it}},
+    {CHAIN_PORTS_IP6, "no DHCP server", {frame_dhcp6_server, not_given_port}},
+    {CHAIN_PORTS_IP6, "no router advertisements", {frame_router_advert, not_given_port}},
+    {CHAIN_PORTS_IP6, "no redirects", {frame_redirect6, not_given_port}},
+    {CHAIN_PORTS_IP6, "no false advertisements", {frame_false_advert, not_given_port}},
     {CHAIN_PORTS_IP6,
      "duplicate detection",
      {source_none6, frame_neighbour_solicit, given6, accept_it}},
     {CHAIN_PORTS_IP6,
      "multicast reports",
      {source_none6, frame_multicast_report, given6, accept_it}},
-    {CHAIN_PORTS_IP6, "no source", {source_none6, drop_it}},
+    {CHAIN_PORTS_IP6, "no source", {source_none6, not_given_port}},
     {CHAIN_PORTS_IP6, "what was given", {given6, accept_it}},
-    {CHAIN_PORTS_IP6, "nothing else", {drop_it}},
+    {CHAIN_PORTS_IP6, "nothing else", {not_given_port}},
+
+    {CHAIN_PORTS_NOT_GIVEN, "counted and told", {from_counted_port, tell_dropped}},
+    {CHAIN_PORTS_NOT_GIVEN, "dropped", {drop_it}},
 };
 
 size_t ruleset_rule_count(void)
@@ -1433,8 +1668,9 @@ static uint64_t hash_sets_and_chains(uint64_t hash)
     char text[128];
 
     for (size_t i = 0; i < SET_COUNT_; i++) {
-        snprintf(text, sizeof(text), "%s %x %x %x", set_defs[i].name, fields_type(set_defs[i].key),
-                 fields_type(set_defs[i].data), set_flags(&set_defs[i]));
+        snprintf(text, sizeof(text), "%s %x %x %x %d %u", set_defs[i].name,
+                 fields_type(set_defs[i].key), fields_type(set_defs[i].data),
+                 set_flags(&set_defs[i]), set_states[i].counts, set_states[i].per_second);
         hash = hash_text(hash, text);
     }
     for (size_t i = 0; i < CHAIN_COUNT_; i++) {

@@ -13,6 +13,12 @@
 #define RULESET_TABLE "moat"
 #define RULESET_TAG_MAX 32
 
+/* What is dropped is told of by NFLOG: the group, the prefixes, and how much of a packet. */
+#define RULESET_LOG_GROUP 28013
+#define RULESET_LOG_DROPPED "moat dropped"
+#define RULESET_LOG_DENIED "moat denied"
+#define RULESET_LOG_LENGTH 128 /* bytes: IPv6 with some extension headers, and ports */
+
 /* Both tables have this name, and are made, replaced and removed together. */
 enum ruleset_table { TABLE_INET, TABLE_BRIDGE, TABLE_COUNT_ };
 uint8_t ruleset_table_family(enum ruleset_table table);
@@ -23,10 +29,12 @@ uint8_t ruleset_table_family(enum ruleset_table table);
 /* Sets and maps; all are hash tables, so that one element costs the same among 1 and 100,000.
  * "group" is a link group as struct nat_network has it; proto.port is inet_proto . inet_service. */
 enum set_id {
-    SET_SAME,        /* group . group: may open connections to each other (a network and itself) */
-    SET_INTERNAL,    /* group: nothing in or out */
-    SET_HOST_ACCESS, /* group: reaches the host's services */
-    SET_GATEWAY4,    /* address: all gateways of networks */
+    SET_SAME,         /* group . group: may open connections to each other (a network and itself) */
+    SET_PASSAGE,      /* group . group: the first may open connections to the second */
+    SET_PASSAGE_PORT, /* group . group . proto . port: to these ports, as ranges */
+    SET_INTERNAL,     /* group: nothing in or out */
+    SET_HOST_ACCESS,  /* group: reaches the host's services */
+    SET_GATEWAY4,     /* address: all gateways of networks */
     SET_GATEWAY6,
     SET_OWN4, /* group . address: a network and its own gateway */
     SET_OWN6,
@@ -53,7 +61,15 @@ enum set_id {
     SET_POLICY_PRIVATE, /* map interface : chain: towards the rest */
     SET_FROM4,          /* interface . address: what may come in there, as seen by routing */
     SET_FROM6,
-    SET_PORT4, /* interface . MAC . address: what may come in there, as seen by the bridge */
+    SET_DROPPED, /* interface: counts what came in there and was not given, as seen by routing */
+    SET_DENIED4, /* group . address: counts what was refused to an endpoint */
+    SET_DENIED6,
+    SET_LOGGED4, /* group . address: endpoints whose refused connections are told of */
+    SET_LOGGED6,
+    SET_SILENT4, /* group . address: endpoints that are refused in silence */
+    SET_SILENT6,
+    SET_DROPPED_PORT, /* interface: the same, as seen by the bridge */
+    SET_PORT4,        /* interface . MAC . address: what may come in there, as seen by the bridge */
     SET_PORT6,
     SET_COUNT_,
 };
@@ -61,6 +77,7 @@ enum set_id {
 enum set_field {
     FIELD_NONE,
     FIELD_GROUP,
+    FIELD_GROUP_TO, /* the group that a connection leads to */
     FIELD_IP4,
     FIELD_IP6,
     FIELD_PROTO,
@@ -71,7 +88,7 @@ enum set_field {
     FIELD_POLICY, /* data only: the chain of a policy: id, version (eight bytes each) */
 };
 
-#define SET_FIELDS 3
+#define SET_FIELDS 4
 
 struct set_def {
     const char *name;
@@ -86,6 +103,15 @@ struct set_def {
 #define SET_DATA_MAX 20
 
 const struct set_def *set_def_get(enum set_id id);
+
+/* What each element of the set does when it matches. */
+struct set_state {
+    bool counts;
+    uint8_t per_second; /* then matches so often only; 0: always */
+};
+
+/* NULL: nothing. */
+const struct set_state *set_state_get(enum set_id id);
 /* Bytes of a key or of the data: each field takes a multiple of four (registers). */
 size_t set_key_length(enum set_id id);
 size_t set_data_length(enum set_id id);
@@ -105,10 +131,12 @@ enum chain_id {
     CHAIN_OUTPUT,
     CHAIN_FROM_GUEST,
     CHAIN_REFUSE,
+    CHAIN_NOT_GIVEN,
     CHAIN_PORTS,
     CHAIN_PORTS_IP4,
     CHAIN_PORTS_ARP,
     CHAIN_PORTS_IP6,
+    CHAIN_PORTS_NOT_GIVEN,
     CHAIN_COUNT_,
 };
 

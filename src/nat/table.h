@@ -12,6 +12,7 @@
 #define TABLE_F_OWNER 0x2u
 
 struct nat_watch;
+struct counters;
 
 struct nat {
     struct nft_socket *socket;
@@ -35,6 +36,7 @@ struct nat_batch {
     struct nat_element *elements;
     size_t count;
     size_t capacity;
+    size_t n_deletions;
     struct policy_object **policies;
     size_t n_policies;
     bool failed; /* out of memory */
@@ -42,8 +44,10 @@ struct nat_batch {
 
 /* Appends the messages of policies that are added. */
 void nat_batch_append_policies(const struct nat_batch *batch, struct nft_transaction *transaction);
-/* Of elements. waiting: those that lead to a policy lead to the chain that drops instead. */
+/* Of elements. waiting: those that lead to a policy lead to the chain that drops instead. counters
+ * (may be NULL): what counting elements go on from. */
 void nat_batch_append_elements(const struct nat_batch *batch, bool waiting,
+                               const struct counters *counters,
                                struct nft_transaction *transaction);
 /* Ends the waiting. */
 void nat_batch_append_release(const struct nat_batch *batch, struct nft_transaction *transaction);

@@ -428,6 +428,11 @@ static bool element_parse(const struct dump *dump, const struct nlattr *nest,
             data = of_policy ? policy_copy(attribute, dump->set, element->data)
                              : value_copy(attribute, element->data, data_length);
             break;
+        case NFTA_SET_ELEM_EXPR:
+        case NFTA_SET_ELEM_EXPRESSIONS:
+            if (dump->set >= SET_COUNT_ || !set_state_get(dump->set))
+                return false;
+            break;
         default: /* somebody gave it a timeout, a comment, … : it is not what we made */
             if (mnl_attr_get_type(attribute) != NFTA_SET_ELEM_PAD)
                 return false;

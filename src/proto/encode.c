@@ -249,6 +249,24 @@ static void encode_value(struct text *text, const struct proto_field *field, con
     }
 }
 
+static bool is_omitted(const struct proto_field *field, const char *data)
+{
+    const void *member = data + field->offset;
+
+    if (!(field->flags & PROTO_OMIT))
+        return false;
+    if (field->flags & PROTO_HAS)
+        return !*(const bool *)(const void *)(data + field->has_offset);
+    switch (field->type) {
+    case PROTO_BOOL:
+        return !*(const bool *)member;
+    case PROTO_OBJECTS:
+        return *(const size_t *)(const void *)(data + field->count_offset) == 0;
+    default:
+        return is_absent(field, data);
+    }
+}
+
 void codec_encode_object(struct text *text, const struct proto_object *object, const void *data)
 {
     const char *separator = "";
@@ -257,8 +275,7 @@ void codec_encode_object(struct text *text, const struct proto_object *object, c
     for (size_t i = 0; i < object->n_fields; i++) {
         const struct proto_field *field = &object->fields[i];
 
-        if ((field->flags & PROTO_OMIT) &&
-            !*(const bool *)(const void *)((const char *)data + field->has_offset))
+        if (is_omitted(field, data))
             continue;
         text_append(text, "%s\"%s\":", separator, field->name);
         separator = ",";

@@ -21,6 +21,18 @@
 
 /* --- results --- */
 
+static const struct proto_field opening_fields[] = {
+    FIELD(PROTO_NAME, struct opening, network, "network", .doc = "the other network"),
+    FIELD(PROTO_STRINGS, struct opening, ports, "ports",
+          .doc = "PORT[-END]/tcp or /udp; empty: everything"),
+};
+static void opening_free_fields(void *object)
+{
+    opening_deinit(object);
+}
+const struct proto_object proto_opening =
+    OBJECT("Opening", struct opening, opening_fields, opening_free_fields);
+
 #define N struct network
 static const struct proto_field network_fields[] = {
     FIELD(PROTO_TEXT, N, uid, "id", .doc = "identifier, fixed for the network's life"),
@@ -42,6 +54,22 @@ static const struct proto_field network_fields[] = {
     FIELD(PROTO_LABELS, N, labels, "labels", .doc = "labels"),
     FIELD(PROTO_TIME_S, N, created_s, "created", .doc = "when it was made, RFC 3339 UTC"),
     FIELD(PROTO_STRINGS, N, guests, "guests", .doc = "names of the guests on it"),
+    {.name = "allowed_to",
+     .type = PROTO_OBJECTS,
+     .offset = offsetof(N, allowed_to),
+     .count_offset = offsetof(N, n_allowed_to),
+     .size = sizeof(struct opening),
+     .object = &proto_opening,
+     .flags = PROTO_OMIT,
+     .doc = "what its guests may open connections to in other networks; left out when nothing"},
+    {.name = "allowed_from",
+     .type = PROTO_OBJECTS,
+     .offset = offsetof(N, allowed_from),
+     .count_offset = offsetof(N, n_allowed_from),
+     .size = sizeof(struct opening),
+     .object = &proto_opening,
+     .flags = PROTO_OMIT,
+     .doc = "what guests of other networks may open connections to in it; left out when nothing"},
 };
 #undef N
 
@@ -77,6 +105,8 @@ static const struct proto_field policy_fields[] = {
     FIELD(PROTO_STRINGS, struct policy, allow, "allow", .max = LIMIT_RULES, .doc = "RULEs"),
     FIELD(PROTO_STRINGS, struct policy, deny, "deny", .max = LIMIT_RULES, .doc = "RULEs"),
     FIELD(PROTO_BOOL, struct policy, log_denied, "log_denied", .doc = "events for what is denied"),
+    FIELD(PROTO_BOOL, struct policy, silent, "drop", .flags = PROTO_OMIT,
+          .doc = "what is denied is dropped in silence; left out when false"),
 };
 
 static void policy_free_fields(void *object)
@@ -167,6 +197,15 @@ static const struct proto_field vmm_fields[] = {
 #undef V
 const struct proto_object proto_vmm = OBJECT("Vmm", struct vmm, vmm_fields, port_free_fields);
 
+static const struct proto_field drops_fields[] = {
+    FIELD(PROTO_UINT64, struct drops_result, frames, "frames",
+          .doc = "that it may not send: not its MAC or address, or a router's or server's word"),
+    FIELD(PROTO_UINT64, struct drops_result, connections, "connections",
+          .doc = "attempts that were refused, by its rules or because they led out of bounds"),
+};
+const struct proto_object proto_drops =
+    OBJECT("Drops", struct drops_result, drops_fields, port_free_fields);
+
 #define G struct guest
 static const struct proto_field guest_fields[] = {
     FIELD(PROTO_TEXT, G, uid, "id", .doc = "identifier, fixed for the guest's life"),
@@ -200,6 +239,9 @@ static const struct proto_field guest_fields[] = {
     FIELD(PROTO_OBJECT, G, vmm, "vmm", .flags = PROTO_HAS | PROTO_OMIT,
           .has_offset = offsetof(G, has_vmm), .object = &proto_vmm,
           .doc = "for guests of kind tap only: what a VMM needs"),
+    FIELD(PROTO_OBJECT, G, drops, "drops", .flags = PROTO_HAS | PROTO_OMIT,
+          .has_offset = offsetof(G, has_drops), .object = &proto_drops,
+          .doc = "what was dropped of it so far; left out when nothing was"),
 };
 #undef G
 const struct proto_object proto_guest =
@@ -213,6 +255,8 @@ static const struct proto_field policy_result_fields[] = {
           .doc = "RULEs; deny wins"),
     FIELD(PROTO_BOOL, struct policy_result, policy.log_denied, "log_denied",
           .doc = "events for what is denied"),
+    FIELD(PROTO_BOOL, struct policy_result, policy.silent, "drop", .flags = PROTO_OMIT,
+          .doc = "what is denied is dropped in silence; left out when false"),
 };
 static void policy_result_free_fields(void *object)
 {
@@ -279,6 +323,19 @@ static const struct proto_field check_fields[] = {
 const struct proto_object proto_check =
     OBJECT("Check", struct check_result, check_fields, port_free_fields);
 
+static const struct proto_field denial_fields[] = {
+    FIELD(PROTO_TEXT, struct denial, protocol, "protocol", .doc = "tcp, udp, icmp, or a number"),
+    FIELD(PROTO_IP, struct denial, ip, "ip", .doc = "address that the guest called"),
+    FIELD(PROTO_UINT16, struct denial, port, "port", .doc = "port; 0 where there is none"),
+    FIELD(PROTO_TEXT, struct denial, name, "name", .flags = PROTO_NULL,
+          .doc = "name that it had looked up to get there, where that is known"),
+    FIELD(PROTO_TEXT, struct denial, rule, "rule", .flags = PROTO_NULL,
+          .doc = "rule that denies it; null: no rule allows it, or its network ends there"),
+    FIELD(PROTO_UINT64, struct denial, count, "count", .doc = "attempts, since the last event"),
+};
+const struct proto_object proto_denial =
+    OBJECT("Denial", struct denial, denial_fields, port_free_fields);
+
 static const struct proto_field event_fields[] = {
     FIELD(PROTO_TIME_MS, struct event, time_ms, "time", .doc = "RFC 3339 UTC, with milliseconds"),
     FIELD(PROTO_TEXT, struct event, type, "type", .doc = "what happened"),
@@ -286,6 +343,9 @@ static const struct proto_field event_fields[] = {
     FIELD(PROTO_TEXT, struct event, guest, "guest", .flags = PROTO_NULL, .doc = "guest"),
     FIELD(PROTO_TEXT, struct event, detail, "detail", .flags = PROTO_NULL,
           .doc = "more, for people"),
+    FIELD(PROTO_OBJECT, struct event, denied, "denied", .flags = PROTO_HAS | PROTO_OMIT,
+          .has_offset = offsetof(struct event, has_denied), .object = &proto_denial,
+          .doc = "of `connection.denied` only: what was denied"),
 };
 const struct proto_object proto_event =
     OBJECT("Event", struct event, event_fields, port_free_fields);
@@ -325,6 +385,20 @@ static const struct proto_field network_remove_fields[] = {
     FIELD(PROTO_NAME, struct network_remove_params, name, "name", .flags = PROTO_REQUIRED,
           .doc = "name"),
     FIELD(PROTO_BOOL, struct network_remove_params, force, "force", .doc = "detach its guests too"),
+};
+
+#define PASSAGE_FIELDS                                                                            \
+    FIELD(PROTO_NAME, struct passage_params, from, "from", .flags = PROTO_REQUIRED,               \
+          .doc = "network whose guests open connections"),                                        \
+        FIELD(PROTO_NAME, struct passage_params, to, "to", .flags = PROTO_REQUIRED,               \
+              .doc = "network whose guests are reached"),                                         \
+        FIELD(PROTO_STRINGS, struct passage_params, ports, "ports", .max = LIMIT_PORTS_PER_GUEST, \
+              .doc = "PORT[-END][/tcp|/udp] of the guests there; everything when absent")
+static const struct proto_field network_allow_fields[] = {PASSAGE_FIELDS};
+static const struct proto_field network_deny_fields[] = {
+    PASSAGE_FIELDS,
+    FIELD(PROTO_BOOL, struct passage_params, cut, "cut",
+          .doc = "end connections that run and are no longer allowed"),
 };
 
 static const struct proto_field attach_network_fields[] = {
@@ -422,6 +496,10 @@ static const struct proto_field policy_set_fields[] = {
           .doc = "RULEs, replacing those there are"),
     FIELD(PROTO_BOOL, struct policy_set_params, policy.log_denied, "log_denied",
           .doc = "events for what is denied"),
+    FIELD(PROTO_BOOL, struct policy_set_params, policy.silent, "drop",
+          .doc = "drop what is denied in silence, instead of refusing it"),
+    FIELD(PROTO_BOOL, struct policy_set_params, cut, "cut",
+          .doc = "end connections that run and are no longer allowed"),
 };
 static const struct proto_field localhost_fields[] = {
     FIELD(PROTO_NAME, struct localhost_params, guest, "guest", .flags = PROTO_REQUIRED,
@@ -475,6 +553,11 @@ static void guest_attach_free_fields(void *object)
     labels_deinit(&params->labels);
 }
 
+static void passage_free_fields(void *object)
+{
+    strings_deinit(&((struct passage_params *)object)->ports);
+}
+
 static void port_params_free_fields(void *object)
 {
     strings_deinit(&((struct port_params *)object)->ports);
@@ -496,6 +579,10 @@ static const struct proto_object network_create_params =
 static const struct proto_object name_params = OBJECT("", struct name_params, name_fields, NULL);
 static const struct proto_object network_remove_params =
     OBJECT("", struct network_remove_params, network_remove_fields, NULL);
+static const struct proto_object network_allow_params =
+    OBJECT("", struct passage_params, network_allow_fields, passage_free_fields);
+static const struct proto_object network_deny_params =
+    OBJECT("", struct passage_params, network_deny_fields, passage_free_fields);
 static const struct proto_object guest_attach_params =
     OBJECT("", struct guest_attach_params, guest_attach_fields, guest_attach_free_fields);
 static const struct proto_object guest_detach_params =
@@ -536,6 +623,10 @@ static const struct proto_method methods[] = {
            "Removes a network; refused (in_use) while guests are on it, unless forced."),
     METHOD(METHOD_NETWORK_PRUNE, "network.prune", &no_params, RESULT_STRINGS, NULL,
            "Removes every network without guests but the default one."),
+    METHOD(METHOD_NETWORK_ALLOW, "network.allow", &network_allow_params, RESULT_EMPTY, NULL,
+           "Lets guests of one network open connections to those of another, one way."),
+    METHOD(METHOD_NETWORK_DENY, "network.deny", &network_deny_params, RESULT_EMPTY, NULL,
+           "Takes back what `network.allow` opened."),
     METHOD(METHOD_GUEST_ATTACH, "guest.attach", &guest_attach_params, RESULT_OBJECT, &proto_guest,
            "Attaches a guest, or one more network to a guest that is there."),
     METHOD(METHOD_GUEST_DETACH, "guest.detach", &guest_detach_params, RESULT_EMPTY, NULL,

@@ -29,6 +29,8 @@ enum method_id {
     METHOD_NETWORK_GET,
     METHOD_NETWORK_REMOVE,
     METHOD_NETWORK_PRUNE,
+    METHOD_NETWORK_ALLOW,
+    METHOD_NETWORK_DENY,
     METHOD_GUEST_ATTACH,
     METHOD_GUEST_DETACH,
     METHOD_GUEST_LIST,
@@ -86,7 +88,8 @@ enum proto_flags {
     PROTO_REQUIRED = 1,
     PROTO_NULL = 2, /* results: an absent value is null */
     PROTO_HAS = 4,  /* params: the bool at has_offset is set when the member was there */
-    PROTO_OMIT = 8, /* results, with PROTO_HAS: left out unless that bool is set */
+    PROTO_OMIT = 8, /* results: left out when absent, false or empty; with PROTO_HAS, unless that
+                       bool is set */
 };
 
 struct proto_object;
@@ -129,8 +132,9 @@ struct proto_method {
     const char *doc;
 };
 
-extern const struct proto_object proto_network, proto_guest, proto_vmm, proto_endpoint, proto_port,
-    proto_policy, proto_policy_result, proto_record, proto_status, proto_check, proto_event;
+extern const struct proto_object proto_network, proto_opening, proto_guest, proto_vmm,
+    proto_endpoint, proto_drops, proto_port, proto_policy, proto_policy_result, proto_record,
+    proto_status, proto_check, proto_denial, proto_event;
 
 /* Sets an object's members to their defaults (bool fallbacks, -1 for ids); the rest is zeroed by
  * the caller. */

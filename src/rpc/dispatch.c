@@ -52,6 +52,18 @@ static int network_prune(struct call *call, struct result *result, struct error 
     return service_network_prune(call->service, &result->value.strings, error);
 }
 
+static int network_allow(struct call *call, struct result *result, struct error *error)
+{
+    (void)result;
+    return service_network_allow(call->service, &PARAMS->passage, error);
+}
+
+static int network_deny(struct call *call, struct result *result, struct error *error)
+{
+    (void)result;
+    return service_network_deny(call->service, &PARAMS->passage, error);
+}
+
 static int guest_attach(struct call *call, struct result *result, struct error *error)
 {
     return service_guest_attach(call->service, call->peer, &PARAMS->guest_attach, call->fds,
@@ -158,6 +170,8 @@ static const handler handlers[] = {
     [METHOD_NETWORK_GET] = network_get,
     [METHOD_NETWORK_REMOVE] = network_remove,
     [METHOD_NETWORK_PRUNE] = network_prune,
+    [METHOD_NETWORK_ALLOW] = network_allow,
+    [METHOD_NETWORK_DENY] = network_deny,
     [METHOD_GUEST_ATTACH] = guest_attach,
     [METHOD_GUEST_DETACH] = guest_detach,
     [METHOD_GUEST_LIST] = guest_list,

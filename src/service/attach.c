@@ -724,7 +724,8 @@ int service_guest_attach(struct service *service, const struct peer *peer,
         event_emit(service, "guest.attached", NULL, attach.guest.name, "mode %s",
                    guest_mode_name(attach.guest.mode));
     guest_show_netns(&attach.guest);
-    if (guest_show_vmm(service, &attach.guest, error) < 0)
+    if (guest_show_vmm(service, &attach.guest, error) < 0 ||
+        (attach.plan.first_endpoint > 0 && guest_show_drops(service, &attach.guest, error) < 0))
         log_warning("guest %s: %s", attach.guest.name, error->text); /* it is there all the same */
     *ret_guest = attach.guest;
     *ret_fd = attach.tap_fd;

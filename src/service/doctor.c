@@ -57,6 +57,17 @@ static void check_table(struct service *service, struct checks *checks)
         "");
 }
 
+static void check_log(struct service *service, struct checks *checks)
+{
+    bool told = drops_are_told(service);
+
+    add(checks, "log", told,
+        told ? "events tell of what is dropped"
+             : "another program listens to moatd's NFLOG group: events don't tell of what is "
+               "dropped",
+        "give that program (ulogd?) another group than 28013, and start moatd again");
+}
+
 static void check_foreign_drop(struct service *service, struct checks *checks)
 {
     struct error error = ERROR_INIT;
@@ -167,8 +178,8 @@ int service_doctor(struct service *service, struct check_result **ret_checks, si
                    struct error *error)
 {
     static void (*const all[])(struct service * service, struct checks * checks) = {
-        check_forwarding, check_table,     check_foreign_drop, check_overlaps,
-        check_bridges,    check_resolvers, check_workers,
+        check_forwarding, check_table,   check_log,       check_foreign_drop,
+        check_overlaps,   check_bridges, check_resolvers, check_workers,
     };
     struct checks checks = {0};
 

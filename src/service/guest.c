@@ -37,6 +37,8 @@ int service_guest_get(struct service *service, const char *name, struct guest *r
 
     if (r >= 0)
         r = guest_show_vmm(service, &guest, error);
+    if (r >= 0)
+        r = guest_show_drops(service, &guest, error);
     if (r < 0) {
         guest_deinit(&guest);
         return r;
@@ -57,6 +59,8 @@ int service_guest_list(struct service *service, struct guest **ret_guests, size_
         guest_show_netns(&guests[i]);
         r = guest_show_vmm(service, &guests[i], error);
     }
+    if (r >= 0)
+        r = guests_show_drops(service, guests, count, error);
     if (r < 0) {
         for (size_t i = 0; i < count; i++)
             guest_deinit(&guests[i]);

@@ -362,6 +362,15 @@ static const char *find_difference(const struct network_create_params *params,
     return NULL;
 }
 
+/* For an answer. */
+static int show(struct service *service, struct network *network, struct error *error)
+{
+    int r = store_network_guests(service->store, network->id, &network->guests, error);
+
+    network_follow_mtu(service, network);
+    return r < 0 ? r : passages_show(service, network, error);
+}
+
 static int existing(struct service *service, const struct network_create_params *params,
                     struct network *network, struct error *error)
 {
@@ -376,8 +385,7 @@ static int existing(struct service *service, const struct network_create_params 
         return error_set_reason(error, REASON_EXISTS,
                                 "a network \"%s\" exists with another %s; remove it first",
                                 params->name, difference);
-    network_follow_mtu(service, network);
-    return store_network_guests(service->store, network->id, &network->guests, error);
+    return show(service, network, error);
 }
 
 /* --- the methods --- */
@@ -479,10 +487,8 @@ int service_network_list(struct service *service, struct network **ret_networks,
     size_t count = 0;
     int r = store_network_list(service->store, &networks, &count, error);
 
-    for (size_t i = 0; r >= 0 && i < count; i++) {
-        network_follow_mtu(service, &networks[i]);
-        r = store_network_guests(service->store, networks[i].id, &networks[i].guests, error);
-    }
+    for (size_t i = 0; r >= 0 && i < count; i++)
+        r = show(service, &networks[i], error);
     if (r < 0) {
         for (size_t i = 0; i < count; i++)
             network_deinit(&networks[i]);
@@ -501,7 +507,7 @@ int service_network_get(struct service *service, const char *name, struct networ
     int r = network_find(service, name, &network, error);
 
     if (r >= 0)
-        r = store_network_guests(service->store, network.id, &network.guests, error);
+        r = show(service, &network, error);
     if (r < 0) {
         network_deinit(&network);
         return r;
@@ -521,10 +527,23 @@ static int evict(struct service *service, const char *guest, const char *network
     return service_guest_detach(service, &params, error);
 }
 
+/* Passages go with either of their networks: the store forgets them with it. */
 static int remove_one(struct service *service, struct network *network, struct error *error)
 {
-    int r = forget(service, network->id, error);
+    struct nat_batch *passages = nat_batch_new(service->nat);
+    struct error refused = ERROR_INIT;
+    int r;
 
+    if (!passages)
+        return error_set(error, ENOMEM, "network");
+    r = passages_append(service, network->id, false, passages, error);
+    if (r >= 0)
+        r = forget(service, network->id, error);
+    if (r >= 0 && nat_batch_commit(passages, &refused) < 0) {
+        log_warning("passages of network %s: %s; repairing", network->name, refused.text);
+        reconcile_schedule(service);
+    }
+    nat_batch_free(passages);
     if (r < 0)
         return r;
     network_undo(service, network);

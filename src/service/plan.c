@@ -102,6 +102,8 @@ void plan_nat_endpoint(const struct guest_plan *plan, size_t index,
         .mac = endpoint->mac,
         .routed = endpoint->routed,
         .localhost = plan->guest->localhost && index == plan_localhost_endpoint(plan),
+        .logged = plan->guest->policy.log_denied,
+        .silent = plan->guest->policy.silent,
     };
 
     if (policy_has_rules(&plan->guest->policy)) {

@@ -2,6 +2,7 @@
 /* A guest's mode and rules. */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/cleanup.h"
@@ -50,7 +51,7 @@ static int accept_list(const struct strings *texts, const char *prefix, const ch
 int policy_accept(const struct policy *policy, const char *prefix, struct policy *ret_policy,
                   struct error *error)
 {
-    struct policy accepted = {.log_denied = policy->log_denied};
+    struct policy accepted = {.log_denied = policy->log_denied, .silent = policy->silent};
     char field[48];
     int r;
 
@@ -112,6 +113,25 @@ int policy_append(struct nat_batch *batch, const struct guest *guest, bool add, 
     return r;
 }
 
+bool policy_address_is_own(struct service *service, const struct ip *ip)
+{
+    struct network *networks = NULL;
+    struct error error = ERROR_INIT;
+    size_t count = 0;
+    bool own = false;
+
+    if (link_address_is_local(service->link, ip, &own, &error) < 0 ||
+        store_network_list(service->store, &networks, &count, &error) < 0)
+        log_warning("is an address ours? %s", error.text);
+    for (size_t i = 0; i < count; i++) {
+        own = own || cidr_contains_ip(&networks[i].subnet, ip) ||
+              cidr_contains_ip(&networks[i].subnet6, ip);
+        network_deinit(&networks[i]);
+    }
+    free(networks);
+    return own;
+}
+
 /* --- asking --- */
 
 static int result(const struct guest *guest, struct policy_result *ret_policy, struct error *error)
@@ -119,6 +139,7 @@ static int result(const struct guest *guest, struct policy_result *ret_policy, s
     struct policy_result policy = {.mode = guest->mode};
 
     policy.policy.log_denied = guest->policy.log_denied;
+    policy.policy.silent = guest->policy.silent;
     if (strings_copy(&guest->policy.allow, &policy.policy.allow) < 0 ||
         strings_copy(&guest->policy.deny, &policy.policy.deny) < 0) {
         policy_deinit(&policy.policy);
@@ -232,7 +253,8 @@ static void restore(struct service *service, const struct guest *guest, enum gue
 
 static bool policy_equal(const struct policy *a, const struct policy *b)
 {
-    if (a->allow.count != b->allow.count || a->deny.count != b->deny.count)
+    if (a->allow.count != b->allow.count || a->deny.count != b->deny.count ||
+        a->log_denied != b->log_denied || a->silent != b->silent)
         return false;
     for (size_t i = 0; i < a->allow.count; i++)
         if (strcmp(a->allow.items[i], b->allow.items[i]) != 0)
@@ -280,6 +302,10 @@ int service_policy_set(struct service *service, const struct policy_set_params *
     if (r >= 0) {
         event_emit(service, "policy.changed", NULL, guest.name, "mode %s, %zu allow, %zu deny",
                    guest_mode_name(mode), guest.policy.allow.count, guest.policy.deny.count);
+        if (params->cut)
+            r = policy_cut(service, &guest, error);
+    }
+    if (r >= 0) {
         r = result(&guest, ret_policy, error);
     }
     policy_deinit(&policy);

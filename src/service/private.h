@@ -5,12 +5,14 @@
 #include "link/link.h"
 #include "names/leases.h"
 #include "names/names.h"
+#include "nat/log.h"
 #include "nat/nat.h"
 #include "nat/reserve.h"
 #include "service/service.h"
 #include "store/store.h"
 
 struct owner;
+struct drops;
 
 #define NEIGHBOURS_LEFT 512 /* addresses that are remembered after they were given back */
 
@@ -44,6 +46,7 @@ struct service {
     bool torn_down;
     bool made_state_dir; /* by this moatd or a former one: teardown takes it back */
     bool made_run_dir;
+    struct drops *drops;  /* drops.c */
     struct owner *owners; /* who keeps ephemeral guests alive (owner.c) */
     struct loop_timer *repair_timer;
     struct loop_timer *checkpoint_timer; /* moves the store's log into its file in idle moments */
@@ -92,6 +95,13 @@ int network_load(struct service *service, int64_t id, struct network *ret_networ
 int network_find(struct service *service, const char *name, struct network *ret_network,
                  struct error *error);
 void network_follow_mtu(struct service *service, struct network *network);
+
+/* --- passages between networks (passage.c) --- */
+/* Appends those from or to the network (0: all), or their removal. */
+int passages_append(struct service *service, int64_t network_id, bool add, struct nat_batch *batch,
+                    struct error *error);
+/* Fills allowed_to and allowed_from, for an answer. */
+int passages_show(struct service *service, struct network *network, struct error *error);
 
 /* --- what the layers are told (plan.c): pure functions of the model --- */
 void plan_bridge(const struct network *network, struct link_bridge *ret_bridge);
@@ -178,9 +188,15 @@ bool policy_has_rules(const struct policy *policy);
 bool policy_wants_routed(const struct guest *guest, const struct network *network);
 /* Names what the rules say: policies with different rules have different versions. */
 uint64_t policy_version(const struct policy *policy);
+/* An address of the host or of one of its networks: never public. */
+bool policy_address_is_own(struct service *service, const struct ip *ip);
 /* Appends the guest's policy, or its removal, if it has rules. */
 int policy_append(struct nat_batch *batch, const struct guest *guest, bool add,
                   struct error *error);
+
+/* Ends the guest's connections that its rules and mode don't allow; cut.c. Blocks for some
+ * milliseconds at most. */
+int policy_cut(struct service *service, struct guest *guest, struct error *error);
 
 /* --- ports (port.c) --- */
 /* Parses, checks and binds; entries get temporary ids. On failure nothing stays bound. */
@@ -222,6 +238,18 @@ void service_remove_directories(struct service *service);
  * whether it is on disk or not: no answer has to wait for it. */
 void promise_waive(struct service *service, uint64_t promised);
 
+/* --- what is dropped (drops.c) --- */
+int drops_start(struct service *service, struct error *error);
+void drops_stop(struct service *service);
+/* Do events tell of it? Not when another program listens in our place. */
+bool drops_are_told(const struct service *service);
+/* Fills what was dropped of a guest, of many guests, for an answer. */
+int guest_show_drops(struct service *service, struct guest *guest, struct error *error);
+int guests_show_drops(struct service *service, struct guest *guests, size_t count,
+                      struct error *error);
+
 /* --- events (event.c) --- */
 void event_emit(struct service *service, const char *type, const char *network, const char *guest,
                 const char *format, ...) __attribute__((format(printf, 5, 6)));
+void event_emit_denied(struct service *service, const char *network, const char *guest,
+                       const struct denial *denial);

@@ -237,6 +237,7 @@ static int batch_everything(const struct state *state, struct nat_batch *batch, 
         plan_nat_network(&state->networks[i], &network);
         nat_batch_network(batch, &network, true);
     }
+    r = passages_append(state->service, 0, true, batch, error);
     for (size_t i = 0; r >= 0 && i < state->n_guests; i++) {
         const struct guest_plan *plan = &state->plans[i];
 

@@ -326,6 +326,8 @@ static int start(struct service *service, struct error *error)
     if (r >= 0)
         r = open_layers(service, error);
     if (r >= 0)
+        r = drops_start(service, error);
+    if (r >= 0)
         r = watch_start(service, error);
     if (r >= 0)
         r = reconcile_start(service, error);
@@ -382,6 +384,7 @@ int service_new(const struct config *config, struct loop *loop, service_event_fn
 void service_close_layers(struct service *service, bool keep_running)
 {
     watch_stop(service);
+    drops_stop(service);
     owner_free_all(service);
     if (service->names)
         names_free(service->names, keep_running);

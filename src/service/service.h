@@ -62,6 +62,11 @@ int service_network_remove(struct service *service, const struct network_remove_
                            struct error *error);
 int service_network_prune(struct service *service, struct strings *ret_names, struct error *error);
 
+int service_network_allow(struct service *service, const struct passage_params *params,
+                          struct error *error);
+int service_network_deny(struct service *service, const struct passage_params *params,
+                         struct error *error);
+
 /* fds: descriptors that came with the request (borrowed). ret_fd: a descriptor to send back, or -1;
  * the caller closes it. */
 int service_guest_attach(struct service *service, const struct peer *peer,

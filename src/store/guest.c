@@ -13,7 +13,7 @@
     "id, uid, name, kind, mode, netns, pid, pid_start, netns_dev, netns_ino, ephemeral, "      \
     "owner_pid,"                                                                               \
     " owner_start, owner_uid, localhost, tap_owner, tap_group, tap_multi_queue, tap_vnet_hdr," \
-    " allow, deny, log_denied, hosts, dns, dns_search, labels, created_s"
+    " allow, deny, log_denied, silent, hosts, dns, dns_search, labels, created_s"
 
 /* --- inserting --- */
 
@@ -40,6 +40,7 @@ static void guest_bind(struct query *query, const struct guest *guest)
     query_bind_strings(query, &guest->policy.allow);
     query_bind_strings(query, &guest->policy.deny);
     query_bind_int(query, guest->policy.log_denied);
+    query_bind_int(query, guest->policy.silent);
     query_bind_strings(query, &guest->hosts);
     query_bind_ips(query, &guest->dns);
     query_bind_strings(query, &guest->dns_search);
@@ -53,10 +54,10 @@ static int guest_insert_row(struct store *store, const struct guest *guest, int6
     _cleanup_query_ struct query query = query_begin(
         store, "INSERT INTO guest (uid, name, kind, mode, netns, pid, pid_start, netns_dev,"
                " netns_ino, ephemeral, owner_pid, owner_start, owner_uid, localhost, tap_owner,"
-               " tap_group, tap_multi_queue, tap_vnet_hdr, allow, deny, log_denied, hosts, dns,"
-               " dns_search, labels, created_s)"
+               " tap_group, tap_multi_queue, tap_vnet_hdr, allow, deny, log_denied, silent,"
+               " hosts, dns, dns_search, labels, created_s)"
                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,"
-               " ?, ?)");
+               " ?, ?, ?)");
     enum query_conflict conflict;
 
     guest_bind(&query, guest);
@@ -176,6 +177,7 @@ static int guest_read(struct query *query, struct guest *ret_guest, struct error
     query_strings(query, &guest.policy.allow);
     query_strings(query, &guest.policy.deny);
     guest.policy.log_denied = query_bool(query);
+    guest.policy.silent = query_bool(query);
     query_strings(query, &guest.hosts);
     query_ips(query, &guest.dns);
     query_strings(query, &guest.dns_search);
@@ -300,6 +302,19 @@ int store_guest_find_by_netns(struct store *store, uint64_t dev, uint64_t ino,
     return guest_read_one(store, &query, ret_guest, ret_found, error);
 }
 
+int store_guest_find_by_address(struct store *store, const char *bridge, const struct ip *ip,
+                                struct guest *ret_guest, bool *ret_found, struct error *error)
+{
+    _cleanup_query_ struct query query = query_begin(
+        store, "SELECT " GUEST_COLUMNS " FROM guest WHERE id = (SELECT guest_id FROM endpoint"
+               " JOIN network ON network.id = network_id"
+               " WHERE bridge = ?1 AND (endpoint.ip = ?2 OR endpoint.ip6 = ?2))");
+
+    query_bind_text(&query, bridge);
+    query_bind_ip(&query, ip);
+    return guest_read_one(store, &query, ret_guest, ret_found, error);
+}
+
 struct guests {
     struct guest *items;
     size_t count;
@@ -413,13 +428,14 @@ int store_guest_set_policy(struct store *store, int64_t guest_id, enum guest_mod
                            const struct policy *policy, struct error *error)
 {
     _cleanup_query_ struct query query =
-        query_begin(store, "UPDATE guest SET mode = ?, allow = ?, deny = ?, log_denied = ?"
-                           " WHERE id = ?");
+        query_begin(store, "UPDATE guest SET mode = ?, allow = ?, deny = ?, log_denied = ?,"
+                           " silent = ? WHERE id = ?");
 
     query_bind_text(&query, guest_mode_name(mode));
     query_bind_strings(&query, &policy->allow);
     query_bind_strings(&query, &policy->deny);
     query_bind_int(&query, policy->log_denied);
+    query_bind_int(&query, policy->silent);
     query_bind_int(&query, guest_id);
     return require_changed(store, query_run(&query, error), error);
 }

@@ -207,7 +207,28 @@ static const char *const step_2[] = {
     NULL,
 };
 
-static const char *const *const steps[] = {step_1, step_2};
+static const char *const step_3[] = {
+    /* Passages between networks (protocol 0: everything); guests that are refused in silence. */
+    "CREATE TABLE passage ("
+    "  id INTEGER PRIMARY KEY AUTOINCREMENT,"
+    "  from_id INTEGER NOT NULL REFERENCES network ON DELETE CASCADE,"
+    "  to_id INTEGER NOT NULL REFERENCES network ON DELETE CASCADE,"
+    "  protocol INTEGER NOT NULL,"
+    "  first_port INTEGER NOT NULL,"
+    "  last_port INTEGER NOT NULL,"
+    "  UNIQUE (from_id, to_id, protocol, first_port)"
+    ") STRICT",
+    "CREATE INDEX passage_to ON passage (to_id)",
+    "INSERT INTO tally VALUES ('passage', 0)",
+    "CREATE TRIGGER passage_added AFTER INSERT ON passage BEGIN"
+    "  UPDATE tally SET count = count + 1 WHERE what = 'passage'; END;",
+    "CREATE TRIGGER passage_removed AFTER DELETE ON passage BEGIN"
+    "  UPDATE tally SET count = count - 1 WHERE what = 'passage'; END;",
+    "ALTER TABLE guest ADD COLUMN silent INTEGER NOT NULL DEFAULT 0",
+    NULL,
+};
+
+static const char *const *const steps[] = {step_1, step_2, step_3};
 
 #define VERSION ((int64_t)ARRAY_SIZE(steps))
 

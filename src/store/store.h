@@ -122,6 +122,9 @@ int store_guest_list(struct store *store, struct guest **ret_guests, size_t *ret
 int store_guest_find_by_host_interface(struct store *store, const char *host_interface,
                                        struct guest *ret_guest, bool *ret_found,
                                        struct error *error);
+/* The guest that has this address on the network with this bridge. */
+int store_guest_find_by_address(struct store *store, const char *bridge, const struct ip *ip,
+                                struct guest *ret_guest, bool *ret_found, struct error *error);
 /* The guest in the network namespace of this identity (st_dev and st_ino of its nsfs file), the
  * oldest if there are several. 0 is nobody's. One index look-up. */
 int store_guest_find_by_netns(struct store *store, uint64_t dev, uint64_t ino,
@@ -157,6 +160,19 @@ int store_port_delete(struct store *store, int64_t port_id, struct error *error)
 int store_port_overlap(struct store *store, const struct port *port,
                        char ret_guest[NAME_MAX_LENGTH + 1], struct port *ret_port, bool *ret_found,
                        struct error *error);
+
+/* --- passages between networks (passage.c) --- */
+/* Those that lead from or to the network (0: all), by networks and ports. */
+int store_passage_list(struct store *store, int64_t network_id, struct passage **ret_passages,
+                       size_t *ret_count, struct error *error);
+/* What is open from one network to another. */
+int store_passage_get(struct store *store, int64_t from_id, int64_t to_id,
+                      struct port_spans *ret_spans, struct error *error);
+/* Replaces it; inside a transaction. */
+int store_passage_set(struct store *store, int64_t from_id, int64_t to_id,
+                      const struct port_spans *spans, struct error *error);
+/* How many there are, at constant cost. */
+int store_passage_count(struct store *store, uint64_t *ret_count, struct error *error);
 
 /* --- static names (record.c) --- */
 /* Sets the id. Reason exists when that name has that value there already. Names are compared

@@ -260,6 +260,67 @@ static void networks_never_reach_each_other(void **state)
     ASSERT_BOTH(rows);
 }
 
+static struct nat_passage passage_of(uint32_t from, uint32_t to, uint8_t protocol, uint16_t first,
+                                     uint16_t last)
+{
+    return (struct nat_passage){from, to, {protocol, first, last}};
+}
+
+static void change_passages(const struct nat_passage *passages, size_t count, bool add)
+{
+    struct nat_batch *batch = nat_batch_new(nat);
+    struct error error = ERROR_INIT;
+
+    for (size_t i = 0; i < count; i++)
+        nat_batch_passage(batch, &passages[i], add);
+    if (nat_batch_commit(batch, &error) < 0)
+        fail_msg("%s", error.text);
+    nat_batch_free(batch);
+}
+
+static void a_passage_opens_what_it_says_one_way(void **state)
+{
+    static const struct row tcp[] = {
+        {A1, "10.89.0.2", 80, "b1 10.88.0.2"},  {A3, "10.89.0.2", 80, "b1 10.88.0.4"},
+        {A1, "10.91.0.2", 80, "d1 10.88.0.2"},  {A1, "10.91.0.3", 80, "d2 10.88.0.2"},
+        {B1, "10.88.0.2", 80, "refused"},       {D1, "10.88.0.2", 80, "refused"},
+        {B1, "10.91.0.2", 80, "refused"},       {D1, "10.91.0.3", 80, "refused"},
+        {B1, "10.90.0.2", 80, "c1 10.90.0.1"},  {C1, "10.89.0.2", 80, "unreachable"},
+        {D1, "10.88.0.5", 80, "refused"},       {A1, "10.91.0.1", 22, "refused"},
+        {OUT, "10.91.0.2", 80, "refused"},      {C2, "10.90.0.2", 80, "c1 10.90.0.3"},
+        {A1, "192.0.2.2", 80, "out 192.0.2.1"},
+    };
+    static const struct row udp[] = {
+        {A1, "10.89.0.2", 80, "refused"},
+        {A1, "10.91.0.2", 80, "d1 10.88.0.2"},
+        {D1, "10.88.0.2", 80, "refused"},
+        {B1, "10.90.0.2", 80, "c1 10.90.0.1"},
+    };
+    static const struct row closed[] = {
+        {A1, "10.89.0.2", 80, "refused"},
+        {A1, "10.91.0.2", 80, "refused"},
+        {B1, "10.90.0.2", 80, "refused"},
+    };
+    const struct nat_passage passages[] = {
+        passage_of(GROUP_A, GROUP_B, IPPROTO_TCP, 70, 80),
+        passage_of(GROUP_A, GROUP_B, IPPROTO_UDP, 81, 90),
+        passage_of(GROUP_A, GROUP_D, 0, 0, 0),
+        passage_of(GROUP_D, GROUP_A, IPPROTO_TCP, 81, 65535),
+        passage_of(GROUP_B, GROUP_C, 0, 0, 0),
+    };
+
+    (void)state;
+    run(C1, "ip route del default");
+    change_passages(passages, ARRAY_SIZE(passages), true);
+    ASSERT_TCP(tcp);
+    assert_rows(udp, ARRAY_SIZE(udp), UDP);
+    run(A1, "ping -n -c1 -W2 10.91.0.2 >/dev/null");
+    run(A1, "! ping -n -c1 -W1 10.89.0.2 >/dev/null");
+    change_passages(passages, ARRAY_SIZE(passages), false);
+    ASSERT_BOTH(closed);
+    run(C1, "ip route add default via 10.90.0.1");
+}
+
 static void closed_guests_are_not_reached(void **state)
 {
     static const struct row rows[] = {
@@ -399,6 +460,7 @@ int main(void)
         cmocka_unit_test(guests_reach_the_outside_as_the_host),
         cmocka_unit_test(neighbours_are_never_translated),
         cmocka_unit_test(networks_never_reach_each_other),
+        cmocka_unit_test(a_passage_opens_what_it_says_one_way),
         cmocka_unit_test(closed_guests_are_not_reached),
         cmocka_unit_test(internal_networks_have_no_outside),
         cmocka_unit_test(name_service_answers_its_own_network_only),

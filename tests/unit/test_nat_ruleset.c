@@ -62,7 +62,8 @@ static void rules_are_what_they_say(void **state)
     (void)state;
     assert_rule_has(CHAIN_RAW, "no loopback destination from outside", "meta load iif =>");
     assert_rule_has(CHAIN_RAW, "no loopback destination from outside", "network header + 16");
-    assert_rule_has(CHAIN_RAW, "no loopback destination from outside", "drop");
+    assert_rule_has(CHAIN_RAW, "no loopback destination from outside", "not_given");
+    assert_rule_has(CHAIN_NOT_GIVEN, "dropped", "drop");
     assert_rule_has(CHAIN_DNAT, "published", "fib daddr type");
     assert_rule_has(CHAIN_DNAT, "published", "set pub4");
     assert_rule_has(CHAIN_DNAT_OUTPUT, "published", "fib daddr type");
@@ -191,12 +192,14 @@ static void endpoint_is_elements(void **state)
 
     (void)state;
     nat_batch_endpoint(batch, &endpoint, true);
-    assert_int_equal(batch->count, 2);
+    assert_int_equal(batch->count, 3);
     assert_int_equal(batch->elements[0].set, SET_GUEST4);
     assert_memory_equal(batch->elements[0].key, &endpoint.group, 4);
     assert_memory_equal(batch->elements[0].key + 4, "\x0a\x58\x00\x02", 4);
-    assert_int_equal(batch->elements[1].set, SET_CLOSED4);
-    assert_memory_equal(batch->elements[1].key, "\x0a\x58\x00\x02", 4);
+    assert_int_equal(batch->elements[1].set, SET_DENIED4);
+    assert_memory_equal(batch->elements[1].key, batch->elements[0].key, 8);
+    assert_int_equal(batch->elements[2].set, SET_CLOSED4);
+    assert_memory_equal(batch->elements[2].key, "\x0a\x58\x00\x02", 4);
     nat_batch_free(batch);
 }
 
@@ -297,7 +300,7 @@ static void large_ranges_are_chunked(void **state)
     nat_batch_port(batch, &port, true);
     assert_int_equal(batch->count, 65535);
     nft_transaction_init(&transaction, NFPROTO_INET);
-    nat_batch_append_elements(batch, false, &transaction);
+    nat_batch_append_elements(batch, false, NULL, &transaction);
     assert_false(transaction.failed);
     assert_int_equal(count_elements(&transaction), 65535);
     nft_transaction_deinit(&transaction);

@@ -150,10 +150,16 @@ static void opening_again_migrates_nothing(void **state)
     assert_int_equal(query_number(f, "PRAGMA schema_version"), before);
 }
 
+/* Takes the database back from the version of today. */
+#define BACK_TO_VERSION_2                       \
+    "DROP TABLE passage;"                       \
+    "DELETE FROM tally WHERE what = 'passage';" \
+    "ALTER TABLE guest DROP COLUMN silent;"
+
 /* Version 1 had addresses only. */
 static void records_of_version_1_are_kept(void **state)
 {
-    static const char former[] =
+    static const char former[] = BACK_TO_VERSION_2
         "DROP TABLE record;"
         "CREATE TABLE record (id INTEGER PRIMARY KEY AUTOINCREMENT,"
         "  network_id INTEGER REFERENCES network ON DELETE CASCADE,"
@@ -183,6 +189,27 @@ static void records_of_version_1_are_kept(void **state)
     ok(f, store_record_count(f->store, &counted, &f->error));
     assert_int_equal(counted, 1);
     dns_records_free(records, count);
+}
+
+/* Version 2 had no passages, and refused every guest aloud. */
+static void guests_of_version_2_are_kept(void **state)
+{
+    struct fixture *f = *state;
+    struct network network = network_stored(f, "net", "10.1.0.0/24", "");
+    int64_t guest_id = guest_stored(f, "web", &network, "10.1.0.2");
+    struct guest guest = {0};
+    uint64_t passages = 9;
+
+    assert_int_equal(
+        sqlite3_exec(f->store->db, BACK_TO_VERSION_2 "PRAGMA user_version = 2", NULL, NULL, NULL),
+        SQLITE_OK);
+    fixture_reopen(f);
+    ok(f, store_guest_get(f->store, guest_id, &guest, &f->error));
+    assert_string_equal(guest.name, "web");
+    assert_false(guest.policy.silent);
+    ok(f, store_passage_count(f->store, &passages, &f->error));
+    assert_int_equal(passages, 0);
+    guest_deinit(&guest);
 }
 
 static void assert_setting(struct fixture *f, const char *key, const char *expected)
@@ -391,6 +418,7 @@ int main(void)
         STORE_TEST(a_newer_version_is_refused_and_untouched),
         STORE_TEST(opening_again_migrates_nothing),
         STORE_TEST(records_of_version_1_are_kept),
+        STORE_TEST(guests_of_version_2_are_kept),
         STORE_TEST(settings_are_set_replaced_and_deleted),
         STORE_TEST(settings_are_listed_by_prefix),
         STORE_TEST(a_rollback_leaves_nothing),
