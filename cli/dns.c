@@ -137,6 +137,11 @@ static int dns_change(struct invocation *invocation)
     return r < 0 ? invocation_fail(EXIT_USAGE, &error) : invocation_show(invocation, NULL);
 }
 
+static int dns_flush(struct invocation *invocation)
+{
+    return invocation_show(invocation, NULL);
+}
+
 /* --- tables --- */
 
 static const struct option options[] = {
@@ -177,6 +182,11 @@ static const struct positional rm_positionals[] = {
     {0},
 };
 
+static const struct positional flush_positionals[] = {
+    {.name = "NAME", .field = "name", .optional = true},
+    {0},
+};
+
 const struct command dns_commands[] = {
     {.group = "dns",
      .name = "ls",
@@ -204,5 +214,12 @@ const struct command dns_commands[] = {
      .method = METHOD_DNS_REMOVE,
      .run = dns_change,
      .text = "All of the name's, or only those of that TYPE, or only those VALUEs."},
+    {.group = "dns",
+     .name = "flush",
+     .summary = "forget cached answers of other name servers",
+     .positionals = flush_positionals,
+     .method = METHOD_DNS_FLUSH,
+     .run = dns_flush,
+     .text = "Of NAME and the names below it, or all."},
     {0},
 };

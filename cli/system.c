@@ -21,6 +21,20 @@ static void print_uptime(uint64_t seconds)
            seconds / 86400, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
 }
 
+static void print_names(const struct dns_counters *dns)
+{
+    uint64_t outside = dns->cached + dns->missed;
+
+    printf("names       %" PRIu64 " queries, %" PRIu64 " answered here, %" PRIu64
+           " of other servers\n",
+           dns->queries, dns->local, outside);
+    printf("cache       %" PRIu64 " answers, %" PRIu64 " KiB", dns->cache_entries,
+           (dns->cache_bytes + 1023) / 1024);
+    if (outside > 0)
+        printf(", hit rate %" PRIu64 " %%", dns->cached * 100 / outside);
+    putchar('\n');
+}
+
 static int print_status(struct invocation *invocation, const struct proto_response *response)
 {
     struct status_result status;
@@ -41,6 +55,7 @@ static int print_status(struct invocation *invocation, const struct proto_respon
            status.networks, status.guests, status.ports);
     printf("domain      %s\nupstreams   %s\n", status.domain,
            upstreams.length ? show_text(&upstreams) : "-");
+    print_names(&status.dns);
     printf("workers     dns %u, relay %u\n", status.dns_pid, status.relay_pid);
     printf("nftables    %s\n",
            status.table_owned ? "an owned table: a foreign \"flush ruleset\" passes it by"

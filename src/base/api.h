@@ -121,6 +121,10 @@ struct dns_params {
     struct strings values; /* as people write them (base/record.h) */
 };
 
+struct dns_flush_params {
+    char name[254]; /* "": all */
+};
+
 struct empty_params {
     char unused;
 };
@@ -138,6 +142,7 @@ union params {
     struct policy_set_params policy_set;
     struct localhost_params localhost;
     struct dns_params dns;
+    struct dns_flush_params dns_flush;
     struct empty_params empty;
 };
 
@@ -157,6 +162,21 @@ struct record_result { /* one record that the name service answers */
     char guest[NAME_MAX_LENGTH + 1]; /* "": static */
 };
 
+/* What the name service's worker has done since it started. */
+struct dns_counters {
+    uint64_t queries;
+    uint64_t local;     /* answered from the zone */
+    uint64_t cached;    /* answered from the cache */
+    uint64_t missed;    /* not in the cache */
+    uint64_t forwarded; /* questions asked of upstream servers */
+    uint64_t failed;    /* of these, without a good answer */
+    uint64_t stale;     /* answered by what had expired */
+    uint64_t refused;
+    uint64_t shed; /* beyond their guest's bounds */
+    uint64_t cache_entries;
+    uint64_t cache_bytes;
+};
+
 struct status_result {
     char version[32];
     uint64_t uptime_seconds;
@@ -168,6 +188,7 @@ struct status_result {
     char domain[254];
     struct ips upstreams;
     struct strings forward; /* "corp.example=10.1.1.1" */
+    struct dns_counters dns;
     uint32_t dns_pid;
     uint32_t relay_pid;
     uint32_t dhcp_pid;

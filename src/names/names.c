@@ -56,8 +56,7 @@ struct names {
     struct resolv *resolv;
     struct dns_page *page;
     int page_fd;
-    uint32_t ttl_s;
-    char domain[DNS_DOMAIN_MAX];
+    struct dns_config_message config;
     struct ips configured; /* upstream servers from the configuration */
     struct ips upstreams;  /* those in use: without our own gateways */
     struct served_network *networks;
@@ -100,10 +99,7 @@ static void remove_send(struct names *names, uint16_t type, int64_t id)
 
 static int config_send(struct names *names, struct error *error)
 {
-    struct dns_config_message message = {.ttl_s = names->ttl_s};
-
-    memcpy(message.domain, names->domain, sizeof(message.domain));
-    return message_send(names, DNS_MESSAGE_CONFIG, &message.message, sizeof(message),
+    return message_send(names, DNS_MESSAGE_CONFIG, &names->config.message, sizeof(names->config),
                         &names->page_fd, 1, error);
 }
 
@@ -487,6 +483,20 @@ static int forwards_init(struct names *names, const struct names_config *config,
     return 0;
 }
 
+static void config_fill(const struct names_config *config, struct dns_config_message *ret_message)
+{
+    *ret_message = (struct dns_config_message){
+        .ttl_s = config->ttl_s,
+        .stale_s = config->stale_s,
+        .cache_bytes = config->cache_bytes,
+        .max_in_flight = config->max_in_flight,
+        .max_connections = config->max_connections,
+        .rate = config->rate,
+        .rebind_guard = config->rebind_guard,
+    };
+    memcpy(ret_message->domain, config->domain, strlen(config->domain) + 1);
+}
+
 static int names_init(struct names *names, const struct names_config *config, struct error *error)
 {
     struct worker_config worker = {
@@ -500,8 +510,7 @@ static int names_init(struct names *names, const struct names_config *config, st
 
     if (!name_is_dns(config->domain))
         return error_set_field(error, "domain", "\"%s\" is not a domain name", config->domain);
-    memcpy(names->domain, config->domain, strlen(config->domain) + 1);
-    names->ttl_s = config->ttl_s;
+    config_fill(config, &names->config);
     names->loop = config->loop;
     r = page_init(names, error);
     if (r == 0)
@@ -804,7 +813,7 @@ void names_endpoint_remove(struct names *names, int64_t endpoint_id)
 int names_record_add(struct names *names, const struct dns_record *record, struct error *error)
 {
     uint8_t rdata[RECORD_RDATA_MAX];
-    uint16_t length = record_rdata_build(record->type, record->value, names->domain, rdata);
+    uint16_t length = record_rdata_build(record->type, record->value, names->config.domain, rdata);
     _cleanup_(kept_freep) struct kept_message *kept = NULL;
     struct dns_record_message *message;
     int r = fault_point("names.record", error);
@@ -813,7 +822,7 @@ int names_record_add(struct names *names, const struct dns_record *record, struc
         return r;
     if (length == 0) /* possible after a change of the domain to a longer one */
         return error_set(error, 0, "\"%.80s\" of %s is too long below %s", record->value,
-                         record->name, names->domain);
+                         record->name, names->config.domain);
     kept = kept_new(record->id, DNS_MESSAGE_RECORD, sizeof(*message) + length);
     if (!kept)
         return error_set(error, ENOMEM, "out of memory");
@@ -851,6 +860,15 @@ void names_settled(struct names *names)
         log_error("the name worker can't be told to begin: %s", error.text);
 }
 
+int names_flush(struct names *names, const char *name, struct error *error)
+{
+    struct dns_flush_message message = {0};
+
+    memcpy(message.name, name, strlen(name));
+    return message_send(names, DNS_MESSAGE_FLUSH, &message.message, sizeof(message), NULL, 0,
+                        error);
+}
+
 const struct ips *names_upstreams(const struct names *names)
 {
     return &names->upstreams;
@@ -858,11 +876,23 @@ const struct ips *names_upstreams(const struct names *names)
 
 void names_status_get(const struct names *names, struct names_status *ret_status)
 {
+    const struct dns_stats_message *stats = &names->stats;
+
     *ret_status = (struct names_status){
         .pid = worker_pid(names->worker),
-        .queries = names->stats.queries,
-        .answered_local = names->stats.local,
-        .forwarded = names->stats.forwarded,
-        .failed = names->stats.failed,
+        .counters =
+            {
+                .queries = stats->queries,
+                .local = stats->local,
+                .cached = stats->cached,
+                .missed = stats->missed,
+                .forwarded = stats->forwarded,
+                .failed = stats->failed,
+                .stale = stats->stale,
+                .refused = stats->refused,
+                .shed = stats->shed,
+                .cache_entries = stats->cache_entries,
+                .cache_bytes = stats->cache_bytes,
+            },
     };
 }

@@ -5,6 +5,7 @@
  * never block; what the worker is owed after a crash is sent again from the copy here. */
 #pragma once
 
+#include "base/api.h"
 #include "base/error.h"
 #include "base/loop.h"
 #include "base/model.h"
@@ -26,6 +27,12 @@ struct names_config {
     const char *resolv_conf; /* "/etc/resolv.conf": watched */
     struct ips upstreams;    /* from the configuration; empty: those of resolv_conf */
     uint32_t ttl_s;          /* of our own answers */
+    uint32_t stale_s;        /* how long expired answers may be used for want of others; 0: not */
+    uint32_t cache_bytes;
+    uint32_t max_in_flight;   /* questions of one guest that wait for upstream servers */
+    uint32_t max_connections; /* of one guest, by TCP */
+    uint32_t rate;            /* queries of one guest in a second; 0: any number */
+    bool rebind_guard;        /* refuse addresses of the inside for names of the outside */
     const struct names_forward *forwards;
     size_t n_forwards;
 };
@@ -51,9 +58,12 @@ void names_settled(struct names *names);
 /* The host's resolver addresses as they are now (for the choice of subnets and guests'
  * resolv.conf). */
 const struct ips *names_upstreams(const struct names *names);
+/* What is cached is forgotten: of this name and those below it, or ("") all. A query that is sent
+ * after this finds it so. */
+int names_flush(struct names *names, const char *name, struct error *error);
 /* For `system.status`. */
 struct names_status {
     pid_t pid;
-    uint64_t queries, answered_local, forwarded, failed; /* as the worker last reported them */
+    struct dns_counters counters; /* as the worker last reported them, at most a second ago */
 };
 void names_status_get(const struct names *names, struct names_status *ret_status);

@@ -284,6 +284,25 @@ static void record_free_fields(void *object)
 const struct proto_object proto_record =
     OBJECT("Record", struct record_result, record_fields, record_free_fields);
 
+#define D struct dns_counters
+static const struct proto_field dns_counters_fields[] = {
+    FIELD(PROTO_UINT64, D, queries, "queries", .doc = "queries that came"),
+    FIELD(PROTO_UINT64, D, local, "local", .doc = "answered from our own names"),
+    FIELD(PROTO_UINT64, D, cached, "cached", .doc = "answered from the cache"),
+    FIELD(PROTO_UINT64, D, missed, "missed", .doc = "not in the cache"),
+    FIELD(PROTO_UINT64, D, forwarded, "forwarded",
+          .doc = "questions asked of upstream servers; who asks the same meanwhile shares one"),
+    FIELD(PROTO_UINT64, D, failed, "failed", .doc = "of these, without a good answer"),
+    FIELD(PROTO_UINT64, D, stale, "stale", .doc = "of these, answered by what had expired"),
+    FIELD(PROTO_UINT64, D, refused, "refused", .doc = "refused, or not answered at all"),
+    FIELD(PROTO_UINT64, D, shed, "shed", .doc = "given up beyond their guest's bounds"),
+    FIELD(PROTO_UINT64, D, cache_entries, "cache_entries", .doc = "answers in the cache"),
+    FIELD(PROTO_UINT64, D, cache_bytes, "cache_bytes", .doc = "what they take"),
+};
+#undef D
+static const struct proto_object proto_dns_counters =
+    OBJECT("DnsCounters", struct dns_counters, dns_counters_fields, port_free_fields);
+
 #define S struct status_result
 static const struct proto_field status_fields[] = {
     FIELD(PROTO_TEXT, S, version, "version", .doc = "moatd's version"),
@@ -298,6 +317,8 @@ static const struct proto_field status_fields[] = {
     FIELD(PROTO_IPS, S, upstreams, "upstreams", .doc = "where other names are asked"),
     FIELD(PROTO_STRINGS, S, forward, "forward",
           .doc = "SUFFIX=IP: where names below a suffix are asked instead"),
+    FIELD(PROTO_OBJECT, S, dns, "dns", .object = &proto_dns_counters,
+          .doc = "what the name service has done since its worker started, a second ago"),
     FIELD(PROTO_UINT32, S, dns_pid, "dns_pid", .doc = "the name service's worker"),
     FIELD(PROTO_UINT32, S, relay_pid, "relay_pid", .doc = "the relay worker"),
     FIELD(PROTO_UINT32, S, dhcp_pid, "dhcp_pid", .doc = "the DHCP worker"),
@@ -529,6 +550,11 @@ static const struct proto_field dns_remove_fields[] = {
           .doc = "only these values"),
 };
 
+static const struct proto_field dns_flush_fields[] = {
+    FIELD(PROTO_DNSNAME, struct dns_flush_params, name, "name",
+          .doc = "only this name and those below it"),
+};
+
 static void network_create_free_fields(void *object)
 {
     struct network_create_params *params = object;
@@ -604,6 +630,9 @@ static const struct proto_object dns_add_params =
 static const struct proto_object dns_remove_params =
     OBJECT("", struct dns_params, dns_remove_fields, dns_params_free_fields);
 
+static const struct proto_object dns_flush_params =
+    OBJECT("", struct dns_flush_params, dns_flush_fields, NULL);
+
 #define METHOD(id_, name_, params_, kind_, result_, doc_) \
     [id_] = {.id = (id_),                                 \
              .name = (name_),                             \
@@ -651,6 +680,8 @@ static const struct proto_method methods[] = {
            "Adds static records, all or none."),
     METHOD(METHOD_DNS_REMOVE, "dns.remove", &dns_remove_params, RESULT_EMPTY, NULL,
            "Removes static records."),
+    METHOD(METHOD_DNS_FLUSH, "dns.flush", &dns_flush_params, RESULT_EMPTY, NULL,
+           "Forgets what the name service has cached of the outside."),
     METHOD(METHOD_EVENTS_SUBSCRIBE, "events.subscribe", &no_params, RESULT_EMPTY, NULL,
            "From now on `event` notifications arrive on this connection."),
     METHOD(METHOD_SYSTEM_STATUS, "system.status", &no_params, RESULT_OBJECT, &proto_status,

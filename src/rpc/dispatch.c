@@ -139,6 +139,12 @@ static int dns_remove(struct call *call, struct result *result, struct error *er
     return service_dns_remove(call->service, &PARAMS->dns, error);
 }
 
+static int dns_flush(struct call *call, struct result *result, struct error *error)
+{
+    (void)result;
+    return service_dns_flush(call->service, &PARAMS->dns_flush, error);
+}
+
 static int events_subscribe(struct call *call, struct result *result, struct error *error)
 {
     (void)result;
@@ -185,6 +191,7 @@ static const handler handlers[] = {
     [METHOD_DNS_LIST] = dns_list,
     [METHOD_DNS_ADD] = dns_add,
     [METHOD_DNS_REMOVE] = dns_remove,
+    [METHOD_DNS_FLUSH] = dns_flush,
     [METHOD_EVENTS_SUBSCRIBE] = events_subscribe,
     [METHOD_SYSTEM_STATUS] = system_status,
     [METHOD_SYSTEM_DOCTOR] = system_doctor,

@@ -83,6 +83,16 @@ static const char *set_level(const char *text, void *member, uint32_t min, uint3
     return NULL;
 }
 
+static const char *set_bool(const char *text, void *member, uint32_t min, uint32_t max)
+{
+    (void)min;
+    (void)max;
+    if (strcmp(text, "yes") != 0 && strcmp(text, "no") != 0)
+        return "yes or no";
+    *(bool *)member = strcmp(text, "yes") == 0;
+    return NULL;
+}
+
 static const char *set_ip(const char *text, void *member, uint32_t min, uint32_t max)
 {
     (void)min;
@@ -222,6 +232,12 @@ static const struct key {
     {"dhcp", "lease", set_number, offsetof(struct config, lease_s), 120, 31536000},
     {"dhcp", "ntp", set_ips, offsetof(struct config, ntp), 0, 0},
     {"dns", "ttl", set_number, offsetof(struct config, ttl_s), 0, 86400},
+    {"dns", "stale", set_number, offsetof(struct config, stale_s), 0, 604800},
+    {"dns", "cache", set_number, offsetof(struct config, cache_kib), 16, 1048576},
+    {"dns", "in_flight", set_number, offsetof(struct config, max_in_flight), 1, 65536},
+    {"dns", "connections", set_number, offsetof(struct config, max_connections), 1, 1024},
+    {"dns", "rate", set_number, offsetof(struct config, rate), 0, 1000000},
+    {"dns", "rebind_guard", set_bool, offsetof(struct config, rebind_guard), 0, 0},
 };
 
 void config_init(struct config *ret_config)
@@ -242,6 +258,9 @@ void config_init(struct config *ret_config)
         .domain = strdup("moat.internal"),
         .resolv_conf = strdup("/etc/resolv.conf"),
         .ttl_s = 5,
+        .cache_kib = 2048,
+        .max_in_flight = 2048,
+        .max_connections = 64,
         .lease_s = 3600,
     };
     for (size_t i = 0; i < ARRAY_SIZE(pools); i++)

@@ -35,6 +35,12 @@ struct config {
     struct names_forward *forwards; /* as an array that grows by list_grow */
     size_t n_forwards;
     uint32_t ttl_s;
+    uint32_t stale_s;         /* how long expired answers may be used for want of others */
+    uint32_t cache_kib;       /* that the name service's cache may take */
+    uint32_t max_in_flight;   /* forwarded questions of one guest */
+    uint32_t max_connections; /* of one guest to the name service */
+    uint32_t rate;            /* queries of one guest in a second; 0: any number */
+    bool rebind_guard;
     /* [dhcp] for guests on taps */
     uint32_t lease_s;
     struct ips ntp;

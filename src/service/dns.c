@@ -149,3 +149,9 @@ int service_dns_list(struct service *service, const struct dns_params *params,
     *ret_count = records.count;
     return 0;
 }
+
+int service_dns_flush(struct service *service, const struct dns_flush_params *params,
+                      struct error *error)
+{
+    return names_flush(service->names, params->name, error);
+}

@@ -250,6 +250,12 @@ static int open_names(struct service *service, uid_t uid, gid_t gid, struct erro
         .resolv_conf = config->resolv_conf,
         .upstreams = config->upstreams,
         .ttl_s = config->ttl_s,
+        .stale_s = config->stale_s,
+        .cache_bytes = config->cache_kib * 1024,
+        .max_in_flight = config->max_in_flight,
+        .max_connections = config->max_connections,
+        .rate = config->rate,
+        .rebind_guard = config->rebind_guard,
         .forwards = config->forwards,
         .n_forwards = config->n_forwards,
     };

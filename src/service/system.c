@@ -51,6 +51,7 @@ int service_status(struct service *service, struct status_result *ret_status, st
         return r;
     names_status_get(service->names, &names);
     status.dns_pid = (uint32_t)names.pid;
+    status.dns = names.counters;
     snprintf(status.domain, sizeof(status.domain), "%s", service->config->domain);
     if (ips_copy(names_upstreams(service->names), &status.upstreams) < 0 ||
         forwards_format(service->config, &status.forward) < 0) {

@@ -176,5 +176,5 @@ size_t dns_alias_reply(const struct dns_alias_place *place, const struct dns_sto
                                      DNS_EDE_NONE);
     if (rcode > DNS_FLAG_RCODE && !terms->edns)
         rcode = DNS_RCODE_SERVFAIL;
-    return dns_reply_finish(&reply, terms, DNS_FLAG_AA, (enum dns_rcode)rcode, DNS_EDE_NONE);
+    return dns_reply_finish(&reply, terms, DNS_FLAG_AA, (enum dns_rcode)rcode, stored->ede);
 }

@@ -8,6 +8,10 @@
 #define TTL_MAX_S 86400
 #define NEGATIVE_TTL_MAX_S 3600
 #define ENTRY_MAX 16384 /* bytes; longer answers are not kept */
+/* RFC 8767 section 4 and 5: the TTL of stale answers, and how long an entry that was needed once is
+ * given out without asking again. */
+#define STALE_TTL_S 30
+#define STALE_RECHECK_MS 30000
 
 /* In a ring, by age; `clock` of the cache is the oldest. */
 struct entry {
@@ -15,6 +19,7 @@ struct entry {
     struct entry *prev;
     uint64_t stored_ms;
     uint64_t expires_ms;
+    uint64_t stale_until_ms; /* given out until then though it has expired */
     uint32_t hash;
     uint32_t upstreams;
     uint16_t type;
@@ -36,6 +41,7 @@ struct dns_cache {
     struct entry *clock;
     size_t bytes;
     size_t max_bytes;
+    uint64_t stale_ms;
 };
 
 struct dns_cache *dns_cache_new(size_t max_bytes)
@@ -114,10 +120,35 @@ static void entry_link(struct dns_cache *cache, struct entry *entry)
     entry->next->prev = entry;
 }
 
+/* Does a label begin at this byte of the name? */
+static bool name_has_label_at(const uint8_t *wire, size_t offset)
+{
+    size_t at = 0;
+
+    while (at < offset && wire[at] != 0)
+        at += wire[at] + 1u;
+    return at == offset;
+}
+
 void dns_cache_flush(struct dns_cache *cache)
 {
     while (cache->clock)
         entry_remove(cache, cache->clock);
+}
+
+void dns_cache_flush_below(struct dns_cache *cache, const struct dns_name *name)
+{
+    size_t left = cache->table.count;
+
+    for (struct entry *entry = cache->clock; left > 0; left--) {
+        struct entry *next = entry->next;
+        const uint8_t *suffix = entry_name(entry) + entry->name_length - name->length;
+
+        if (entry->name_length >= name->length && memcmp(suffix, name->wire, name->length) == 0 &&
+            name_has_label_at(entry_name(entry), entry->name_length - name->length))
+            entry_remove(cache, entry);
+        entry = next;
+    }
 }
 
 static void cache_make_room(struct dns_cache *cache, size_t size, uint64_t now_ms)
@@ -134,19 +165,15 @@ static void cache_make_room(struct dns_cache *cache, size_t size, uint64_t now_m
     }
 }
 
-bool dns_cache_find(struct dns_cache *cache, const struct dns_cache_key *key, uint64_t now_ms,
-                    struct dns_stored *ret_stored)
+static void entry_read(struct entry *entry, uint64_t now_ms, struct dns_stored *ret_stored)
 {
-    struct entry *entry = dns_table_find(&cache->table, key_hash(key), entry_has_key, key);
+    bool stale = entry->expires_ms <= now_ms;
+    enum dns_ede ede = DNS_EDE_NONE;
 
-    if (!entry)
-        return false;
-    if (entry->expires_ms <= now_ms) {
-        entry_remove(cache, entry);
-        return false;
-    }
     if (!entry->used)
         entry->used = true;
+    if (stale)
+        ede = entry->rcode == DNS_RCODE_NXDOMAIN ? DNS_EDE_STALE_NXDOMAIN : DNS_EDE_STALE;
     *ret_stored = (struct dns_stored){
         .body = entry_name(entry) + entry->name_length,
         .length = entry->length,
@@ -158,8 +185,52 @@ bool dns_cache_find(struct dns_cache *cache, const struct dns_cache_key *key, ui
         .n_ttls = entry->n_ttls,
         .ttls = entry->ttls,
         .age_s = (uint32_t)((now_ms - entry->stored_ms) / 1000),
+        .stale = stale,
+        .ede = ede,
     };
+}
+
+/* NULL, and the entry gone, when it has expired and not even stale answers are taken from it. */
+static struct entry *entry_find(struct dns_cache *cache, const struct dns_cache_key *key,
+                                uint64_t now_ms)
+{
+    struct entry *entry = dns_table_find(&cache->table, key_hash(key), entry_has_key, key);
+
+    if (entry && entry->expires_ms + cache->stale_ms <= now_ms) {
+        entry_remove(cache, entry);
+        return NULL;
+    }
+    return entry;
+}
+
+bool dns_cache_find(struct dns_cache *cache, const struct dns_cache_key *key, uint64_t now_ms,
+                    struct dns_stored *ret_stored)
+{
+    struct entry *entry = entry_find(cache, key, now_ms);
+
+    if (!entry || (entry->expires_ms <= now_ms && entry->stale_until_ms <= now_ms))
+        return false;
+    entry_read(entry, now_ms, ret_stored);
     return true;
+}
+
+bool dns_cache_find_stale(struct dns_cache *cache, const struct dns_cache_key *key, uint64_t now_ms,
+                          struct dns_stored *ret_stored)
+{
+    struct entry *entry = cache->stale_ms > 0 ? entry_find(cache, key, now_ms) : NULL;
+
+    if (!entry || entry->expires_ms > now_ms)
+        return false;
+    entry->stale_until_ms = now_ms + STALE_RECHECK_MS;
+    entry_read(entry, now_ms, ret_stored);
+    return true;
+}
+
+void dns_cache_set_bounds(struct dns_cache *cache, size_t max_bytes, uint32_t stale_s)
+{
+    cache->max_bytes = max_bytes;
+    cache->stale_ms = stale_s * 1000ull;
+    cache_make_room(cache, 0, 0);
 }
 
 static uint64_t answer_ttl_ms(const struct dns_answer *answer)
@@ -251,7 +322,8 @@ void dns_stored_age_ttls(const struct dns_stored *stored, uint8_t *data, size_t 
 
         if (ttl_s > TTL_MAX_S)
             ttl_s = TTL_MAX_S;
-        dns_write_u32(at, ttl_s > stored->age_s ? ttl_s - stored->age_s : 0);
+        ttl_s = ttl_s > stored->age_s ? ttl_s - stored->age_s : 0;
+        dns_write_u32(at, stored->stale ? STALE_TTL_S : ttl_s);
     }
 }
 
@@ -276,5 +348,5 @@ size_t dns_stored_reply(const struct dns_stored *stored, uint8_t *data, size_t c
         flags = stored->flags & DNS_FLAG_AD;
     if (rcode > DNS_FLAG_RCODE && !terms->edns)
         rcode = DNS_RCODE_SERVFAIL;
-    return dns_reply_finish(&reply, terms, flags, (enum dns_rcode)rcode, DNS_EDE_NONE);
+    return dns_reply_finish(&reply, terms, flags, (enum dns_rcode)rcode, stored->ede);
 }

@@ -35,6 +35,8 @@ enum dns_type {
     DNS_TYPE_OPT = 41,
     DNS_TYPE_DS = 43,
     DNS_TYPE_DNSKEY = 48,
+    DNS_TYPE_SVCB = 64,
+    DNS_TYPE_HTTPS = 65,
     DNS_TYPE_META_FIRST = 249, /* TKEY, TSIG, IXFR, AXFR, MAILB, MAILA: no data of names */
     DNS_TYPE_META_LAST = 254,
     DNS_TYPE_ANY = 255,
@@ -53,7 +55,14 @@ enum dns_rcode {
 };
 
 /* Extended errors (RFC 8914 section 4). */
-enum dns_ede { DNS_EDE_NONE = 0, DNS_EDE_PROHIBITED = 18, DNS_EDE_NO_REACHABLE = 22 };
+enum dns_ede {
+    DNS_EDE_NONE = 0,
+    DNS_EDE_STALE = 3,
+    DNS_EDE_BLOCKED = 15,
+    DNS_EDE_PROHIBITED = 18,
+    DNS_EDE_STALE_NXDOMAIN = 19,
+    DNS_EDE_NO_REACHABLE = 22,
+};
 
 /* Header flags in host order (RFC 1035 4.1.1, RFC 4035 3.1.6 and 3.2.2). */
 enum {

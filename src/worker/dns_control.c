@@ -14,12 +14,13 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "worker/dns_rebind.h"
 
-#define CACHE_BYTES (2u << 20)
+#define CACHE_BYTES (2u << 20) /* this and the next two: where moatd says nothing else */
 #define WAITERS_PER_ASKER 2048
+#define CONNECTIONS_PER_ASKER 64
 #define UPSTREAM_SOCKETS 4096
 #define CONNECTIONS 1024
-#define CONNECTIONS_PER_ASKER 64
 #define CONNECTION_WAITING 128
 #define CONNECTION_IDLE_MS 10000
 
@@ -38,6 +39,7 @@ struct dns_control {
     uint64_t number;             /* of the last message that was handled */
     uint64_t waited_for;         /* number on the page that was waited for already */
     uint32_t n_networks_served;
+    bool rebind_guard;
     bool receiving; /* inside a sync */
     bool ready;
     bool draining;
@@ -84,6 +86,13 @@ static void guest_gone(void *userdata, struct zone_guest *guest)
     dns_forward_cancel_all(control->service.forward, &guest->quota);
 }
 
+static bool answer_refused(void *userdata, const uint8_t *data, const struct dns_answer *answer)
+{
+    const struct dns_control *control = userdata;
+
+    return control->rebind_guard && dns_rebind_found(control->service.zone, data, answer);
+}
+
 static bool control_init(struct dns_control *control)
 {
     struct dns_service *service = &control->service;
@@ -100,6 +109,8 @@ static bool control_init(struct dns_control *control)
         .port = control->config.port,
         .max_waiters = WAITERS_PER_ASKER,
         .max_sockets = UPSTREAM_SOCKETS,
+        .refuses = answer_refused,
+        .userdata = control,
     });
     control->udp = dns_udp_new(loop, service, control_sync, control);
     control->tcp = dns_tcp_new(&(struct dns_tcp_config){
@@ -187,6 +198,21 @@ static struct dns_upstreams *servers_get(struct dns_control *control,
     return count > 0 ? dns_upstreams_get(control->pool, servers->servers, count) : NULL;
 }
 
+static void settings_apply(struct dns_control *control, const struct dns_config_message *message)
+{
+    struct dns_service *service = &control->service;
+
+    service->rate = message->rate;
+    control->rebind_guard = message->rebind_guard;
+    dns_cache_set_bounds(service->cache, message->cache_bytes ? message->cache_bytes : CACHE_BYTES,
+                         message->stale_s);
+    dns_forward_set_stale(service->forward, message->stale_s > 0);
+    if (message->max_in_flight)
+        dns_forward_set_max_waiters(service->forward, message->max_in_flight);
+    if (message->max_connections)
+        dns_tcp_set_max_per_asker(control->tcp, message->max_connections);
+}
+
 static int handle_config(struct dns_control *control, const struct dns_config_message *message,
                          int *fds, size_t n_fds)
 {
@@ -204,6 +230,7 @@ static int handle_config(struct dns_control *control, const struct dns_config_me
         return r;
     }
     control->page = page;
+    settings_apply(control, message);
     return 0;
 }
 
@@ -340,12 +367,24 @@ static int handle_forward(struct dns_control *control, const struct dns_forward_
 
     if (!text_is_ended(message->suffix, sizeof(message->suffix)))
         return -EPROTO;
-    set = dns_upstreams_get(control->pool, servers->servers, count);
+    set = dns_upstreams_get_trusted(control->pool, servers->servers, count);
     if (!set)
         return -ENOMEM;
     r = dns_routes_set(&control->service.routes, message->suffix, set);
     dns_upstreams_put(set);
     return r;
+}
+
+static int handle_flush(struct dns_control *control, const struct dns_flush_message *message)
+{
+    struct dns_name name;
+
+    if (!text_is_ended(message->name, sizeof(message->name)) ||
+        dns_name_parse(message->name, &name) < 0)
+        return -EPROTO;
+    dns_cache_flush_below(control->service.cache, &name); /* "" is the root */
+    control->config.active(control->config.userdata);
+    return 0;
 }
 
 static int handle_record(struct dns_control *control, const struct dns_record_message *message,
@@ -398,6 +437,7 @@ static const struct {
         WORKER_FIRST_OWN] = {"record-remove", sizeof(struct dns_remove_message), false},
     [DNS_MESSAGE_FORWARD -
         WORKER_FIRST_OWN] = {"forward", sizeof(struct dns_forward_message), false},
+    [DNS_MESSAGE_FLUSH - WORKER_FIRST_OWN] = {"flush", sizeof(struct dns_flush_message), false},
     [DNS_MESSAGE_READY - WORKER_FIRST_OWN] = {"ready", sizeof(struct dns_message), false},
 };
 
@@ -440,6 +480,8 @@ static int message_act(struct dns_control *control, uint16_t type, const void *p
         return 0;
     case DNS_MESSAGE_FORWARD:
         return handle_forward(control, payload);
+    case DNS_MESSAGE_FLUSH:
+        return handle_flush(control, payload);
     case DNS_MESSAGE_READY:
         handle_ready(control);
         return 0;
@@ -539,8 +581,13 @@ void dns_control_stats(const struct dns_control *control, struct dns_stats_messa
         .queries = stats->queries,
         .local = stats->local,
         .cached = stats->cached,
+        .missed = stats->missed,
+        .stale = forward->stale,
         .forwarded = forward->questions,
         .failed = forward->failed,
-        .refused = stats->refused,
+        .refused = stats->refused + forward->refused,
+        .shed = stats->shed + forward->shed,
+        .cache_bytes = dns_cache_bytes(control->service.cache),
+        .cache_entries = dns_cache_count(control->service.cache),
     };
 }

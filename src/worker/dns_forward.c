@@ -15,6 +15,9 @@
  * over: everybody has been answered. Attempts without an answer go on for a while, so that a late
  * answer and none are told apart: that is what orders the servers.
  *
+ * stale: where expired entries of the cache may be used (RFC 8767), they answer those that wait
+ * when all servers failed, or after 1.8 s; then the question goes on, for the cache's sake.
+ *
  * A question is in the table (others may join) until it is over. It ends 4.5 s after it was asked,
  * before the usual client (5 s) gives up. */
 #include "worker/dns_forward.h"
@@ -34,6 +37,7 @@
 #define AGAIN_MS 1000 /* between rounds; doubled each time */
 #define TCP_FUSE_MS 2000
 #define DEADLINE_MS 4500
+#define STALE_MS 1800
 #define LINGER_MS 1500
 #define ATTEMPTS_MAX 16
 #define FAIR_WAITERS 64 /* an asker with more makes room itself when sockets run out */
@@ -66,6 +70,8 @@ struct dns_question {
     struct attempt *attempts;
     struct loop_timer *timer;
     uint64_t started_ms;
+    uint64_t
+        due_ms; /* when the timer's own work is to be done; it may be woken before for `stale` */
     uint32_t hash;
     unsigned asked; /* attempts of the regular order, so far */
     uint16_t type;
@@ -75,6 +81,7 @@ struct dns_question {
     bool fuse_over;
     bool tcp;
     bool over;
+    bool stale_tried;
     struct dns_server *order[DNS_UPSTREAMS_MAX];
     uint8_t cased[DNS_NAME_MAX]; /* the name with its case drawn at random */
     struct dns_name name;
@@ -223,6 +230,16 @@ static void question_free(struct dns_question *question)
 
 /* --- the end of a question --- */
 
+static void waiters_answer(struct dns_question *question, const struct dns_stored *stored)
+{
+    while (question->waiters) {
+        struct dns_waiter *waiter = question->waiters;
+
+        waiter_unlink(waiter);
+        waiter->ops->answer(waiter, stored);
+    }
+}
+
 /* Answers all that wait. The question is over then, and freed when no attempt is left to learn
  * from. */
 static void question_finish(struct dns_question *question, const struct dns_stored *stored)
@@ -233,25 +250,48 @@ static void question_finish(struct dns_question *question, const struct dns_stor
     list_remove(&forward->running, question);
     list_append(&forward->over, question);
     question->over = true;
-    while (question->waiters) {
-        struct dns_waiter *waiter = question->waiters;
-
-        waiter_unlink(waiter);
-        waiter->ops->answer(waiter, stored);
-    }
+    waiters_answer(question, stored);
     if (question->attempts)
         loop_timer_start(question->timer, LINGER_MS);
     else
         question_free(question);
 }
 
-/* No server had a good answer: the rcode of one that had a bad one, or none. */
+static void question_key(const struct dns_question *question, struct dns_cache_key *ret_key)
+{
+    *ret_key = (struct dns_cache_key){.upstreams = question->upstreams->id,
+                                      .type = question->type,
+                                      .flags = question->flags,
+                                      .name = &question->name};
+}
+
+/* What the cache had before it expired; once for each question. */
+static bool question_find_stale(struct dns_question *question, struct dns_stored *ret_stored)
+{
+    struct dns_forward *forward = question->forward;
+    struct dns_cache_key key;
+
+    question_key(question, &key);
+    question->stale_tried = true;
+    if (!forward->config.stale ||
+        !dns_cache_find_stale(forward->config.cache, &key, loop_now_ms(forward->config.loop),
+                              ret_stored))
+        return false;
+    forward->stats.stale++;
+    return true;
+}
+
+/* No server had a good answer: a stale one, the rcode of one that had a bad one, or none. */
 static void question_fail(struct dns_question *question)
 {
-    struct dns_stored stored = {.rcode = question->bad_rcode};
+    struct dns_stored bad = {.rcode = question->bad_rcode};
+    struct dns_stored stale;
 
     question->forward->stats.failed++;
-    question_finish(question, question->has_bad_rcode ? &stored : NULL);
+    if (question->waiters && question_find_stale(question, &stale))
+        question_finish(question, &stale);
+    else
+        question_finish(question, question->has_bad_rcode ? &bad : NULL);
 }
 
 /* Those that have not answered by now do not. */
@@ -265,14 +305,6 @@ static void attempts_expire(struct dns_question *question)
     }
 }
 
-static void question_key(const struct dns_question *question, struct dns_cache_key *ret_key)
-{
-    *ret_key = (struct dns_cache_key){.upstreams = question->upstreams->id,
-                                      .type = question->type,
-                                      .flags = question->flags,
-                                      .name = &question->name};
-}
-
 static void question_answered(struct dns_question *question, const struct dns_answer *answer,
                               const uint8_t *data)
 {
@@ -280,6 +312,14 @@ static void question_answered(struct dns_question *question, const struct dns_an
     struct dns_cache_key key;
     struct dns_stored stored;
 
+    if (forward->config.refuses && !question->upstreams->trusted &&
+        forward->config.refuses(forward->config.userdata, data, answer)) {
+        struct dns_stored refused = {.rcode = DNS_RCODE_REFUSED, .ede = DNS_EDE_BLOCKED};
+
+        forward->stats.refused++;
+        question_finish(question, &refused);
+        return;
+    }
     question_key(question, &key);
     dns_cache_put(forward->config.cache, &key, answer, data, loop_now_ms(forward->config.loop));
     dns_stored_from_answer(&stored, answer, data);
@@ -401,15 +441,32 @@ static uint64_t question_delay(const struct dns_question *question)
     return delay;
 }
 
+static uint64_t stale_due_ms(const struct dns_question *question)
+{
+    if (!question->forward->config.stale || question->stale_tried)
+        return UINT64_MAX;
+    return question->started_ms + STALE_MS;
+}
+
+static void question_timer_start(struct dns_question *question)
+{
+    uint64_t now_ms = loop_now_ms(question->forward->config.loop);
+    uint64_t stale_ms = stale_due_ms(question);
+    uint64_t at_ms = stale_ms < question->due_ms ? stale_ms : question->due_ms;
+
+    loop_timer_start(question->timer, at_ms > now_ms ? at_ms - now_ms : 0);
+}
+
 static void question_arm(struct dns_question *question)
 {
     uint64_t elapsed = loop_now_ms(question->forward->config.loop) - question->started_ms;
     uint64_t left = elapsed < DEADLINE_MS ? DEADLINE_MS - elapsed : 0;
     uint64_t delay = question_delay(question);
 
-    if (question->asked >= ATTEMPTS_MAX)
+    if (question->asked >= ATTEMPTS_MAX || delay > left)
         delay = left;
-    loop_timer_start(question->timer, delay < left ? delay : left);
+    question->due_ms = loop_now_ms(question->forward->config.loop) + delay;
+    question_timer_start(question);
 }
 
 /* Asks the next server that can be asked, in the order, at most once around. False: none can. */
@@ -443,6 +500,16 @@ static void question_expired(void *userdata)
     if (question->over) {
         attempts_expire(question);
         question_free(question);
+        return;
+    }
+    if (stale_due_ms(question) <= now_ms) {
+        struct dns_stored stale;
+
+        if (question_find_stale(question, &stale))
+            waiters_answer(question, &stale);
+    }
+    if (now_ms < question->due_ms) {
+        question_timer_start(question);
         return;
     }
     if (now_ms - question->started_ms >= DEADLINE_MS) {
@@ -799,6 +866,16 @@ struct dns_forward *dns_forward_new(const struct dns_forward_config *config)
     if (forward)
         forward->config = *config;
     return forward;
+}
+
+void dns_forward_set_max_waiters(struct dns_forward *forward, uint32_t max_waiters)
+{
+    forward->config.max_waiters = max_waiters;
+}
+
+void dns_forward_set_stale(struct dns_forward *forward, bool stale)
+{
+    forward->config.stale = stale;
 }
 
 void dns_forward_free(struct dns_forward *forward)

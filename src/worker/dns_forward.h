@@ -37,6 +37,11 @@ struct dns_forward_config {
     uint16_t port;        /* of upstream servers: 53 */
     uint32_t max_waiters; /* of one asker: when there are more, its oldest fails */
     uint32_t max_sockets; /* in all */
+    bool stale;           /* what has expired in the cache answers where nobody else does */
+    /* Must this answer be kept from who asked? Not called for servers that are trusted; NULL: no
+     * answer is. */
+    bool (*refuses)(void *userdata, const uint8_t *data, const struct dns_answer *answer);
+    void *userdata;
 };
 
 struct dns_forward_stats {
@@ -44,9 +49,14 @@ struct dns_forward_stats {
     uint64_t failed;    /* of them, without a good answer */
     uint64_t shed;      /* waiters that had to make room */
     uint64_t strays;    /* datagrams that answer nothing that was asked */
+    uint64_t stale;     /* questions that were answered by what had expired */
+    uint64_t refused;   /* answers that were kept from who asked */
 };
 
 struct dns_forward *dns_forward_new(const struct dns_forward_config *config); /* NULL: no memory */
+/* For what comes from now on. */
+void dns_forward_set_max_waiters(struct dns_forward *forward, uint32_t max_waiters);
+void dns_forward_set_stale(struct dns_forward *forward, bool stale);
 /* Drops all that wait. */
 void dns_forward_free(struct dns_forward *forward);
 

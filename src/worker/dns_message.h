@@ -29,6 +29,7 @@ enum {
     DNS_MESSAGE_RECORD, /* added or replaced */
     DNS_MESSAGE_RECORD_REMOVE,
     DNS_MESSAGE_FORWARD, /* added or replaced, by suffix */
+    DNS_MESSAGE_FLUSH,   /* what is cached is forgotten */
     DNS_MESSAGE_READY,   /* everything has been said: queries may be answered */
     DNS_MESSAGE_STATS,   /* from the worker, when something changed, at most once a second */
 };
@@ -50,6 +51,12 @@ struct dns_message { /* what every payload begins with; READY is no more than th
 struct dns_config_message {
     struct dns_message message;
     uint32_t ttl_s;
+    uint32_t stale_s;         /* how long expired answers are kept for want of others; 0: not */
+    uint32_t cache_bytes;     /* that the cache may hold; 0, here and below: the worker's own */
+    uint32_t max_in_flight;   /* questions of one asker that wait for upstream servers */
+    uint32_t max_connections; /* of one asker, by TCP */
+    uint32_t rate;            /* queries of one guest in a second; 0: any number */
+    uint8_t rebind_guard;     /* dns_rebind.h */
     char domain[DNS_DOMAIN_MAX];
 };
 
@@ -110,6 +117,11 @@ struct dns_forward_message {
     char suffix[DNS_DOMAIN_MAX];
 };
 
+struct dns_flush_message {
+    struct dns_message message;
+    char name[DNS_DOMAIN_MAX]; /* this one and those below it; "": all */
+};
+
 struct dns_remove_message {
     struct dns_message message;
     int64_t id;
@@ -120,7 +132,12 @@ struct dns_stats_message {
     uint64_t queries;
     uint64_t local;     /* answered from the zone */
     uint64_t cached;    /* answered from the cache */
+    uint64_t missed;    /* not in the cache: waited for upstream servers */
+    uint64_t stale;     /* questions answered by what had expired, for want of others */
     uint64_t forwarded; /* questions asked of upstream servers */
     uint64_t failed;    /* of those, without a good answer */
     uint64_t refused;   /* not answered: nobody that may ask, or not forwarded by rule */
+    uint64_t shed;      /* beyond their guest's bounds */
+    uint64_t cache_bytes;
+    uint64_t cache_entries;
 };

@@ -9,6 +9,8 @@
 
 #include "worker/dns_local.h"
 
+#define QUERY_CREDIT 1000ull /* of a quota, for one query */
+
 static const struct dns_alias_place no_alias = {0};
 
 static struct dns_quota *asker_quota(struct dns_service *service, const struct dns_asker *asker)
@@ -138,6 +140,7 @@ static size_t query_elsewhere(struct dns_service *service, struct dns_request *r
         service->stats.cached++;
         return stored_reply(alias, &stored, request->data, request->capacity, terms);
     }
+    service->stats.missed++;
     return query_forward(service, request, question, alias, asker, upstreams);
 }
 
@@ -208,6 +211,30 @@ void dns_service_prefetch(const struct dns_service *service, const struct dns_re
         zone_prefetch_items(service->zone, request->query.key_hash, request->source_hash);
 }
 
+/* A bucket that holds the queries of one second. */
+static bool quota_take(struct dns_quota *quota, uint32_t rate, uint64_t now_ms)
+{
+    uint64_t most = rate * QUERY_CREDIT;
+    uint64_t more = (now_ms - quota->credited_ms) * rate;
+
+    quota->credit = more < most - quota->credit ? quota->credit + more : most;
+    quota->credited_ms = now_ms;
+    if (quota->credit < QUERY_CREDIT)
+        return false;
+    quota->credit -= QUERY_CREDIT;
+    return true;
+}
+
+/* By UDP there is no answer: the client's next attempt comes when it may. By TCP that would hold up
+ * the connection. */
+static size_t answer_too_many(struct dns_service *service, struct dns_request *request)
+{
+    service->stats.shed++;
+    if (!request->tcp || request->parse != DNS_PARSE_OK)
+        return 0;
+    return reply_rcode(request, &request->query.terms, DNS_RCODE_REFUSED, DNS_EDE_PROHIBITED);
+}
+
 size_t dns_service_answer(struct dns_service *service, struct dns_request *request)
 {
     struct dns_asker asker;
@@ -218,6 +245,9 @@ size_t dns_service_answer(struct dns_service *service, struct dns_request *reque
         service->stats.refused++;
         return 0;
     }
+    if (service->rate > 0 && asker.guest &&
+        !quota_take(&asker.guest->quota, service->rate, request->now_ms))
+        return answer_too_many(service, request);
     switch (request->parse) {
     case DNS_PARSE_OK:
         return query_answer(service, request, &request->query, &asker);

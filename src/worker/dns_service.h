@@ -13,7 +13,9 @@ struct dns_service_stats {
     uint64_t queries;
     uint64_t local;
     uint64_t cached;
+    uint64_t missed;
     uint64_t refused;
+    uint64_t shed; /* beyond their guest's rate */
 };
 
 struct dns_service {
@@ -23,6 +25,7 @@ struct dns_service {
     struct dns_upstreams *upstreams; /* the host's; owned reference */
     struct dns_routes routes;
     struct dns_quota host_quota;
+    uint32_t rate; /* queries of one guest in a second; 0: any number */
     struct dns_service_stats stats;
     struct dns_alias alias;          /* of the query at hand */
     uint8_t buffer[DNS_MESSAGE_MAX]; /* where late replies are built */

@@ -610,6 +610,11 @@ struct dns_tcp *dns_tcp_new(const struct dns_tcp_config *config)
     return tcp;
 }
 
+void dns_tcp_set_max_per_asker(struct dns_tcp *tcp, uint32_t max_connections)
+{
+    tcp->config.max_connections_per_asker = max_connections;
+}
+
 void dns_tcp_free(struct dns_tcp *tcp)
 {
     if (!tcp)

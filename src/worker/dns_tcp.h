@@ -25,6 +25,8 @@ struct dns_tcp_config {
 };
 
 struct dns_tcp *dns_tcp_new(const struct dns_tcp_config *config); /* NULL: no memory */
+/* For connections from now on. */
+void dns_tcp_set_max_per_asker(struct dns_tcp *tcp, uint32_t max_connections);
 /* Closes all connections; after the listeners. */
 void dns_tcp_free(struct dns_tcp *tcp);
 

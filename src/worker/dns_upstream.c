@@ -64,7 +64,7 @@ static bool set_has(const struct dns_upstreams *set, const struct ip *ip)
 
 static bool set_equal(const struct dns_upstreams *a, const struct dns_upstreams *b)
 {
-    if (a->count != b->count)
+    if (a->count != b->count || a->trusted != b->trusted)
         return false;
     for (uint32_t i = 0; i < a->count; i++)
         if (a->servers[i] != b->servers[i])
@@ -97,14 +97,15 @@ static struct dns_upstreams *set_intern(struct dns_upstreams *set)
     return set;
 }
 
-struct dns_upstreams *dns_upstreams_get(struct dns_upstream_pool *pool, const struct ip *ips,
-                                        size_t count)
+static struct dns_upstreams *set_make(struct dns_upstream_pool *pool, const struct ip *ips,
+                                      size_t count, bool trusted)
 {
     struct dns_upstreams *set = calloc(1, sizeof(*set));
 
     if (!set)
         return NULL;
     set->pool = pool;
+    set->trusted = trusted;
     for (size_t i = 0; i < count && set->count < DNS_UPSTREAMS_MAX; i++) {
         if (set_has(set, &ips[i]))
             continue;
@@ -116,6 +117,18 @@ struct dns_upstreams *dns_upstreams_get(struct dns_upstream_pool *pool, const st
         set->count++;
     }
     return set_intern(set);
+}
+
+struct dns_upstreams *dns_upstreams_get(struct dns_upstream_pool *pool, const struct ip *ips,
+                                        size_t count)
+{
+    return set_make(pool, ips, count, false);
+}
+
+struct dns_upstreams *dns_upstreams_get_trusted(struct dns_upstream_pool *pool,
+                                                const struct ip *ips, size_t count)
+{
+    return set_make(pool, ips, count, true);
 }
 
 struct dns_upstreams *dns_upstreams_reference(struct dns_upstreams *set)

@@ -31,6 +31,7 @@ struct dns_upstreams {
     uint32_t id; /* never used again: part of the cache's key */
     uint32_t references;
     uint32_t count;
+    bool trusted;                                  /* with private addresses too (dns_rebind.h) */
     struct dns_server *servers[DNS_UPSTREAMS_MAX]; /* in the order given */
 };
 
@@ -42,6 +43,9 @@ void dns_upstream_pool_free(struct dns_upstream_pool *pool);
  * no memory. An empty set is fine. */
 struct dns_upstreams *dns_upstreams_get(struct dns_upstream_pool *pool, const struct ip *ips,
                                         size_t count);
+/* The same, for names that have servers of their own. */
+struct dns_upstreams *dns_upstreams_get_trusted(struct dns_upstream_pool *pool,
+                                                const struct ip *ips, size_t count);
 struct dns_upstreams *dns_upstreams_reference(struct dns_upstreams *set);
 void dns_upstreams_put(struct dns_upstreams *set); /* NULL is fine */
 

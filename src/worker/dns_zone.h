@@ -46,6 +46,8 @@ struct dns_quota {
     struct dns_connection *first; /* its TCP connections, oldest first */
     struct dns_connection *last;
     uint32_t n_connections;
+    uint64_t credit; /* thousandths of a query that it may send at once (dns_service.c) */
+    uint64_t credited_ms;
 };
 
 struct zone_guest {

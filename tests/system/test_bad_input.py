@@ -214,6 +214,7 @@ OTHERS = [
     (["dns", "add", "a.*.b", "192.0.2.1"], USAGE, "a.*.b"), (["dns", "add", "**", "192.0.2.1"], USAGE, "**"),
     (["dns", "add", "host", "192.0.2.1"], REFUSED, "gateway"), (["dns", "add", "localhost", "192.0.2.1"], REFUSED, "localhost"),
     (["dns", "add", "moat.internal", "192.0.2.1"], REFUSED, "moat.internal"), (["dns", "rm", "printer", "x"], USAGE, "x"),
+    (["dns", "flush", "a..b"], USAGE, "a..b"), (["dns", "flush", "a", "b"], USAGE, "b"),
     (["dns", "rm", "nothing"], REFUSED, "nothing"), (["dns", "rm"], USAGE, ""), (["dns", "ls", "--network", "nowhere"], REFUSED, "nowhere"),
     (["status", "x"], USAGE, "x"), (["doctor", "x"], USAGE, "x"), (["events", "x"], USAGE, "x"),
     (["teardown"], None, "--yes"), (["teardown", "now", "--yes"], USAGE, "now"),
@@ -388,6 +389,7 @@ ROWS = [
     *members("dns.remove", {"name": "nothing"}, {
         "name": field(*STRANGE) + [("nothing", "not_found"), ("web", "not_found")], "type": field(None, 1, "", "PTR") + [("TXT", "not_found")],
         "values": STRING_LIST + field(["x"]) + [(["192.0.2.1"], "not_found")], "ip": IP_ROWS + [("192.0.2.1", "not_found")]}),
+    *members("dns.flush", {}, {"name": field(*STRANGE, "a..b", "x" * 64)}),
     *members("dns.list", {}, {"network": field(None, 1, "", "A") + [("nowhere", "not_found")]}),
     *members("events.subscribe", {}, {"x": field(1)}),
     *members("system.status", {}, {"x": field(1)}),
@@ -441,7 +443,7 @@ def test_every_method_has_rows(ready):
     """The table grows with the API: a method that the documentation knows and this table does not is missing here."""
     known = {"network.create", "network.list", "network.get", "network.remove", "network.prune", "network.allow", "network.deny", "guest.attach", "guest.detach",
              "guest.list", "guest.get", "port.add", "port.remove", "port.list", "policy.get", "policy.set", "localhost.set",
-             "dns.list", "dns.add", "dns.remove", "events.subscribe", "system.status", "system.doctor", "system.teardown"}
+             "dns.list", "dns.add", "dns.remove", "dns.flush", "events.subscribe", "system.status", "system.doctor", "system.teardown"}
     assert set(METHODS) == known
     for method in known:
         assert ready.error(method, no_such_member=1).field == "no_such_member"
@@ -466,6 +468,7 @@ def test_daemon_arguments(machine, internet, arguments, word):
     ("[nosuch]\na = b\n", "nosuch"), ("[dns]\ncolour = blue\n", "colour"), ("[dns]\ndomain = a b\n", "domain"),
     ("[network]\nsubnet_size = 99\n", "subnet_size"), ("[network]\ndefault_subnet = x\n", "default_subnet"), ("nonsense\n", "1"),
     ("[dns]\nforward = corp.example\n", "corp.example"), ("[dns]\nforward = moat.internal=192.0.2.1\n", "moat.internal"),
+    ("[dns]\nin_flight = 0\n", "in_flight"), ("[dns]\nconnections = 1025\n", "connections"), ("[dns]\nrebind_guard = 1\n", "rebind_guard"),
     ("[dns]\nttl = -1\n", "ttl"), ("[daemon\n", "1"), ("[dns]\ndomain = " + "x" * 300 + "\n", "domain")])
 def test_configuration(machine, internet, text, word):
     machine.configure(text)

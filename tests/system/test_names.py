@@ -351,6 +351,140 @@ def test_dns_of_one_guest(host, world, internet):
         second.close()
 
 
+def counters(host):
+    return host.call("system.status")["dns"]
+
+
+def test_flush(host, pair, internet):
+    _, client = pair
+    for name in ("a.example.org", "b.example.org", "www.example.net"):
+        internet.dns.add(name, "A", "192.0.2.1")
+        assert ask(client, name).data == ["192.0.2.1"]
+        internet.dns.add(name, "A", "192.0.2.2")
+        assert ask(client, name).data == ["192.0.2.1"], "not cached"
+    host.moat("dns", "flush", "Example.org")
+    assert ask(client, "a.example.org").data == ask(client, "b.example.org").data == ["192.0.2.2"]
+    assert ask(client, "www.example.net").data == ["192.0.2.1"], "more than what was named is forgotten"
+    host.moat("dns", "flush")
+    assert ask(client, "www.example.net").data == ["192.0.2.2"]
+    assert host.call("dns.flush", name="nothing.example") == {}
+    assert ask(client, "web").data, "our own names went too"
+
+
+def test_status_shows_the_hit_rate(host, pair, internet):
+    _, client = pair
+    for _ in range(4):
+        assert ask(client, "www.example.org").data
+    ask(client, "web")
+    ask(client, "nobody")
+    wanted = {"queries": 6, "local": 2, "cached": 3, "missed": 1, "forwarded": 1, "failed": 0, "shed": 0, "cache_entries": 1}
+    wait_for(lambda: wanted.items() <= counters(host).items(), 5, "the worker's report")
+    out = host.moat("status").out
+    assert "hit rate 75 %" in out and "6 queries" in out, out
+    host.moat("dns", "flush")
+    wait_for(lambda: counters(host)["cache_entries"] == 0, 5, "the report of an empty cache")
+
+
+def configured(machine, text):
+    machine.configure("[dns]\n" + text)
+    machine.start()
+    return machine.attach_guest("g")
+
+
+def test_stale_answers_when_the_outside_is_gone(machine, internet):
+    guest = configured(machine, "stale = 86400\n")
+    internet.dns.add("old.example.org", "A", lambda request, tcp: dns.DnsServer.reply(request, ["192.0.2.9"], ttl=1, over_tcp=tcp))
+    assert [r.ttl for r in ask(guest, "old.example.org").answers] == [1]
+
+    def servfail(request, tcp):
+        return dns.DnsServer.reply(request, [], rcode=dns.SERVFAIL, over_tcp=tcp)
+
+    internet.dns.add("old.example.org", "A", servfail)
+    wait_for(lambda: [r.ttl for r in ask(guest, "old.example.org").answers] == [30], 5, "the expired answer")
+    assert ask(guest, "old.example.org").data == ["192.0.2.9"]
+    internet.dns.add("new.example.org", "A", servfail)
+    assert ask(guest, "new.example.org").rcode == "SERVFAIL"
+    wait_for(lambda: counters(machine)["stale"] >= 1, 5, "the report")
+
+
+def test_rebind_guard(machine, internet):
+    guest = configured(machine, f"rebind_guard = yes\nforward = corp.example={topology.INTERNET_DNS}\n")
+    for name, address in (("evil.example.org", "192.168.1.1"), ("own.example.org", guest.ip_address), ("good.example.org", "192.0.3.1"),
+                          ("git.corp.example", "10.1.2.3"), ("evil6.example.org", "fd00::1")):
+        internet.dns.add(name, "AAAA" if ":" in address else "A", address)
+    assert ask(guest, "evil.example.org").rcode == "REFUSED" and ask(guest, "evil.example.org").data == []
+    assert ask(guest, "own.example.org").rcode == "REFUSED"
+    assert ask(guest, "evil6.example.org", "AAAA").rcode == "REFUSED"
+    assert ask(guest, "good.example.org").data == ["192.0.3.1"]
+    assert ask(guest, "git.corp.example").data == ["10.1.2.3"], "a server of `forward` is not trusted with its own addresses"
+    assert ask(guest, "g").data == [guest.ip_address]
+
+
+def test_private_addresses_pass_without_the_guard(pair, internet):
+    _, client = pair
+    internet.dns.add("git.example.org", "A", "192.168.1.1")
+    assert ask(client, "git.example.org").data == ["192.168.1.1"]
+
+
+def test_a_guests_rate_is_its_own(machine, internet):
+    guest = configured(machine, "rate = 20\n")
+    other = machine.attach_guest("other")
+    with guest.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.connect((guest.gateway, 53))
+        for i in range(500):
+            sock.send(dns.query_bytes("g", ident=i))
+        for _ in range(10):
+            assert ask(other, "g").data == [guest.ip_address]
+        wait_for(lambda: counters(machine)["shed"] > 300, 5, "the report")
+    wait_for(lambda: answered(guest), 5, "an answer when the guest has become quiet")
+    assert ask(guest, "g", tcp=True).rcode in ("NOERROR", "REFUSED")
+
+
+def answered(guest):
+    try:
+        return ask(guest, "g", timeout=0.5).data == [guest.ip_address]
+    except TimeoutError:
+        return False
+
+
+def test_in_flight_questions_of_one_guest_are_bounded(machine, internet):
+    """A further question ends the guest's oldest, and nobody else's."""
+    guest = configured(machine, "in_flight = 10\n")
+    other = machine.attach_guest("other")
+    silent = [f"n{i}.example.org" for i in range(30)]
+    for name in silent + ["theirs.example.org"]:
+        internet.dns.add(name, "A", lambda request, tcp: None)
+    with other.socket(socket.AF_INET, socket.SOCK_DGRAM) as theirs, guest.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        for one, names in ((theirs, ["theirs.example.org"]), (sock, silent)):
+            one.settimeout(3 * PATIENCE)
+            one.connect((guest.gateway, 53))
+            for i, name in enumerate(names):
+                one.send(dns.query_bytes(name, ident=i))
+        shed = [dns.Answer(sock.recv(1000)) for _ in range(20)]
+        assert sorted(answer.id for answer in shed) == list(range(20)) and {answer.rcode for answer in shed} == {"SERVFAIL"}
+        wait_for(lambda: counters(machine)["shed"] == 20, 5, "the report")
+        theirs.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            theirs.recv(1000)
+
+
+def test_tcp_connections_of_one_guest_are_bounded(machine, internet):
+    guest = configured(machine, "connections = 3\n")
+    other = machine.attach_guest("other")
+    theirs = servers.connect(other, other.gateway, 53)
+    mine = [servers.connect(guest, guest.gateway, 53) for _ in range(5)]
+    try:
+        for sock in mine[:2]:
+            assert sock.recv(1) == b"", "the oldest connections stay"
+        for sock in mine[2:] + [theirs]:
+            request = dns.query_bytes("g")
+            sock.sendall(struct.pack("!H", len(request)) + request)
+            assert dns.Answer(dns.receive_tcp(sock)).data == [guest.ip_address]
+    finally:
+        for sock in mine + [theirs]:
+            sock.close()
+
+
 # The server as such
 
 def test_worker_runs_without_privilege(host, pair):

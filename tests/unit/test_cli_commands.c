@@ -34,7 +34,7 @@ static void every_command_of_the_contract_is_there(void **state)
         {"port", "rm"},    {"port", "ls"},      {NULL, "localhost"}, {"policy", "show"},
         {"policy", "set"}, {"dns", "ls"},       {"dns", "add"},      {"dns", "rm"},
         {NULL, "events"},  {NULL, "status"},    {NULL, "doctor"},    {NULL, "teardown"},
-        {"compose", "up"}, {"compose", "down"}, {"compose", "ps"},
+        {"compose", "up"}, {"compose", "down"}, {"compose", "ps"},   {"dns", "flush"},
     };
 
     (void)state;

@@ -58,7 +58,8 @@ static void test_every_key(void **state)
             "default_subnet = 10.3.0.0/24\npublish_address = 127.0.0.1\nbridge_ports = 10\n"
             "[dns]\nforward = corp.example=10.1.1.1 lab=::1\nforward = Corp.Example=10.1.1.2\n"
             "domain = test.internal\nresolv_conf = /etc/other\nupstreams = 1.2.3.4 ::5\nttl "
-            "= 7\n",
+            "= 7\nstale = 86400\ncache = 64\nin_flight = 3\nconnections = 4\nrate = 5\n"
+            "rebind_guard = yes\n",
             &config, &error),
         0);
     assert_string_equal(config.socket_group, "net");
@@ -76,6 +77,12 @@ static void test_every_key(void **state)
     assert_string_equal(config.resolv_conf, "/etc/other");
     assert_int_equal(config.upstreams.count, 2);
     assert_int_equal(config.ttl_s, 7);
+    assert_int_equal(config.stale_s, 86400);
+    assert_int_equal(config.cache_kib, 64);
+    assert_int_equal(config.max_in_flight, 3);
+    assert_int_equal(config.max_connections, 4);
+    assert_int_equal(config.rate, 5);
+    assert_true(config.rebind_guard);
     assert_int_equal(config.n_forwards, 2);
     assert_string_equal(config.forwards[0].suffix, "corp.example");
     assert_int_equal(config.forwards[0].servers.count, 2);
@@ -110,6 +117,12 @@ static void test_refusals(void **state)
         {"[dns]\n\ndomain = .x\n", ":3:", "DNS name"},
         {"[dns]\nresolv_conf = resolv.conf\n", ":2:", "absolute path"},
         {"[dns]\nupstreams = 1.2.3\n", ":2:", "1.2.3"},
+        {"[dns]\nstale = 604801\n", ":2:", "stale"},
+        {"[dns]\ncache = 15\n", ":2:", "cache"},
+        {"[dns]\nin_flight = 0\n", ":2:", "in_flight"},
+        {"[dns]\nconnections = 1025\n", ":2:", "connections"},
+        {"[dns]\nrate = 1000001\n", ":2:", "rate"},
+        {"[dns]\nrebind_guard = on\n", ":2:", "yes or no"},
         {"[dns]\nforward = corp.example\n", ":2:", "SUFFIX=IP"},
         {"[dns]\nforward = =10.1.1.1\n", ":2:", "SUFFIX=IP"},
         {"[dns]\nforward = .=10.1.1.1\n", ":2:", "SUFFIX=IP"},

@@ -391,6 +391,11 @@ static void deadline_over(void *userdata)
     loop_stop(fixture->loop);
 }
 
+static void tick_over(void *userdata)
+{
+    loop_stop(((struct fixture *)userdata)->loop);
+}
+
 /* Runs until everybody has been answered; returns after how many ms. */
 static uint64_t run(struct fixture *fixture)
 {
@@ -770,6 +775,135 @@ static void sets_are_shared_and_ordered(void **state)
     dns_upstreams_put(one);
 }
 
+/* Puts an answer into the cache that has expired a while ago. */
+static void cache_put_expired(struct fixture *fixture, const struct dns_upstreams *set,
+                              const char *name)
+{
+    static struct message message;
+    struct dns_answer answer;
+    struct dns_cache_key key = {.upstreams = set->id, .type = 1, .name = &answer.name};
+    uint64_t now_ms = loop_now_ms(fixture->loop);
+
+    put_header(&message, 1, 0x8180, 1, 1, 0, 0);
+    put_question(&message, name, 1);
+    put_record(&message, 0xc00c, 1, 1, "\300\0\2\143", 4);
+    assert_true(dns_answer_parse(message.data, message.length, &answer));
+    dns_cache_put(fixture->cache, &key, &answer, message.data, now_ms - 2000);
+}
+
+#define STALE_ANSWER "NOERROR: old.example 30 A 192.0.2.99"
+
+static void what_expired_answers_when_all_fail(void **state)
+{
+    static const enum behaviour behaviours[] = {FAIL, REFUSE};
+    struct fixture *fixture = *state;
+    struct dns_upstreams *set = set_of(fixture, 1);
+    char text[8192];
+
+    dns_cache_set_bounds(fixture->cache, 1 << 20, 3600);
+    dns_forward_set_stale(fixture->forward, true);
+    for (size_t i = 0; i < 2; i++) {
+        fixture->servers[0].behaviour = behaviours[i];
+        cache_put_expired(fixture, set, "old.example");
+        ask_and_run(fixture, set, "old.example", text);
+        assert_string_equal(text, STALE_ANSWER);
+        ask_and_run(fixture, set, "other.example", text);
+        assert_int_equal(strncmp(text, "NOERROR", 7) == 0, false);
+    }
+    assert_int_equal(dns_forward_stats(fixture->forward)->stale, 2);
+    /* A good answer is better. */
+    fixture->servers[0].behaviour = ANSWER;
+    cache_put_expired(fixture, set, "old.example");
+    ask_and_run(fixture, set, "old.example", text);
+    assert_string_equal(text, "NOERROR: old.example 60 A 192.0.2.0");
+    dns_upstreams_put(set);
+}
+
+static void what_expired_answers_before_the_client_gives_up(void **state)
+{
+    struct fixture *fixture = *state;
+    struct dns_upstreams *set = set_of(fixture, 1);
+    struct dns_cache_key key = {.upstreams = set->id, .type = 1};
+    struct dns_stored stored;
+    struct dns_name name;
+    char text[8192];
+    uint64_t took_ms;
+
+    dns_cache_set_bounds(fixture->cache, 1 << 20, 3600);
+    dns_forward_set_stale(fixture->forward, true);
+    fixture->servers[0].behaviour = SILENT;
+    cache_put_expired(fixture, set, "old.example");
+    took_ms = ask_and_run(fixture, set, "old.example", text);
+    assert_string_equal(text, STALE_ANSWER);
+    assert_in_range(took_ms, 1750, 4000);
+    /* The question goes on: its next attempt is answered, and refreshes the cache. */
+    assert_false(dns_forward_is_busy(fixture->forward));
+    fixture->servers[0].behaviour = ANSWER;
+    dns_name_parse("old.example", &name);
+    key.name = &name;
+    for (int i = 0; i < 4000; i++) {
+        struct loop_timer *timer = loop_timer_new(fixture->loop, tick_over, fixture);
+
+        loop_timer_start(timer, 10);
+        loop_run(fixture->loop);
+        loop_timer_free(timer);
+        if (dns_cache_find(fixture->cache, &key, loop_now_ms(fixture->loop), &stored) &&
+            !stored.stale)
+            break;
+    }
+    assert_true(dns_cache_find(fixture->cache, &key, loop_now_ms(fixture->loop), &stored));
+    assert_false(stored.stale);
+    dns_upstreams_put(set);
+}
+
+static void what_expired_is_no_answer_where_that_is_off(void **state)
+{
+    struct fixture *fixture = *state;
+    struct dns_upstreams *set = set_of(fixture, 1);
+    char text[8192];
+
+    fixture->servers[0].behaviour = FAIL;
+    cache_put_expired(fixture, set, "old.example");
+    ask_and_run(fixture, set, "old.example", text);
+    assert_string_equal(text, "SERVFAIL:");
+    dns_upstreams_put(set);
+}
+
+static bool refuses_even(void *userdata, const uint8_t *data, const struct dns_answer *answer)
+{
+    (void)userdata;
+    return data[answer->body_end - 1] % 2 == 0;
+}
+
+static void answers_are_refused_but_from_trusted_servers(void **state)
+{
+    struct fixture *fixture = *state;
+    struct ip ips[1] = {server_ip(0)};
+    struct dns_upstreams *set = set_of(fixture, 1);
+    struct dns_upstreams *trusted = dns_upstreams_get_trusted(fixture->pool, ips, 1);
+    struct dns_forward *former = fixture->forward;
+    char text[8192];
+
+    assert_ptr_not_equal(set, trusted);
+    fixture->forward = dns_forward_new(&(struct dns_forward_config){.loop = fixture->loop,
+                                                                    .cache = fixture->cache,
+                                                                    .port = fixture->port,
+                                                                    .max_waiters = 100,
+                                                                    .max_sockets = 200,
+                                                                    .refuses = refuses_even});
+    dns_forward_free(former);
+    ask_and_run(fixture, set, "inside.example", text); /* 192.0.2.0 */
+    assert_string_equal(text, "REFUSED:");
+    assert_int_equal(dns_cache_count(fixture->cache), 0);
+    ask_and_run(fixture, trusted, "inside.example", text);
+    assert_string_equal(text, "NOERROR: inside.example 60 A 192.0.2.0");
+    ask_and_run(fixture, set, "inside.example", text); /* not from the other's cache */
+    assert_string_equal(text, "REFUSED:");
+    assert_int_equal(dns_forward_stats(fixture->forward)->refused, 2);
+    dns_upstreams_put(set);
+    dns_upstreams_put(trusted);
+}
+
 #define TEST(function) cmocka_unit_test_setup_teardown(function, set_up, tear_down)
 
 int main(void)
@@ -793,6 +927,10 @@ int main(void)
         TEST(an_asker_with_many_makes_room_for_others),
         TEST(many_at_once_lose_none),
         TEST(an_empty_set_is_refused),
+        TEST(what_expired_answers_when_all_fail),
+        TEST(what_expired_answers_before_the_client_gives_up),
+        TEST(what_expired_is_no_answer_where_that_is_off),
+        TEST(answers_are_refused_but_from_trusted_servers),
         TEST(sets_are_shared_and_ordered),
     };
 
