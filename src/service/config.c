@@ -222,6 +222,7 @@ static const struct key {
     {"dhcp", "lease", set_number, offsetof(struct config, lease_s), 120, 31536000},
     {"dhcp", "ntp", set_ips, offsetof(struct config, ntp), 0, 0},
     {"dns", "ttl", set_number, offsetof(struct config, ttl_s), 0, 86400},
+    {"policy", "grace", set_number, offsetof(struct config, grace_s), 1, 3600},
 };
 
 void config_init(struct config *ret_config)
@@ -242,6 +243,7 @@ void config_init(struct config *ret_config)
         .domain = strdup("moat.internal"),
         .resolv_conf = strdup("/etc/resolv.conf"),
         .ttl_s = 5,
+        .grace_s = 30,
         .lease_s = 3600,
     };
     for (size_t i = 0; i < ARRAY_SIZE(pools); i++)

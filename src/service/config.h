@@ -35,6 +35,8 @@ struct config {
     struct names_forward *forwards; /* as an array that grows by list_grow */
     size_t n_forwards;
     uint32_t ttl_s;
+    /* [policy] */
+    uint32_t grace_s; /* how long addresses given by name stay open beyond their TTL */
     /* [dhcp] for guests on taps */
     uint32_t lease_s;
     struct ips ntp;

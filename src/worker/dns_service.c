@@ -65,8 +65,8 @@ static size_t rcode_build(uint8_t *data, size_t capacity, const struct dns_terms
 
 /* --- what waits --- */
 
-/* Addresses are not told before they are open: those of the name that was asked for or, where no rule
- * speaks of that, of the one that an alias of ours leads to. */
+/* Addresses are not told before they are open: those of the name that was asked for or, where no
+ * rule speaks of that, of the one that an alias of ours leads to. */
 static bool give_needed(struct dns_service *service, struct dns_permit *permit,
                         const struct dns_name *name, const struct dns_alias_place *alias,
                         uint8_t *data, size_t length)
@@ -178,7 +178,8 @@ static struct dns_upstreams *upstreams_of(const struct dns_service *service,
     return asker->network->upstreams ? asker->network->upstreams : service->upstreams;
 }
 
-/* By its domain rules a guest may ask for the name itself, or for the alias of ours that leads there.
+/* By its domain rules a guest may ask for the name itself, or for the alias of ours that leads
+ * there.
  */
 static bool may_ask(const struct dns_request *request, const struct dns_name *name)
 {

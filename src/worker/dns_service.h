@@ -6,9 +6,9 @@
 
 #include "worker/dns_alias.h"
 #include "worker/dns_forward.h"
-#include "worker/dns_route.h"
 #include "worker/dns_give.h"
 #include "worker/dns_permit.h"
+#include "worker/dns_route.h"
 #include "worker/dns_zone.h"
 
 struct dns_service_stats {
@@ -24,7 +24,7 @@ struct dns_service {
     struct dns_forward *forward;
     struct dns_upstreams *upstreams; /* the host's; owned reference */
     struct dns_routes routes;
-    struct dns_permits *permits;     /* of guests with domain rules */
+    struct dns_permits *permits; /* of guests with domain rules */
     struct dns_gives *gives;
     struct dns_quota host_quota;
     struct dns_service_stats stats;
