@@ -50,6 +50,25 @@ static const struct option set_options[] = {
     {0},
 };
 
+static int print_verdict(struct invocation *invocation, const struct proto_response *response)
+{
+    struct policy_test_result result;
+    int code = invocation_decode(response, &proto_policy_test_result, &result);
+
+    (void)invocation;
+    if (code == EXIT_DONE)
+        printf("%s: %s\n", result.allowed ? "allowed" : "denied", result.reason);
+    return code;
+}
+
+static int policy_test(struct invocation *invocation)
+{
+    return invocation_show(invocation, print_verdict);
+}
+
+static const struct positional test_positionals[] = {
+    ARGUMENTS_GUEST("guest"), {.name = "DEST:PORT[/PROTO]", .field = "destination"}, {0}};
+
 static const struct positional positionals[] = {ARGUMENTS_GUEST("guest"), {0}};
 
 const struct command policy_commands[] = {
@@ -67,5 +86,14 @@ const struct command policy_commands[] = {
      .method = METHOD_POLICY_SET,
      .run = policy_set,
      .text = "The rules that were there are gone; without --allow and --deny the guest has none."},
+    {.group = "policy",
+     .name = "test",
+     .summary = "say whether a guest could open a connection",
+     .positionals = test_positionals,
+     .method = METHOD_POLICY_TEST,
+     .run = policy_test,
+     .text =
+         "DEST is an address (IPv6 in brackets) or a name, PROTO tcp (default) or udp; for ping "
+         "give DEST/icmp. Prints allowed or denied, and by which rule; sends no packet."},
     {0},
 };

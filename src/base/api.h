@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "base/model.h"
+#include "base/rule.h"
 
 struct network_create_params {
     char name[NAME_MAX_LENGTH + 1];
@@ -108,6 +109,11 @@ struct policy_set_params {
     bool cut;
 };
 
+struct policy_test_params {
+    char guest[NAME_MAX_LENGTH + 1];
+    char *destination; /* DEST:PORT[/tcp|/udp], DEST/icmp */
+};
+
 struct localhost_params {
     char guest[NAME_MAX_LENGTH + 1];
     bool enabled;
@@ -140,6 +146,7 @@ union params {
     struct port_params port;
     struct guest_params guest;
     struct policy_set_params policy_set;
+    struct policy_test_params policy_test;
     struct localhost_params localhost;
     struct dns_params dns;
     struct dns_flush_params dns_flush;
@@ -151,6 +158,13 @@ union params {
 struct policy_result {
     enum guest_mode mode;
     struct policy policy;
+};
+
+struct policy_test_result {
+    bool allowed;
+    char list[8];             /* "allow" or "deny": where the rule stands; "": no rule decided */
+    char rule[RULE_TEXT_MAX]; /* the rule that decided */
+    char reason[RULE_TEXT_MAX + 256];
 };
 
 struct record_result { /* one record that the name service answers */

@@ -388,7 +388,7 @@ bool policy_flow_is_public(const struct policy_flow *flow)
     return true;
 }
 
-static bool matches_service(const struct policy_rule *rule, const struct policy_flow *flow)
+bool policy_rule_covers_service(const struct policy_rule *rule, const struct policy_flow *flow)
 {
     uint8_t protocol = rule->protocol;
 
@@ -402,36 +402,62 @@ static bool matches_service(const struct policy_rule *rule, const struct policy_
            flow->port >= rule->port && flow->port <= rule->port_end;
 }
 
-bool policy_rule_matches(const struct policy_rule *rule, const struct policy_flow *flow)
+static bool matches_name(const struct policy_rule *rule, const struct policy_flow *flow)
 {
-    bool matches = false;
+    for (size_t i = 0; !flow->own && i < flow->n_names; i++)
+        if (policy_rule_covers_name(rule, flow->names[i]))
+            return true;
+    return false;
+}
 
+bool policy_rule_covers_destination(const struct policy_rule *rule, const struct policy_flow *flow)
+{
     switch (rule->destination) {
     case RULE_ANY:
-        matches = true;
-        break;
+        return true;
     case RULE_PUBLIC:
-        matches = policy_flow_is_public(flow);
-        break;
+        return policy_flow_is_public(flow);
     case RULE_PRIVATE:
-        matches = !policy_flow_is_public(flow);
-        break;
+        return !policy_flow_is_public(flow);
     case RULE_PREFIX:
-        matches = cidr_contains_ip(&rule->prefix, &flow->ip);
-        break;
+        return cidr_contains_ip(&rule->prefix, &flow->ip);
     case RULE_NAME:
     case RULE_BELOW:
     case RULE_BOTH:
         break;
     }
-    return matches && matches_service(rule, flow);
+    return matches_name(rule, flow);
 }
 
-static const struct policy_rule *find_match(const struct policy_rules *rules,
-                                            const struct policy_flow *flow)
+bool policy_rule_matches(const struct policy_rule *rule, const struct policy_flow *flow)
+{
+    return policy_rule_covers_service(rule, flow) && policy_rule_covers_destination(rule, flow);
+}
+
+static bool has_domain(const struct policy_rules *rules)
 {
     for (size_t i = 0; i < rules->count; i++)
-        if (policy_rule_matches(&rules->items[i], flow))
+        if (policy_rule_is_domain(&rules->items[i]))
+            return true;
+    return false;
+}
+
+bool policy_has_domains(const struct policy_rules *allow, const struct policy_rules *deny)
+{
+    return has_domain(allow) || has_domain(deny);
+}
+
+bool policy_port_is_dns(uint8_t protocol, uint16_t port)
+{
+    return (protocol == IPPROTO_TCP || protocol == IPPROTO_UDP) && (port == 53 || port == 853);
+}
+
+/* with_port: rules without a port don't count. */
+static const struct policy_rule *find_match(const struct policy_rules *rules,
+                                            const struct policy_flow *flow, bool with_port)
+{
+    for (size_t i = 0; i < rules->count; i++)
+        if ((!with_port || rules->items[i].port) && policy_rule_matches(&rules->items[i], flow))
             return &rules->items[i];
     return NULL;
 }
@@ -439,10 +465,34 @@ static const struct policy_rule *find_match(const struct policy_rules *rules,
 bool policy_allows(const struct policy_rules *allow, const struct policy_rules *deny,
                    const struct policy_flow *flow, const struct policy_rule **ret_rule)
 {
-    const struct policy_rule *denies = find_match(deny, flow);
-    const struct policy_rule *allows = denies ? NULL : find_match(allow, flow);
+    const struct policy_rule *denies = find_match(deny, flow, false);
+    bool closed = policy_port_is_dns(flow->protocol, flow->port) && policy_has_domains(allow, deny);
+    const struct policy_rule *allows = denies ? NULL : find_match(allow, flow, closed);
 
     if (ret_rule)
         *ret_rule = denies ? denies : allows;
-    return !denies && (allows || allow->count == 0);
+    return !denies && (allows || (allow->count == 0 && !closed));
+}
+
+bool policy_allows_name(const struct policy_rules *allow, const struct policy_rules *deny,
+                        const char *name, const struct policy_rule **ret_rule)
+{
+    const struct policy_rule *rule = NULL;
+    bool allowed = !has_domain(allow);
+
+    for (size_t i = 0; !rule && i < deny->count; i++)
+        if (!deny->items[i].port && !deny->items[i].protocol &&
+            policy_rule_covers_name(&deny->items[i], name))
+            rule = &deny->items[i];
+    if (rule)
+        allowed = false;
+    for (size_t i = 0; !rule && i < allow->count; i++) {
+        if (!policy_rule_covers_name(&allow->items[i], name))
+            continue;
+        rule = &allow->items[i];
+        allowed = true;
+    }
+    if (ret_rule)
+        *ret_rule = rule;
+    return allowed;
 }

@@ -58,13 +58,31 @@ struct policy_flow {
     struct ip ip;
     bool own; /* an address of the host or of one of its networks */
     uint8_t protocol;
-    uint16_t port; /* TCP and UDP */
+    uint16_t port;            /* TCP and UDP */
+    const char *const *names; /* for which the guest was given this address */
+    size_t n_names;
 };
 
 bool policy_flow_is_public(const struct policy_flow *flow);
-/* Domain rules match no address by themselves. */
+/* The two halves of policy_rule_matches: where to; and protocol and port (and the family, for
+ * icmp).
+ */
+bool policy_rule_covers_destination(const struct policy_rule *rule, const struct policy_flow *flow);
+bool policy_rule_covers_service(const struct policy_rule *rule, const struct policy_flow *flow);
+/* A domain rule matches the addresses that the guest was given for a name of it, but never the
+ * host's own and those of its networks. */
 bool policy_rule_matches(const struct policy_rule *rule, const struct policy_flow *flow);
+/* Are there domain rules? Then ports 53 and 853 (DNS; RFC 7858, 9250) are closed but for allow
+ * rules that have a port: else other name servers would tell the guest what ours does not. */
+bool policy_has_domains(const struct policy_rules *allow, const struct policy_rules *deny);
+bool policy_port_is_dns(uint8_t protocol, uint16_t port);
 /* What a policy means: deny wins; with any allow rule everything else is denied. ret_rule (may be
  * NULL): the rule that decided, NULL when none did. */
 bool policy_allows(const struct policy_rules *allow, const struct policy_rules *deny,
                    const struct policy_flow *flow, const struct policy_rule **ret_rule);
+
+/* May the guest ask the outside for this name? A deny rule that leaves nothing of it open (without
+ * port and protocol) says no; with domain rules among the allowed ones, one of them must cover it.
+ * ret_rule as above. */
+bool policy_allows_name(const struct policy_rules *allow, const struct policy_rules *deny,
+                        const char *name, const struct policy_rule **ret_rule);

@@ -19,6 +19,7 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "base/record.h"
+#include "names/permits.h"
 #include "names/resolv.h"
 #include "names/socket.h"
 #include "worker/dns_message.h"
@@ -64,6 +65,9 @@ struct names {
     size_t n_forwards;
     struct dns_table endpoints; /* of struct kept_message */
     struct dns_table records;
+    struct dns_table permits; /* of struct permit_parts */
+    names_give_fn give;
+    void *userdata;
     struct dns_stats_message stats;
     bool settled;
 };
@@ -361,6 +365,176 @@ static void table_free(struct dns_table *table)
     dns_table_deinit(table);
 }
 
+/* --- domain rules --- */
+
+static bool permit_is_of(const void *item, const void *key)
+{
+    return ((const struct permit_parts *)item)->guest_id == *(const int64_t *)key;
+}
+
+static int permit_send(struct names *names, const struct permit_parts *parts, struct error *error)
+{
+    int r = 0;
+
+    for (size_t i = 0; r == 0 && i < parts->count; i++)
+        r = message_send(names, DNS_MESSAGE_PERMIT, &parts->items[i].payload->message,
+                         parts->items[i].length, NULL, 0, error);
+    return r;
+}
+
+static int permits_send(struct names *names, struct error *error)
+{
+    int r = 0;
+
+    for (uint32_t i = 0; r == 0 && names->permits.slots && i <= names->permits.mask; i++)
+        if (names->permits.slots[i].item)
+            r = permit_send(names, names->permits.slots[i].item, error);
+    return r;
+}
+
+static void permit_forget(struct names *names, struct permit_parts *parts)
+{
+    dns_table_remove(&names->permits, id_hash(parts->guest_id), parts);
+    permit_parts_free(parts);
+}
+
+/* The worker's state after a failure is not known: it is told the former rules once more. */
+static void permit_send_again(struct names *names, const struct permit_parts *former,
+                              int64_t guest_id)
+{
+    struct error error = ERROR_INIT;
+
+    if (!former)
+        remove_send(names, DNS_MESSAGE_PERMIT_REMOVE, guest_id);
+    else if (permit_send(names, former, &error) < 0)
+        log_error("the name worker can't be told of a guest's rules: %s", error.text);
+}
+
+int names_permit_set(struct names *names, const struct names_permit *permit, struct error *error)
+{
+    struct permit_parts *former =
+        dns_table_find(&names->permits, id_hash(permit->guest_id), permit_is_of, &permit->guest_id);
+    struct permit_parts *parts;
+    int r = fault_point("names.permit", error);
+
+    if (r < 0)
+        return r;
+    parts = permit_parts_new(permit);
+    if (!parts || dns_table_reserve(&names->permits, 1) < 0) {
+        permit_parts_free(parts);
+        return error_set(error, ENOMEM, "out of memory");
+    }
+    if (former && permit_parts_equal(former, parts)) {
+        permit_parts_free(parts);
+        return 0;
+    }
+    r = permit_send(names, parts, error);
+    if (r < 0) {
+        permit_send_again(names, former, permit->guest_id);
+        permit_parts_free(parts);
+        return r;
+    }
+    if (former)
+        permit_forget(names, former);
+    dns_table_add(&names->permits, id_hash(parts->guest_id), parts);
+    return 0;
+}
+
+void names_permit_remove(struct names *names, int64_t guest_id)
+{
+    struct permit_parts *parts =
+        dns_table_find(&names->permits, id_hash(guest_id), permit_is_of, &guest_id);
+
+    if (!parts)
+        return;
+    remove_send(names, DNS_MESSAGE_PERMIT_REMOVE, guest_id);
+    permit_forget(names, parts);
+}
+
+bool names_is_of_networks(const struct names *names, const struct ip *ip)
+{
+    for (const struct served_network *network = names->networks; network; network = network->next)
+        if (cidr_contains_ip(&network->message.subnet, ip) ||
+            cidr_contains_ip(&network->message.subnet6, ip))
+            return true;
+    return false;
+}
+
+/* --- addresses that guests are about to be told --- */
+
+static bool name_is_printable(const char *name)
+{
+    const char *at = name;
+
+    while (*at > ' ' && *at < 0x7f)
+        at++;
+    return at > name && *at == '\0';
+}
+
+static bool give_is_well_formed(const struct dns_give_message *message, size_t length)
+{
+    if (length < sizeof(*message) || message->count == 0 || message->count > DNS_GIVE_MAX ||
+        length != sizeof(*message) + message->count * sizeof(message->addresses[0]) ||
+        !memchr(message->name, '\0', sizeof(message->name)) || !name_is_printable(message->name))
+        return false;
+    for (size_t i = 0; i < message->count; i++)
+        if (message->addresses[i].ip.family != AF_INET &&
+            message->addresses[i].ip.family != AF_INET6)
+            return false;
+    return true;
+}
+
+static enum names_given give_ask(struct names *names, const struct dns_give_message *message)
+{
+    struct names_address addresses[DNS_GIVE_MAX];
+    struct names_give give = {
+        .guest_id = message->guest_id,
+        .version = message->version,
+        .name = message->name,
+        .addresses = addresses,
+        .count = message->count,
+        .wait = message->wait,
+    };
+
+    for (size_t i = 0; i < message->count; i++) {
+        const struct dns_give_address *address = &message->addresses[i];
+
+        addresses[i].ip = ip_from_bytes(address->ip.family, address->ip.bytes);
+        addresses[i].ttl_s = address->ttl_s;
+    }
+    return names->give ? names->give(names->userdata, &give) : NAMES_GIVEN_FAILED;
+}
+
+static void given_answer(struct names *names, uint64_t number, enum names_given given,
+                         bool draining)
+{
+    static const uint8_t words[] = {
+        [NAMES_GIVEN_OPEN] = DNS_GIVEN_OPEN,
+        [NAMES_GIVEN_REFUSED] = DNS_GIVEN_REFUSED,
+        [NAMES_GIVEN_FAILED] = DNS_GIVEN_FAILED,
+    };
+    struct dns_given_message answer = {.number = number, .given = words[given]};
+
+    if (draining)
+        worker_send_draining(names->worker, DNS_MESSAGE_GIVEN, &answer, sizeof(answer));
+    else
+        message_send_or_log(names, DNS_MESSAGE_GIVEN, &answer.message, sizeof(answer));
+}
+
+static void give_received(struct names *names, const void *payload, size_t length, bool draining)
+{
+    const struct dns_give_message *message = payload; /* aligned for any type */
+    enum names_given given;
+
+    if (!give_is_well_formed(message, length)) {
+        log_warning("the name worker said something that can't be understood");
+        return;
+    }
+    given = give_ask(names, message);
+    if (message->wait)
+        given_answer(names, message->number, given, draining);
+}
+
 /* --- the worker --- */
 
 static int table_send(struct names *names, const struct dns_table *table, struct error *error)
@@ -407,6 +581,8 @@ static int everything_send(struct names *names, struct error *error)
          network = network->next)
         r = network_send(names, network, true, error);
     if (r == 0)
+        r = permits_send(names, error);
+    if (r == 0)
         r = table_send(names, &names->endpoints, error);
     if (r == 0)
         r = table_send(names, &names->records, error);
@@ -430,9 +606,19 @@ static void worker_said(void *userdata, uint16_t type, const void *payload, size
 
     if (type == DNS_MESSAGE_STATS && length == sizeof(names->stats))
         memcpy(&names->stats, payload, length);
+    else if (type == DNS_MESSAGE_GIVE)
+        give_received(names, payload, length, false);
 }
 
-static const struct worker_ops worker_ops = {.started = worker_started, .message = worker_said};
+/* A former moatd's, that finishes what it had begun. */
+static void worker_said_draining(void *userdata, uint16_t type, const void *payload, size_t length)
+{
+    if (type == DNS_MESSAGE_GIVE)
+        give_received(userdata, payload, length, true);
+}
+
+static const struct worker_ops worker_ops = {
+    .started = worker_started, .message = worker_said, .message_draining = worker_said_draining};
 
 /* --- life --- */
 
@@ -512,6 +698,8 @@ static int names_init(struct names *names, const struct names_config *config, st
         return error_set_field(error, "domain", "\"%s\" is not a domain name", config->domain);
     config_fill(config, &names->config);
     names->loop = config->loop;
+    names->give = config->give;
+    names->userdata = config->userdata;
     r = page_init(names, error);
     if (r == 0)
         r = upstreams_init(names, config, error);
@@ -577,6 +765,9 @@ void names_free(struct names *names, bool keep_running)
     for (size_t i = 0; i < names->n_forwards; i++)
         ips_deinit(&names->forwards[i].servers);
     free(names->forwards);
+    for (uint32_t i = 0; names->permits.slots && i <= names->permits.mask; i++)
+        permit_parts_free(names->permits.slots[i].item);
+    dns_table_deinit(&names->permits);
     ips_deinit(&names->configured);
     ips_deinit(&names->upstreams);
     if (names->page)

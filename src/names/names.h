@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/loop.h"
 #include "base/model.h"
+#include "base/rule.h"
 
 struct names;
 
@@ -17,6 +18,26 @@ struct names_forward {
     char suffix[254];
     struct ips servers;
 };
+
+/* Addresses that a guest with domain rules is about to be told for a name. All of it comes from the
+ * worker, which may be in the hands of whoever sent it a message: the name is printable and not
+ * empty, and the addresses are some, but nothing else is sure. */
+struct names_address {
+    struct ip ip;
+    uint32_t ttl_s;
+};
+
+struct names_give {
+    int64_t guest_id;
+    uint64_t version;
+    const char *name;
+    const struct names_address *addresses;
+    size_t count;
+    bool wait; /* the guest is told after this; else only the host wants to know */
+};
+
+enum names_given { NAMES_GIVEN_OPEN, NAMES_GIVEN_REFUSED, NAMES_GIVEN_FAILED };
+typedef enum names_given (*names_give_fn)(void *userdata, const struct names_give *give);
 
 struct names_config {
     struct loop *loop;
@@ -35,6 +56,8 @@ struct names_config {
     bool rebind_guard;        /* refuse addresses of the inside for names of the outside */
     const struct names_forward *forwards;
     size_t n_forwards;
+    names_give_fn give; /* called from the loop; NULL: none is opened */
+    void *userdata;
 };
 
 int names_new(const struct names_config *config, struct names **ret_names, struct error *error);
@@ -53,6 +76,21 @@ int names_endpoint_add(struct names *names, const struct guest *guest,
 void names_endpoint_remove(struct names *names, int64_t endpoint_id);
 int names_record_add(struct names *names, const struct dns_record *record, struct error *error);
 void names_record_remove(struct names *names, int64_t record_id);
+/* What a guest with domain rules may ask of the outside; replaces what was there. Said before the
+ * guest's first endpoint, so that no query of it passes. */
+struct names_permit {
+    int64_t guest_id;
+    uint64_t version; /* of its policy: comes back with names_give */
+    const struct policy_rules *allow;
+    const struct policy_rules *deny;
+    uint32_t grace_ms; /* how long addresses are open beyond their TTL */
+    bool report;       /* `give` is called for every answer, without any wait */
+};
+int names_permit_set(struct names *names, const struct names_permit *permit, struct error *error);
+/* Fine when there is none. */
+void names_permit_remove(struct names *names, int64_t guest_id);
+/* Is it an address of one of the networks' subnets? */
+bool names_is_of_networks(const struct names *names, const struct ip *ip);
 /* After start-up: sockets of the former worker that nobody claimed are closed. */
 void names_settled(struct names *names);
 /* The host's resolver addresses as they are now (for the choice of subnets and guests'

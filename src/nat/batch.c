@@ -13,6 +13,7 @@
 
 #include "base/fault.h"
 #include "base/log.h"
+#include "nat/opening.h"
 
 #define DNS_PORT 53
 /* The list of elements is one netlink attribute, whose length has 16 bits. */
@@ -38,6 +39,7 @@ void nat_batch_free(struct nat_batch *batch)
     for (size_t i = 0; i < batch->n_policies; i++)
         policy_object_free(batch->policies[i]);
     free(batch->policies);
+    free(batch->openings);
     free(batch->elements);
     free(batch);
 }
@@ -516,13 +518,19 @@ static void append_elements(const struct nat_batch *batch, const struct sending 
     }
 }
 
-void nat_batch_append_policies(const struct nat_batch *batch, struct nft_transaction *transaction)
+static void append_new_policies(const struct nat_batch *batch, struct nft_transaction *transaction)
 {
-    if (batch->failed)
-        transaction->failed = true;
     for (size_t i = 0; i < batch->n_policies; i++)
         if (batch->policies[i]->add)
             policy_object_append(batch->policies[i], true, transaction);
+}
+
+void nat_batch_append_policies(struct nat_batch *batch, struct nft_transaction *transaction)
+{
+    if (batch->failed)
+        transaction->failed = true;
+    append_new_policies(batch, transaction);
+    openings_append(batch, false, transaction);
 }
 
 void nat_batch_append_elements(const struct nat_batch *batch, bool waiting,
@@ -543,15 +551,40 @@ void nat_batch_append_release(const struct nat_batch *batch, struct nft_transact
 
 /* --- commit --- */
 
-/* Policies, with nothing that leads to them. `add` false: takes out what was added before. */
-static int commit_policies(struct nat_batch *batch, bool add, struct error *error)
+/* Policies, with nothing that leads to them, and openings. */
+static int commit_policies_once(struct nat_batch *batch, bool delete_first, struct error *error)
 {
     struct nft_transaction transaction;
 
     nft_transaction_init(&transaction, NFPROTO_INET);
-    if (add)
-        nat_batch_append_policies(batch, &transaction);
-    for (size_t i = 0; !add && i < batch->n_policies; i++)
+    if (batch->failed)
+        transaction.failed = true;
+    append_new_policies(batch, &transaction);
+    openings_append(batch, delete_first, &transaction);
+    int result = nft_socket_commit(batch->nat->socket, &transaction, error);
+    nft_transaction_deinit(&transaction);
+    return result;
+}
+
+/* An opening that was to be renewed by deleting it may be gone by then. */
+static int commit_policies(struct nat_batch *batch, struct error *error)
+{
+    bool delete_first = !batch->nat->renews && openings_renew(batch);
+    struct error refused = ERROR_INIT;
+    int result = commit_policies_once(batch, delete_first, delete_first ? &refused : error);
+
+    if (!delete_first || result == 0)
+        return result;
+    return commit_policies_once(batch, false, error);
+}
+
+/* Takes out what was added before. */
+static int uncommit_policies(struct nat_batch *batch, struct error *error)
+{
+    struct nft_transaction transaction;
+
+    nft_transaction_init(&transaction, NFPROTO_INET);
+    for (size_t i = 0; i < batch->n_policies; i++)
         if (batch->policies[i]->add)
             policy_object_append(batch->policies[i], false, &transaction);
     int result = nft_socket_commit(batch->nat->socket, &transaction, error);
@@ -579,11 +612,11 @@ int nat_batch_commit(struct nat_batch *batch, struct error *error)
     int result = fault_point("nat.commit", error);
 
     if (result == 0)
-        result = commit_policies(batch, true, error);
+        result = commit_policies(batch, error);
     if (result < 0)
         return result;
     result = commit_elements(batch, error);
-    if (result < 0 && commit_policies(batch, false, &ignored) < 0)
+    if (result < 0 && uncommit_policies(batch, &ignored) < 0)
         log_warning("policies that nothing leads to stay until the next repair: %s", ignored.text);
     return result;
 }

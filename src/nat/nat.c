@@ -25,6 +25,8 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "nat/counter.h"
+#include "nat/opening.h"
+#include "nat/table.h"
 
 #define REBUILD_TRIES 3
 
@@ -212,6 +214,7 @@ int nat_open(uint32_t group_base, uint32_t group_mask, struct nat **ret_nat, str
     nat->groups = (struct ruleset_groups){group_base, group_mask};
     /* Tests play a kernel without owned tables. */
     nat->owner_impossible = fault_point("nat.owner", &fault) < 0;
+    nat->renews = opening_kernel_renews() && fault_point("nat.renew", &fault) == 0;
     int result = nft_socket_open(&nat->socket, error);
     if (result == 0)
         result = table_open(nat, error);
@@ -268,7 +271,7 @@ static void append_table_deletions(struct nft_transaction *transaction,
 }
 
 static int rebuild_once(struct nat *nat, const struct nat_table_state states[TABLE_COUNT_],
-                        bool own, const struct nat_batch *batch, struct error *error)
+                        bool own, struct nat_batch *batch, struct error *error)
 {
     struct nat_batch *constant = nat_batch_new_constant(nat);
     struct nft_transaction transaction;
@@ -301,7 +304,7 @@ static int rebuild_once(struct nat *nat, const struct nat_table_state states[TAB
  * taken. */
 static int rebuild_owned_or_plain(struct nat *nat,
                                   const struct nat_table_state states[TABLE_COUNT_],
-                                  const struct nat_batch *batch, struct error *error)
+                                  struct nat_batch *batch, struct error *error)
 {
     int result;
 

@@ -70,12 +70,27 @@ struct nat_endpoint {
 
 /* What an endpoint may open connections to, whoever its packets say they are from: its interface
  * counts, so it must be a routed one. Established connections go on, the network's own name service
- * and DHCP are always open. Domain rules are not looked at. */
+ * and DHCP are always open. Domain rules open what nat_batch_opening adds. */
 struct nat_policy {
     int64_t id;       /* > 0 */
     uint64_t version; /* differs where rules differ: two versions can be there at once */
     const struct policy_rules *allow;
     const struct policy_rules *deny;
+};
+
+/* An address that a guest was given for a name, and what that opens of it: one service of the
+ * policy (policy_services.h), for a time. Never of effect for addresses of the host and of
+ * networks.
+ */
+struct nat_opening {
+    int64_t policy_id;
+    uint64_t policy_version;
+    struct ip ip;
+    uint32_t service;
+    bool closes; /* denied by name, else given by name */
+    bool renews; /* it is, or was a moment ago, there already */
+    uint64_t timeout_ms;
+    const char *name; /* for which it was given first; kept with it; at most 253 characters */
 };
 
 /* A published port that leads to an IPv4 (or IPv6) guest address of the same family as the
@@ -102,12 +117,17 @@ void nat_batch_network(struct nat_batch *batch, const struct nat_network *networ
 void nat_batch_passage(struct nat_batch *batch, const struct nat_passage *passage, bool add);
 void nat_batch_endpoint(struct nat_batch *batch, const struct nat_endpoint *endpoint, bool add);
 void nat_batch_port(struct nat_batch *batch, const struct nat_port *port, bool add);
-/* Adds or removes a version of a policy; compiles at once, and the rules are not needed after it
- * (nor looked at to remove one). Endpoints move from one version to another without an instant in
- * which none holds. To remove one, no endpoint may be left with it after the batch. Reason quota
- * when the rules overlap in more ways than the kernel is asked to keep (POLICY_TABLE_MAX). */
+/* Adds or removes a version of a policy; compiles at once, and the rules are not needed after it.
+ * To remove one its rules must be the same. Endpoints move from one version to another without an
+ * instant in which none holds. To remove one, no endpoint may be left with it after the batch.
+ * Reason quota when the rules overlap in more ways than the kernel is asked to keep
+ * (POLICY_TABLE_MAX). */
 int nat_batch_policy(struct nat_batch *batch, const struct nat_policy *policy, bool add,
                      struct error *error);
+/* Adds an opening to a policy that is there, or is added with the batch; one that is there gets the
+ * new timeout. It goes by itself, or with the policy. The name must stay until the batch is freed.
+ */
+void nat_batch_opening(struct nat_batch *batch, const struct nat_opening *opening);
 /* Sends it as one transaction (policies that are added: as one before it, in which nothing leads to
  * them yet) and takes the kernel's verdict (microseconds for one element, about 1
  * µs for each of many). Reason kernel on refusal, with nothing changed. An empty batch is fine. The
@@ -116,14 +136,19 @@ int nat_batch_commit(struct nat_batch *batch, struct error *error);
 
 /* Replaces the whole table by the static rules plus the batch's additions (NULL: none), in one
  * transaction: no packet sees a state in between, established flows keep their translation. For
- * start-up and repair. Fault points: nat.rebuild; nat.owner plays a kernel without owned tables
- * (read by nat_open). */
+ * start-up and repair. Fault points: nat.rebuild; nat.owner plays a kernel without owned tables,
+ * nat.renew one that does not renew elements (both read by nat_open). */
 int nat_rebuild(struct nat *nat, struct nat_batch *batch, struct error *error);
 
 /* Does the kernel's table hold exactly what a rebuild with this batch would make (ownership,
  * chains, rules, elements)? About 1 ms, and 1 µs for each element; when elements differ it looks
  * again for up to 15 ms. */
 int nat_verify(struct nat *nat, struct nat_batch *batch, bool *ret_same, struct error *error);
+
+/* What is open in the kernel now, for start-up: calls fn for each opening, with the time that is
+ * left. */
+typedef int (*nat_opening_fn)(void *userdata, const struct nat_opening *opening);
+int nat_openings_load(struct nat *nat, nat_opening_fn fn, void *userdata, struct error *error);
 
 /* A base chain of somebody else's (families ip and inet) on the forward hook with policy drop: it
  * stops what our table accepts. ret_chain: "family table chain", such as "ip filter FORWARD";

@@ -41,6 +41,7 @@ struct services {
 struct sweep {
     uint8_t family;
     bool accepts; /* there are allow rules */
+    bool no_dns;  /* DNS elsewhere is closed (policy_has_domains) */
     struct span *spans;
     size_t n_spans;
     struct ip *cuts; /* where an interval begins */
@@ -120,6 +121,8 @@ static void find_cuts(struct sweep *sweep)
     struct ip top = family_edge(sweep->family, 0xff);
     size_t count = 0;
 
+    if (sweep->no_dns && !sweep->accepts) /* something is denied everywhere */
+        sweep->cuts[count++] = family_edge(sweep->family, 0);
     for (size_t i = 0; i < sweep->n_spans; i++) {
         sweep->cuts[count++] = sweep->spans[i].first;
         if (!ip_equal(&sweep->spans[i].last, &top))
@@ -133,6 +136,10 @@ static void find_cuts(struct sweep *sweep)
 }
 
 /* --- services of an interval --- */
+
+/* What a rule without a port opens where DNS elsewhere is closed. */
+static const struct port_range but_dns[] = {{0, 52}, {54, 852}, {854, PORT_LAST}};
+static const struct port_range only_dns[] = {{53, 53}, {853, 853}};
 
 static int port_compare(const void *a, const void *b)
 {
@@ -184,17 +191,33 @@ static void ports_subtract(const struct port_list *from, const struct port_list 
     }
 }
 
+static void ports_add(struct port_list *list, const struct port_range *ranges, size_t count)
+{
+    memcpy(list->items + list->count, ranges, count * sizeof(*ranges));
+    list->count += count;
+}
+
 static void collect_ports(struct sweep *sweep, uint8_t protocol, bool deny, struct port_list *list)
 {
+    static const struct port_range all = {0, PORT_LAST};
+    bool whole = false; /* a rule without a port was there: its ranges once are enough */
+
     list->count = 0;
     for (size_t i = 0; i < sweep->n_active; i++) {
         const struct policy_rule *rule = sweep->active[i]->rule;
 
         if (sweep->active[i]->deny != deny || (rule->protocol && rule->protocol != protocol))
             continue;
-        list->items[list->count++] = rule->port ? (struct port_range){rule->port, rule->port_end}
-                                                : (struct port_range){0, PORT_LAST};
+        if (rule->port)
+            list->items[list->count++] = (struct port_range){rule->port, rule->port_end};
+        whole |= !rule->port;
     }
+    if (whole && sweep->no_dns && !deny)
+        ports_add(list, but_dns, ARRAY_SIZE(but_dns));
+    else if (whole)
+        ports_add(list, &all, 1);
+    if (sweep->no_dns && deny && !sweep->accepts)
+        ports_add(list, only_dns, ARRAY_SIZE(only_dns));
     ports_join(list);
 }
 
@@ -396,7 +419,7 @@ static bool ports_allocate(struct port_list *list, size_t count)
 
 static bool sweep_allocate(struct sweep *sweep, size_t n_rules)
 {
-    size_t count = n_rules + 1;
+    size_t count = n_rules + 1 + ARRAY_SIZE(but_dns); /* spans, or ranges of ports of them */
 
     sweep->spans = calloc(count, sizeof(*sweep->spans));
     sweep->cuts = calloc(2 * count, sizeof(*sweep->cuts));
@@ -426,7 +449,8 @@ static void sweep_deinit(struct sweep *sweep)
 int policy_compile(const struct policy_rules *allow, const struct policy_rules *deny,
                    enum policy_class class, uint8_t family, struct policy_table *ret_table)
 {
-    struct sweep sweep = {.family = family, .accepts = allow->count > 0};
+    struct sweep sweep = {
+        .family = family, .accepts = allow->count > 0, .no_dns = policy_has_domains(allow, deny)};
     int result = -ENOMEM;
 
     if (sweep_allocate(&sweep, allow->count + deny->count)) {

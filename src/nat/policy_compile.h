@@ -27,8 +27,9 @@ struct policy_table {
 #define POLICY_TABLE_MAX 16384 /* ranges */
 
 /* With allow rules: what is allowed and not denied. Without: what is denied. Ranges don't overlap.
- * Domain rules are left out. Returns 0, -ENOMEM, or -E2BIG for more than POLICY_TABLE_MAX ranges,
- * which takes many overlapping rules with different ports. */
+ * Of domain rules only that they are there counts (policy_has_domains). Returns 0, -ENOMEM, or
+ * -E2BIG for more than POLICY_TABLE_MAX ranges, which takes many overlapping rules with different
+ * ports. */
 int policy_compile(const struct policy_rules *allow, const struct policy_rules *deny,
                    enum policy_class class, uint8_t family, struct policy_table *ret_table);
 void policy_table_deinit(struct policy_table *table);

@@ -168,6 +168,17 @@ void rule_verdict(struct rule *rule, uint32_t code, const char *chain)
         rule->failed |= nftnl_expr_set_str(expr, NFTNL_EXPR_IMM_CHAIN, chain) < 0;
 }
 
+void rule_load_address_type(struct rule *rule)
+{
+    struct nftnl_expr *expr = rule_add(rule, "fib");
+
+    if (!expr)
+        return;
+    nftnl_expr_set_u32(expr, NFTNL_EXPR_FIB_DREG, NFT_REG32_00);
+    nftnl_expr_set_u32(expr, NFTNL_EXPR_FIB_RESULT, NFT_FIB_RESULT_ADDRTYPE);
+    nftnl_expr_set_u32(expr, NFTNL_EXPR_FIB_FLAGS, NFTA_FIB_F_DADDR);
+}
+
 /* --- objects of a transaction --- */
 
 static struct nftnl_table *table_build(const char *name, const char *comment, uint32_t flags)

@@ -34,6 +34,8 @@ void rule_load_meta(struct rule *rule, enum nft_meta_keys key, unsigned reg);
 void rule_load_ct(struct rule *rule, enum nft_ct_keys key);
 void rule_load_payload(struct rule *rule, enum nft_payload_bases base, uint32_t offset,
                        uint32_t length, unsigned reg);
+/* What the destination is to the host's routing (RTN_LOCAL, …), in register 0. */
+void rule_load_address_type(struct rule *rule);
 void rule_load_value(struct rule *rule, const void *value, uint32_t length, unsigned reg);
 void rule_compare(struct rule *rule, enum nft_cmp_ops op, const void *value, uint32_t length);
 void rule_compare_u8(struct rule *rule, enum nft_cmp_ops op, uint8_t value);

@@ -550,13 +550,7 @@ static void destination6_loopback(struct rule *rule)
 /* Addressed to this host, wherever it came in. */
 static void to_host(struct rule *rule)
 {
-    struct nftnl_expr *expr = rule_add(rule, "fib");
-
-    if (!expr)
-        return;
-    nftnl_expr_set_u32(expr, NFTNL_EXPR_FIB_DREG, NFT_REG32_00);
-    nftnl_expr_set_u32(expr, NFTNL_EXPR_FIB_RESULT, NFT_FIB_RESULT_ADDRTYPE);
-    nftnl_expr_set_u32(expr, NFTNL_EXPR_FIB_FLAGS, NFTA_FIB_F_DADDR);
+    rule_load_address_type(rule);
     rule_compare_u32(rule, NFT_CMP_EQ, RTN_LOCAL);
 }
 

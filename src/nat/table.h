@@ -19,6 +19,7 @@ struct nat {
     struct ruleset_groups groups;
     bool owned;            /* the table in the kernel is ours alone */
     bool owner_impossible; /* this kernel has no owner|persist */
+    bool renews;           /* this kernel renews elements that are added again (opening.c) */
     struct nat_watch *watch;
 };
 
@@ -39,11 +40,13 @@ struct nat_batch {
     size_t n_deletions;
     struct policy_object **policies;
     size_t n_policies;
+    struct nat_opening *openings;
+    size_t n_openings;
     bool failed; /* out of memory */
 };
 
-/* Appends the messages of policies that are added. */
-void nat_batch_append_policies(const struct nat_batch *batch, struct nft_transaction *transaction);
+/* Appends the messages of policies that are added, and of openings. */
+void nat_batch_append_policies(struct nat_batch *batch, struct nft_transaction *transaction);
 /* Of elements. waiting: those that lead to a policy lead to the chain that drops instead. counters
  * (may be NULL): what counting elements go on from. */
 void nat_batch_append_elements(const struct nat_batch *batch, bool waiting,

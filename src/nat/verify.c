@@ -2,6 +2,7 @@
 /* Compares the kernel's table with what a rebuild would make. The static part is not compared byte
  * by byte, which kernels give back in different forms, but by marks that nobody else sets: the hash
  * in the table's comment and the comment of every rule, in order. Elements are compared in full. */
+#include "nat/opening.h"
 #include "nat/table.h"
 
 #include <arpa/inet.h>
@@ -27,7 +28,8 @@
 /* What is there of one. */
 struct policy_seen {
     const struct policy_object *object;
-    size_t rules[POLICY_CLASSES];
+    size_t *rules; /* of each chain */
+    size_t n_chains;
 };
 
 struct expected {
@@ -44,29 +46,77 @@ static int policy_compare(const void *a, const void *b)
                                 : (one->version > other->version) - (one->version < other->version);
 }
 
+static void expected_deinit(struct expected *expected)
+{
+    for (size_t i = 0; i < expected->n_policies; i++)
+        free(expected->policies[i].rules);
+    free(expected->policies);
+    *expected = (struct expected){0};
+}
+
+static bool policy_seen_init(struct policy_seen *seen, const struct policy_object *object)
+{
+    char text[POLICY_NAME_MAX];
+
+    seen->object = object;
+    while (policy_chain_get(object, seen->n_chains, text))
+        seen->n_chains++;
+    seen->rules = calloc(seen->n_chains + 1, sizeof(*seen->rules));
+    return seen->rules;
+}
+
 static int expected_init(struct expected *expected, const struct nat_batch *batch,
                          struct error *error)
 {
+    bool made = true;
+
     *expected =
         (struct expected){.policies = calloc(batch->n_policies + 1, sizeof(*expected->policies))};
-    if (!expected->policies)
+    for (size_t i = 0; expected->policies && made && i < batch->n_policies; i++)
+        made = policy_seen_init(&expected->policies[expected->n_policies++], batch->policies[i]);
+    if (!expected->policies || !made) {
+        expected_deinit(expected);
         return error_set(error, ENOMEM, "cannot verify nftables");
-    for (; expected->n_policies < batch->n_policies; expected->n_policies++)
-        expected->policies[expected->n_policies].object = batch->policies[expected->n_policies];
+    }
     qsort(expected->policies, expected->n_policies, sizeof(*expected->policies), policy_compare);
     return 0;
 }
 
-/* The policy whose chain has this name, or NULL. */
-static struct policy_seen *expected_find_chain(const struct expected *expected, const char *name,
-                                               enum policy_class *ret_class)
+/* The policy whose chain or set has this name, or NULL. */
+static struct policy_seen *expected_find(const struct expected *expected, const char *name)
 {
     struct policy_object object = {0};
     const struct policy_seen key = {.object = &object};
 
-    if (!policy_chain_find(name, &object.id, &object.version, ret_class))
+    if (!policy_name_read(name, &object.id, &object.version))
         return NULL;
     return bsearch(&key, expected->policies, expected->n_policies, sizeof(key), policy_compare);
+}
+
+/* And which of its chains that is. */
+static struct policy_seen *expected_find_chain(const struct expected *expected, const char *name,
+                                               size_t *ret_chain)
+{
+    struct policy_seen *policy = expected_find(expected, name);
+    char text[POLICY_NAME_MAX];
+    const char *chain;
+
+    for (size_t i = 0; policy && (chain = policy_chain_get(policy->object, i, text)); i++) {
+        if (strcmp(name, chain) != 0)
+            continue;
+        *ret_chain = i;
+        return policy;
+    }
+    return NULL;
+}
+
+static size_t expected_chains(const struct expected *expected)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < expected->n_policies; i++)
+        count += expected->policies[i].n_chains;
+    return count;
 }
 
 /* --- chains --- */
@@ -94,7 +144,7 @@ static bool chain_matches(const struct nftnl_chain *chain, const struct nft_chai
 static bool chain_check(const struct nftnl_chain *chain, struct chains *chains)
 {
     const char *name = nftnl_chain_get_str(chain, NFTNL_CHAIN_NAME);
-    enum policy_class class;
+    size_t index;
 
     for (size_t i = 0; name && i < CHAIN_COUNT_; i++) {
         if (chain_table((enum chain_id)i) != chains->table ||
@@ -103,7 +153,7 @@ static bool chain_check(const struct nftnl_chain *chain, struct chains *chains)
         chains->seen |= UINT32_C(1) << i;
         return chain_matches(chain, chain_def_get((enum chain_id)i));
     }
-    if (!name || !expected_find_chain(chains->expected, name, &class))
+    if (!name || !expected_find_chain(chains->expected, name, &index))
         return false;
     chains->policies++;
     return !nftnl_chain_is_set(chain, NFTNL_CHAIN_HOOKNUM);
@@ -138,7 +188,7 @@ static int verify_chains(struct nat *nat, const struct expected *expected, bool 
 
     if (result == 0)
         *ret_same = chains.same && chains.seen == (UINT32_C(1) << CHAIN_COUNT_) - 1 &&
-                    chains.policies == expected->n_policies * POLICY_CLASSES;
+                    chains.policies == expected_chains(expected);
     return result;
 }
 
@@ -183,16 +233,16 @@ static const char *rule_comment(const struct nftnl_rule *rule)
     return comment;
 }
 
-static bool rule_check_policy(const char *chain, const char *comment, struct rules *rules)
+static bool rule_check_policy(const char *name, const char *comment, struct rules *rules)
 {
-    enum policy_class class;
-    struct policy_seen *policy = expected_find_chain(rules->expected, chain, &class);
+    size_t chain;
+    struct policy_seen *policy = expected_find_chain(rules->expected, name, &chain);
     const char *wanted =
-        policy ? policy_rule_comment(policy->object->accepts, policy->rules[class]) : NULL;
+        policy ? policy_rule_comment(policy->object, chain, policy->rules[chain]) : NULL;
 
     if (!wanted || strcmp(comment, wanted) != 0)
         return false;
-    policy->rules[class]++;
+    policy->rules[chain]++;
     return true;
 }
 
@@ -202,8 +252,8 @@ static bool policies_are_complete(const struct expected *expected)
     for (size_t i = 0; i < expected->n_policies; i++) {
         const struct policy_seen *policy = &expected->policies[i];
 
-        for (int class = 0; class < POLICY_CLASSES; class ++)
-            if (policy_rule_comment(policy->object->accepts, policy->rules[class]))
+        for (size_t chain = 0; chain < policy->n_chains; chain++)
+            if (policy_rule_comment(policy->object, chain, policy->rules[chain]))
                 return false;
     }
     return true;
@@ -256,7 +306,8 @@ static int verify_rules(struct nat *nat, struct expected *expected, bool *ret_sa
     struct rules rules = {.expected = expected, .same = true};
 
     for (size_t i = 0; i < expected->n_policies; i++)
-        memset(expected->policies[i].rules, 0, sizeof(expected->policies[i].rules));
+        memset(expected->policies[i].rules, 0,
+               expected->policies[i].n_chains * sizeof(*expected->policies[i].rules));
     int result = 0;
 
     for (int i = 0; result == 0 && i < TABLE_COUNT_; i++) {
@@ -283,20 +334,33 @@ struct sets {
 
 static_assert(SET_COUNT_ < 64 && CHAIN_COUNT_ < 32, "bits");
 
-/* "guest12_public4": its chain's name and the family. */
 static bool set_check_policy(const char *name, struct sets *sets)
 {
-    size_t length = strlen(name);
-    char chain[POLICY_NAME_MAX];
-    enum policy_class class;
+    const struct policy_seen *policy = expected_find(sets->expected, name);
+    char text[POLICY_NAME_MAX];
+    enum policy_set_kind kind;
+    const char *set;
 
-    if (length == 0 || length >= sizeof(chain) ||
-        (name[length - 1] != '4' && name[length - 1] != '6'))
-        return false;
-    memcpy(chain, name, length - 1);
-    chain[length - 1] = '\0';
-    sets->policies++;
-    return expected_find_chain(sets->expected, chain, &class);
+    for (size_t i = 0; policy && (set = policy_set_get(policy->object, i, text, &kind)); i++) {
+        if (strcmp(name, set) != 0)
+            continue;
+        sets->policies++;
+        return true;
+    }
+    return false;
+}
+
+/* How many sets policies have. */
+static size_t sets_of_policies(const struct expected *expected)
+{
+    char text[POLICY_NAME_MAX];
+    enum policy_set_kind kind;
+    size_t count = 0;
+
+    for (size_t i = 0; i < expected->n_policies; i++)
+        for (size_t j = 0; policy_set_get(expected->policies[i].object, j, text, &kind); j++)
+            count++;
+    return count;
 }
 
 static bool set_check(const struct nftnl_set *set, struct sets *sets)
@@ -347,7 +411,7 @@ static int verify_sets(struct nat *nat, const struct expected *expected, bool *r
 
     if (result == 0)
         *ret_same = sets.same && sets.seen == (UINT64_C(1) << SET_COUNT_) - 1 &&
-                    sets.policies == expected->n_policies * POLICY_CLASSES * POLICY_FAMILIES;
+                    sets.policies == sets_of_policies(expected);
     return result;
 }
 
@@ -357,6 +421,8 @@ struct dump {
     enum set_id set;
     const char *name; /* of the set */
     size_t key_length;
+    const struct policy_object *services; /* of a map of services: whose */
+    bool closes;
     bool ranges;
     struct nat_batch found; /* only its list is used */
     bool malformed;
@@ -405,15 +471,44 @@ static bool policy_copy(const struct nlattr *nest, enum set_id set, uint8_t *byt
     return found == class;
 }
 
+/* The number of the service to whose chain an element jumps. */
+static bool service_copy(const struct nlattr *nest, const struct policy_object *object, bool closes,
+                         uint8_t *bytes)
+{
+    char chain[POLICY_NAME_MAX];
+    struct nlattr *verdict;
+    struct nlattr *attribute;
+    bool found = false;
+
+    mnl_attr_for_each_nested(verdict, nest) mnl_attr_for_each_nested(attribute, verdict)
+    {
+        if (mnl_attr_get_type(attribute) == NFTA_VERDICT_CODE &&
+            (mnl_attr_validate(attribute, MNL_TYPE_U32) < 0 ||
+             ntohl(mnl_attr_get_u32(attribute)) != (uint32_t)NFT_JUMP))
+            return false;
+        if (mnl_attr_get_type(attribute) != NFTA_VERDICT_CHAIN ||
+            mnl_attr_validate(attribute, MNL_TYPE_NUL_STRING) < 0)
+            continue;
+        for (uint32_t i = 0; i < object->services.count; i++) {
+            policy_service_chain(object, closes, i, chain);
+            if (strcmp(mnl_attr_get_str(attribute), chain) != 0)
+                continue;
+            memcpy(bytes, &i, sizeof(i));
+            found = true;
+        }
+    }
+    return found;
+}
+
 static bool element_parse(const struct dump *dump, const struct nlattr *nest,
                           struct nat_element *element)
 {
     bool of_policy = dump->set < SET_COUNT_ && set_def_get(dump->set)->data[0] == FIELD_POLICY;
-    size_t data_length = dump->set < SET_COUNT_ ? set_data_length(dump->set) : 0;
     struct nlattr *attribute;
     bool key = false;
     bool key_end = !dump->ranges;
-    bool data = data_length == 0;
+    size_t data_length = dump->set < SET_COUNT_ ? set_data_length(dump->set) : 0;
+    bool data = data_length == 0 && !dump->services;
 
     mnl_attr_for_each_nested(attribute, nest)
     {
@@ -425,8 +520,11 @@ static bool element_parse(const struct dump *dump, const struct nlattr *nest,
             key_end = dump->ranges && value_copy(attribute, element->key_end, dump->key_length);
             break;
         case NFTA_SET_ELEM_DATA:
-            data = of_policy ? policy_copy(attribute, dump->set, element->data)
-                             : value_copy(attribute, element->data, data_length);
+            if (dump->services)
+                data = service_copy(attribute, dump->services, dump->closes, element->data);
+            else
+                data = of_policy ? policy_copy(attribute, dump->set, element->data)
+                                 : value_copy(attribute, element->data, data_length);
             break;
         case NFTA_SET_ELEM_EXPR:
         case NFTA_SET_ELEM_EXPRESSIONS:
@@ -614,16 +712,93 @@ static int verify_ranges(struct nat *nat, const struct policy_object *object,
     return result;
 }
 
-static int verify_policies(struct nat *nat, const struct expected *expected, bool *ret_same,
-                           struct error *error)
+static bool services_judge(struct dump *dump, const struct policy_services *services,
+                           struct nat_element *wanted)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < services->n_ranges; i++) {
+        uint32_t service = services->ranges[i].service;
+
+        if (!(dump->closes ? services->items[service].closes : services->items[service].opens))
+            continue;
+        wanted[count].set = SET_COUNT_;
+        wanted[count].add = true;
+        policy_service_range_write(&services->ranges[i], wanted[count].key, wanted[count].key_end);
+        memcpy(wanted[count++].data, &service, sizeof(service));
+    }
+    size_t n_wanted = elements_normalize(wanted, count);
+    size_t n_found = elements_normalize(dump->found.elements, dump->found.count);
+    return !dump->malformed && n_wanted == n_found &&
+           (n_found == 0 || memcmp(wanted, dump->found.elements, n_found * sizeof(*wanted)) == 0);
+}
+
+static int verify_services(struct nat *nat, const struct policy_object *object, const char *map,
+                           bool closes, bool *ret_same, struct error *error)
+{
+    _cleanup_free_ struct nat_element *wanted =
+        calloc(object->services.n_ranges + 1, sizeof(*wanted));
+    struct dump dump = {
+        .set = SET_COUNT_,
+        .name = map,
+        .key_length = POLICY_SERVICE_KEY,
+        .services = object,
+        .closes = closes,
+        .ranges = true,
+    };
+    int result;
+
+    if (!wanted)
+        return error_set(error, ENOMEM, "cannot verify nftables");
+    result = nft_socket_get(nat->socket, NFPROTO_INET, NFT_MSG_GETSETELEM, true, elements_build,
+                            elements_parse, &dump, error);
+    if (result == 0)
+        *ret_same = services_judge(&dump, &object->services, wanted);
+    free(dump.found.elements);
+    return result;
+}
+
+static int verify_all_services(struct nat *nat, const struct policy_object *object, bool *ret_same,
+                               struct error *error)
+{
+    bool closes = object->services.n_opens == 0; /* what is opened comes first */
+    char text[POLICY_NAME_MAX];
+    enum policy_set_kind kind;
+    const char *set;
+    int result = 0;
+
+    for (size_t i = 0; result == 0 && *ret_same && (set = policy_set_get(object, i, text, &kind));
+         i++) {
+        if (kind != POLICY_SET_SERVICES)
+            continue;
+        result = verify_services(nat, object, set, closes, ret_same, error);
+        closes = true;
+    }
+    return result;
+}
+
+static int verify_policy(struct nat *nat, const struct nat_batch *batch,
+                         const struct policy_object *object, bool *ret_same, struct error *error)
+{
+    int result = 0;
+
+    for (int class = 0; class < POLICY_CLASSES; class ++)
+        for (unsigned i = 0; result == 0 && *ret_same && i < POLICY_FAMILIES; i++)
+            result = verify_ranges(nat, object, (enum policy_class) class, i, ret_same, error);
+    if (result == 0 && *ret_same)
+        result = verify_all_services(nat, object, ret_same, error);
+    if (result == 0 && *ret_same)
+        result = openings_verify(nat, batch, object, ret_same, error);
+    return result;
+}
+
+static int verify_policies(struct nat *nat, const struct nat_batch *batch,
+                           const struct expected *expected, bool *ret_same, struct error *error)
 {
     int result = 0;
 
     for (size_t i = 0; result == 0 && *ret_same && i < expected->n_policies; i++)
-        for (int class = 0; class < POLICY_CLASSES; class ++)
-            for (unsigned j = 0; result == 0 && *ret_same && j < POLICY_FAMILIES; j++)
-                result = verify_ranges(nat, expected->policies[i].object, (enum policy_class) class,
-                                       j, ret_same, error);
+        result = verify_policy(nat, batch, expected->policies[i].object, ret_same, error);
     return result;
 }
 
@@ -663,14 +838,14 @@ static int verify_once(struct nat *nat, const struct nat_batch *batch,
     if (result == 0 && *ret_same)
         result = verify_elements(nat, batch, constant, ret_same, error);
     if (result == 0 && *ret_same)
-        result = verify_policies(nat, expected, ret_same, error);
+        result = verify_policies(nat, batch, expected, ret_same, error);
     return result;
 }
 
 int nat_verify(struct nat *nat, struct nat_batch *batch, bool *ret_same, struct error *error)
 {
     struct nat_batch *constant = nat_batch_new_constant(nat);
-    struct expected expected;
+    struct expected expected = {0};
     bool same = false;
     int result = constant ? expected_init(&expected, batch, error)
                           : error_set(error, ENOMEM, "cannot verify nftables");
@@ -679,8 +854,7 @@ int nat_verify(struct nat *nat, struct nat_batch *batch, bool *ret_same, struct 
         result = -EINTR;
     for (int i = 0; i < VERIFY_TRIES && result == -EINTR; i++)
         result = verify_once(nat, batch, constant, &expected, &same, error);
-    if (constant)
-        free(expected.policies);
+    expected_deinit(&expected);
     nat_batch_free(constant);
     if (result == -ENOENT) { /* it went while we were looking */
         same = false;

@@ -265,6 +265,18 @@ static void policy_result_free_fields(void *object)
 const struct proto_object proto_policy_result =
     OBJECT("Policy", struct policy_result, policy_result_fields, policy_result_free_fields);
 
+#define T struct policy_test_result
+static const struct proto_field policy_test_result_fields[] = {
+    FIELD(PROTO_BOOL, T, allowed, "allowed", .doc = "whether the connection could be opened"),
+    FIELD(PROTO_TEXT, T, list, "list", .flags = PROTO_NULL,
+          .doc = "allow or deny: where the rule that decided stands; null: no rule did"),
+    FIELD(PROTO_TEXT, T, rule, "rule", .flags = PROTO_NULL, .doc = "that RULE"),
+    FIELD(PROTO_TEXT, T, reason, "reason", .doc = "why, for people"),
+};
+#undef T
+const struct proto_object proto_policy_test_result =
+    OBJECT("Verdict", struct policy_test_result, policy_test_result_fields, port_free_fields);
+
 static const struct proto_field record_fields[] = {
     FIELD(PROTO_TEXT, struct record_result, name, "name", .doc = "name, without the domain"),
     FIELD(PROTO_TEXT, struct record_result, network, "network", .flags = PROTO_NULL,
@@ -522,6 +534,13 @@ static const struct proto_field policy_set_fields[] = {
     FIELD(PROTO_BOOL, struct policy_set_params, cut, "cut",
           .doc = "end connections that run and are no longer allowed"),
 };
+static const struct proto_field policy_test_fields[] = {
+    FIELD(PROTO_NAME, struct policy_test_params, guest, "guest", .flags = PROTO_REQUIRED,
+          .doc = "the guest's name"),
+    FIELD(PROTO_STRING, struct policy_test_params, destination, "destination",
+          .flags = PROTO_REQUIRED, .max = RULE_TEXT_MAX,
+          .doc = "ADDRESS:PORT or NAME:PORT, with /tcp (default) or /udp; or ADDRESS/icmp"),
+};
 static const struct proto_field localhost_fields[] = {
     FIELD(PROTO_NAME, struct localhost_params, guest, "guest", .flags = PROTO_REQUIRED,
           .doc = "the guest's name"),
@@ -599,6 +618,11 @@ static void dns_params_free_fields(void *object)
     strings_deinit(&((struct dns_params *)object)->values);
 }
 
+static void policy_test_free_fields(void *object)
+{
+    free(((struct policy_test_params *)object)->destination);
+}
+
 static const struct proto_object no_params = {.name = "", .size = sizeof(struct empty_params)};
 static const struct proto_object network_create_params =
     OBJECT("", struct network_create_params, network_create_fields, network_create_free_fields);
@@ -621,6 +645,8 @@ static const struct proto_object guest_required_params =
     OBJECT("", struct guest_params, guest_required_fields, NULL);
 static const struct proto_object policy_set_params =
     OBJECT("", struct policy_set_params, policy_set_fields, policy_set_free_fields);
+static const struct proto_object policy_test_params =
+    OBJECT("", struct policy_test_params, policy_test_fields, policy_test_free_fields);
 static const struct proto_object localhost_params =
     OBJECT("", struct localhost_params, localhost_fields, NULL);
 static const struct proto_object dns_list_params =
@@ -672,6 +698,9 @@ static const struct proto_method methods[] = {
            &proto_policy_result, "A guest's mode and rules."),
     METHOD(METHOD_POLICY_SET, "policy.set", &policy_set_params, RESULT_OBJECT, &proto_policy_result,
            "Replaces a guest's rules, and its mode when given."),
+    METHOD(METHOD_POLICY_TEST, "policy.test", &policy_test_params, RESULT_OBJECT,
+           &proto_policy_test_result,
+           "Whether a guest could open a connection, and by which rule; sends nothing."),
     METHOD(METHOD_LOCALHOST_SET, "localhost.set", &localhost_params, RESULT_EMPTY, NULL,
            "127.0.0.1 inside the guest reaches its gateway where nothing local listens."),
     METHOD(METHOD_DNS_LIST, "dns.list", &dns_list_params, RESULT_LIST, &proto_record,

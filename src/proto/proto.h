@@ -40,6 +40,7 @@ enum method_id {
     METHOD_PORT_LIST,
     METHOD_POLICY_GET,
     METHOD_POLICY_SET,
+    METHOD_POLICY_TEST,
     METHOD_LOCALHOST_SET,
     METHOD_DNS_LIST,
     METHOD_DNS_ADD,
@@ -134,8 +135,8 @@ struct proto_method {
 };
 
 extern const struct proto_object proto_network, proto_opening, proto_guest, proto_vmm,
-    proto_endpoint, proto_drops, proto_port, proto_policy, proto_policy_result, proto_record,
-    proto_status, proto_check, proto_denial, proto_event;
+    proto_endpoint, proto_drops, proto_port, proto_policy, proto_policy_result,
+    proto_policy_test_result, proto_record, proto_status, proto_check, proto_denial, proto_event;
 
 /* Sets an object's members to their defaults (bool fallbacks, -1 for ids); the rest is zeroed by
  * the caller. */

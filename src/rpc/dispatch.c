@@ -13,6 +13,7 @@ struct result {
         struct network network;
         struct guest guest;
         struct policy_result policy;
+        struct policy_test_result verdict;
         struct status_result status;
         struct strings strings;
     } value;
@@ -115,6 +116,11 @@ static int policy_set(struct call *call, struct result *result, struct error *er
     return service_policy_set(call->service, &PARAMS->policy_set, &result->value.policy, error);
 }
 
+static int policy_test(struct call *call, struct result *result, struct error *error)
+{
+    return service_policy_test(call->service, &PARAMS->policy_test, &result->value.verdict, error);
+}
+
 static int localhost_set(struct call *call, struct result *result, struct error *error)
 {
     (void)result;
@@ -187,6 +193,7 @@ static const handler handlers[] = {
     [METHOD_PORT_LIST] = port_list,
     [METHOD_POLICY_GET] = policy_get,
     [METHOD_POLICY_SET] = policy_set,
+    [METHOD_POLICY_TEST] = policy_test,
     [METHOD_LOCALHOST_SET] = localhost_set,
     [METHOD_DNS_LIST] = dns_list,
     [METHOD_DNS_ADD] = dns_add,

@@ -137,6 +137,7 @@ static int copy_settings(struct attach *attach, struct error *error)
 {
     struct guest_attach_params *params = attach->params;
     struct guest *guest = &attach->guest;
+    int r;
 
     snprintf(guest->name, sizeof(guest->name), "%s", params->name);
     id_generate(guest->uid);
@@ -163,7 +164,8 @@ static int copy_settings(struct attach *attach, struct error *error)
         strings_copy(&params->dns_search, &guest->dns_search) < 0 ||
         labels_copy(&params->labels, &guest->labels) < 0)
         return error_set(error, ENOMEM, "guest");
-    return policy_accept(&params->policy, "policy.", &guest->policy, error);
+    r = policy_accept(&params->policy, "policy.", &guest->policy, error);
+    return r < 0 ? r : domain_check(attach->service, &guest->policy, "policy.", error);
 }
 
 static int check_settings(struct attach *attach, struct error *error)

@@ -238,6 +238,7 @@ static const struct key {
     {"dns", "connections", set_number, offsetof(struct config, max_connections), 1, 1024},
     {"dns", "rate", set_number, offsetof(struct config, rate), 0, 1000000},
     {"dns", "rebind_guard", set_bool, offsetof(struct config, rebind_guard), 0, 0},
+    {"policy", "grace", set_number, offsetof(struct config, grace_s), 1, 3600},
 };
 
 void config_init(struct config *ret_config)
@@ -261,6 +262,7 @@ void config_init(struct config *ret_config)
         .cache_kib = 2048,
         .max_in_flight = 2048,
         .max_connections = 64,
+        .grace_s = 30,
         .lease_s = 3600,
     };
     for (size_t i = 0; i < ARRAY_SIZE(pools); i++)

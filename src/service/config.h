@@ -41,6 +41,8 @@ struct config {
     uint32_t max_connections; /* of one guest to the name service */
     uint32_t rate;            /* queries of one guest in a second; 0: any number */
     bool rebind_guard;
+    /* [policy] */
+    uint32_t grace_s; /* how long addresses given by name stay open beyond their TTL */
     /* [dhcp] for guests on taps */
     uint32_t lease_s;
     struct ips ntp;

@@ -11,23 +11,6 @@
 
 /* --- rules --- */
 
-static int check_domains(const struct policy_rules *rules, const char *field, struct error *error)
-{
-    char name[64];
-    char text[RULE_TEXT_MAX];
-
-    for (size_t i = 0; i < rules->count; i++) {
-        if (!policy_rule_is_domain(&rules->items[i]))
-            continue;
-        snprintf(name, sizeof(name), "%s[%zu]", field, i);
-        return error_set_reason(error, REASON_NOT_SUPPORTED,
-                                "%s: this moatd enforces no domain rules; give addresses instead "
-                                "of \"%.80s\"",
-                                name, policy_rule_format(&rules->items[i], text));
-    }
-    return 0;
-}
-
 /* What is kept is what the rules mean, in their shortest form. */
 static int accept_list(const struct strings *texts, const char *prefix, const char *name,
                        struct strings *ret_texts, struct error *error)
@@ -39,8 +22,6 @@ static int accept_list(const struct strings *texts, const char *prefix, const ch
 
     snprintf(field, sizeof(field), "%s%s", prefix, name);
     r = policy_rules_parse(texts, field, &rules, error);
-    if (r >= 0)
-        r = check_domains(&rules, field, error);
     for (size_t i = 0; r >= 0 && i < rules.count; i++)
         if (strings_add(ret_texts, policy_rule_format(&rules.items[i], text)) < 0)
             r = error_set(error, ENOMEM, "policy");
@@ -98,13 +79,12 @@ int policy_append(struct nat_batch *batch, const struct guest *guest, bool add, 
     struct policy_rules allow = {0};
     struct policy_rules deny = {0};
     const struct nat_policy policy = {guest->id, policy_version(&guest->policy), &allow, &deny};
-    int r = 0;
+    int r;
 
     if (!policy_has_rules(&guest->policy))
         return 0;
-    if (add)
-        r = policy_rules_parse(&guest->policy.allow, "allow", &allow, error);
-    if (r >= 0 && add)
+    r = policy_rules_parse(&guest->policy.allow, "allow", &allow, error);
+    if (r >= 0)
         r = policy_rules_parse(&guest->policy.deny, "deny", &deny, error);
     if (r >= 0)
         r = nat_batch_policy(batch, &policy, add, error);
@@ -222,6 +202,8 @@ static int change_guest(struct service *service, struct guest *guest, enum guest
     after_plan.guest = &after; /* shares the endpoints, whose kind of port is noted as it changes */
     r = guest_rules_replace(service, &plan, &after, error);
     if (r >= 0)
+        r = domain_permit(service, &after, error);
+    if (r >= 0)
         r = move_ports(service, &after_plan, error);
     guest_plan_deinit_networks(&plan);
     return r;
@@ -295,6 +277,8 @@ int service_policy_set(struct service *service, const struct policy_set_params *
     mode = params->has_mode ? params->mode : guest.mode;
     if (r >= 0)
         r = policy_accept(&params->policy, "", &policy, error);
+    if (r >= 0)
+        r = domain_check(service, &policy, "", error);
     if (r >= 0)
         r = check_mode(&guest, mode, error);
     if (r >= 0)

@@ -8,6 +8,7 @@
 #include "nat/log.h"
 #include "nat/nat.h"
 #include "nat/reserve.h"
+#include "service/domain.h"
 #include "service/service.h"
 #include "store/store.h"
 
@@ -37,6 +38,7 @@ struct service {
     struct nat *nat;
     struct conntrack *conntrack;
     struct names *names;
+    struct domains *domains; /* what guests were given by name (domain.c) */
     struct leases *leases;
     struct reservations *reservations;
     int lock_fds[2]; /* state directory, run directory; -1 when not held */

@@ -227,6 +227,26 @@ static int remove_strays(const struct state *state, struct error *error)
 
 /* --- rules --- */
 
+/* What is open of it stays open. At start-up that is what the kernel has. */
+static int batch_policy(const struct state *state, const struct guest *guest,
+                        struct nat_batch *batch, struct error *error)
+{
+    struct service *service = state->service;
+    struct domain *domain = NULL;
+    int r = policy_append(batch, guest, true, error);
+
+    if (r < 0 || !policy_has_rules(&guest->policy))
+        return r;
+    if (domain_is_current(service, guest)) {
+        domain_append(service, guest->id, batch);
+        return 0;
+    }
+    r = domain_prepare(service, guest, batch, &domain, error);
+    if (r >= 0)
+        domain_install(service, guest->id, domain);
+    return r;
+}
+
 static int batch_everything(const struct state *state, struct nat_batch *batch, struct error *error)
 {
     int r = 0;
@@ -241,7 +261,7 @@ static int batch_everything(const struct state *state, struct nat_batch *batch, 
     for (size_t i = 0; r >= 0 && i < state->n_guests; i++) {
         const struct guest_plan *plan = &state->plans[i];
 
-        r = policy_append(batch, plan->guest, true, error);
+        r = batch_policy(state, plan->guest, batch, error);
         for (size_t j = 0; j < plan->guest->n_endpoints; j++) {
             struct nat_endpoint endpoint;
 
@@ -382,6 +402,8 @@ static void ensure_guest(const struct state *state, struct guest_plan *plan)
         r = ensure_endpoint(state, plan, i, &error);
     if (r >= 0)
         r = guest_leases_apply(state->service, plan, &error);
+    if (r >= 0)
+        r = domain_permit(state->service, plan->guest, &error);
     if (r >= 0 && state->start)
         r = start_names_and_ports(state, plan, &error);
     if (r < 0)
@@ -429,7 +451,10 @@ int reconcile_start(struct service *service, struct error *error)
     int r = drop_dead_guests(service, error);
 
     if (r >= 0)
+        r = domains_load(service, error);
+    if (r >= 0)
         r = reconcile(service, true, error);
+    domains_loaded_forget(service);
     if (r < 0)
         return r;
     names_settled(service->names);

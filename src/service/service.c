@@ -258,8 +258,13 @@ static int open_names(struct service *service, uid_t uid, gid_t gid, struct erro
         .rebind_guard = config->rebind_guard,
         .forwards = config->forwards,
         .n_forwards = config->n_forwards,
+        .give = domain_give,
+        .userdata = service,
     };
 
+    service->domains = domains_new();
+    if (!service->domains)
+        return error_set(error, ENOMEM, "names");
     return names_new(&names, &service->names, error);
 }
 
@@ -394,6 +399,7 @@ void service_close_layers(struct service *service, bool keep_running)
     owner_free_all(service);
     if (service->names)
         names_free(service->names, keep_running);
+    domains_free(service->domains);
     if (service->leases)
         leases_free(service->leases, keep_running);
     if (service->reservations)
@@ -409,6 +415,7 @@ void service_close_layers(struct service *service, bool keep_running)
     loop_wake_free(service->durable_wake);
     service->durable_wake = NULL;
     service->names = NULL;
+    service->domains = NULL;
     service->leases = NULL;
     service->reservations = NULL;
     service->conntrack = NULL;

@@ -19,11 +19,19 @@ struct step {
 };
 
 const char *const service_fault_points[] = {
-    "network.forwarding", "network.rules", "network.bridge", "network.names", "guest.rules",
-    "guest.loopback",     "guest.links",   "guest.names",    "guest.relay",   "store.commit",
-    "link.bridge",        "link.veth",     "link.guest",     "link.route",    "link.tap",
-    "link.remove",        "nat.commit",    "nat.rebuild",    "names.network", "names.endpoint",
-    "names.record",       "guest.leases",  "names.lease",    "port.reserve",  NULL,
+    "network.forwarding", "network.rules",
+    "network.bridge",     "network.names",
+    "guest.rules",        "guest.loopback",
+    "guest.links",        "guest.names",
+    "guest.relay",        "store.commit",
+    "link.bridge",        "link.veth",
+    "link.guest",         "link.route",
+    "link.tap",           "link.remove",
+    "nat.commit",         "nat.rebuild",
+    "names.network",      "names.endpoint",
+    "names.record",       "guest.leases",
+    "names.lease",        "port.reserve",
+    "names.permit",       NULL,
 };
 
 static int steps_apply(struct service *service, const struct step *steps, size_t count,
@@ -64,12 +72,16 @@ static int rules_commit(struct service *service, const struct guest_plan *plan, 
                         struct error *error)
 {
     struct nat_batch *batch = nat_batch_new(service->nat);
+    bool with_policy = plan->first_endpoint == 0; /* else the guest stays, and its policy */
+    struct domain *domain = NULL;
     int r = 0;
 
     if (!batch)
         return error_set(error, ENOMEM, "rules");
-    if (plan->first_endpoint == 0) /* else the guest stays, and its policy */
+    if (with_policy)
         r = policy_append(batch, plan->guest, add, error);
+    if (r >= 0 && with_policy && add && policy_has_rules(&plan->guest->policy))
+        r = domain_prepare(service, plan->guest, batch, &domain, error);
     for (size_t i = plan->first_endpoint; i < plan->guest->n_endpoints; i++) {
         struct nat_endpoint endpoint;
 
@@ -85,19 +97,27 @@ static int rules_commit(struct service *service, const struct guest_plan *plan, 
     if (r >= 0)
         r = nat_batch_commit(batch, error);
     nat_batch_free(batch);
+    if (r < 0)
+        domain_free(domain);
+    else if (with_policy)
+        domain_install(service, plan->guest->id, domain);
     return r;
 }
 
-/* Adds the new version beside the old one, then removes that. */
-static int replace_policy(struct nat_batch *batch, const struct guest *before,
-                          const struct guest *after, struct error *error)
+static bool same_rules(const struct guest *before, const struct guest *after)
 {
-    int r;
+    return policy_version(&before->policy) == policy_version(&after->policy);
+}
 
-    if (policy_has_rules(&before->policy) && policy_has_rules(&after->policy) &&
-        policy_version(&before->policy) == policy_version(&after->policy))
-        return 0;
-    r = policy_append(batch, after, true, error);
+/* Adds the new version beside the old one, then removes that. */
+static int replace_policy(struct service *service, struct nat_batch *batch,
+                          const struct guest *before, const struct guest *after,
+                          struct domain **ret_domain, struct error *error)
+{
+    int r = policy_append(batch, after, true, error);
+
+    if (r >= 0)
+        r = domain_prepare(service, after, batch, ret_domain, error);
     return r < 0 ? r : policy_append(batch, before, false, error);
 }
 
@@ -105,13 +125,16 @@ int guest_rules_replace(struct service *service, const struct guest_plan *plan,
                         struct guest *changed, struct error *error)
 {
     struct nat_batch *batch = nat_batch_new(service->nat);
+    bool same = same_rules(plan->guest, changed);
     struct guest_plan after = *plan;
-    int r;
+    struct domain *domain = NULL;
+    int r = 0;
 
     if (!batch)
         return error_set(error, ENOMEM, "rules");
     after.guest = changed;
-    r = replace_policy(batch, plan->guest, changed, error);
+    if (!same)
+        r = replace_policy(service, batch, plan->guest, changed, &domain, error);
     for (size_t i = 0; i < plan->guest->n_endpoints; i++) {
         struct nat_endpoint endpoint;
 
@@ -123,6 +146,10 @@ int guest_rules_replace(struct service *service, const struct guest_plan *plan,
     if (r >= 0)
         r = nat_batch_commit(batch, error);
     nat_batch_free(batch);
+    if (r < 0)
+        domain_free(domain);
+    else if (!same)
+        domain_install(service, changed->id, domain);
     return r;
 }
 
@@ -275,13 +302,17 @@ static void names_remove(struct service *service, const struct guest_plan *plan,
 static int guest_names_apply(struct service *service, void *subject, struct error *error)
 {
     const struct guest_plan *plan = subject;
+    int r = plan->first_endpoint == 0 ? domain_permit(service, plan->guest, error) : 0;
 
+    if (r < 0)
+        return r;
     for (size_t i = plan->first_endpoint; i < plan->guest->n_endpoints; i++) {
-        int r = names_endpoint_add(service->names, plan->guest, &plan->guest->endpoints[i], error);
-
+        r = names_endpoint_add(service->names, plan->guest, &plan->guest->endpoints[i], error);
         if (r >= 0)
             continue;
         names_remove(service, plan, i);
+        if (plan->first_endpoint == 0)
+            names_permit_remove(service->names, plan->guest->id);
         return r;
     }
     return 0;
@@ -292,6 +323,8 @@ static void guest_names_undo(struct service *service, void *subject)
     const struct guest_plan *plan = subject;
 
     names_remove(service, plan, plan->guest->n_endpoints);
+    if (plan->first_endpoint == 0)
+        names_permit_remove(service->names, plan->guest->id);
 }
 
 static int guest_relay_apply(struct service *service, void *subject, struct error *error)

@@ -90,6 +90,11 @@ static void channel_wait(void *userdata)
     (void)poll(&channel, 1, SYNC_WAIT_MS);
 }
 
+static int channel_send_own(void *userdata, uint16_t type, const void *payload, size_t length)
+{
+    return worker_runtime_send(((struct dns_worker *)userdata)->runtime, type, payload, length);
+}
+
 /* Runs while there is something to report, so that an idle worker sleeps. */
 static void timer_expired(void *userdata)
 {
@@ -120,6 +125,7 @@ static bool worker_init(struct dns_worker *worker)
         .receive = channel_receive,
         .wait = channel_wait,
         .active = report_start,
+        .send = channel_send_own,
         .userdata = worker,
     });
     worker->channel = loop_io_new(worker->loop, worker_runtime_fd(worker->runtime), LOOP_READ,

@@ -83,6 +83,7 @@ static void guest_gone(void *userdata, struct zone_guest *guest)
     struct dns_control *control = userdata;
 
     dns_tcp_close_all(control->tcp, &guest->quota);
+    dns_gives_drop_guest(control->service.gives, guest->id);
     dns_forward_cancel_all(control->service.forward, &guest->quota);
 }
 
@@ -112,6 +113,16 @@ static bool control_init(struct dns_control *control)
         .refuses = answer_refused,
         .userdata = control,
     });
+    service->permits = dns_permits_new();
+    if (service->permits)
+        service->gives = dns_gives_new(&(struct dns_gives_config){
+            .loop = loop,
+            .permits = service->permits,
+            .send = control->config.send,
+            .release = dns_service_release,
+            .drop = dns_service_drop,
+            .userdata = control->config.userdata,
+        });
     control->udp = dns_udp_new(loop, service, control_sync, control);
     control->tcp = dns_tcp_new(&(struct dns_tcp_config){
         .loop = loop,
@@ -123,7 +134,7 @@ static bool control_init(struct dns_control *control)
         .max_waiting = CONNECTION_WAITING,
         .idle_ms = CONNECTION_IDLE_MS,
     });
-    return service->upstreams && service->forward && control->udp && control->tcp;
+    return service->upstreams && service->forward && service->gives && control->udp && control->tcp;
 }
 
 struct dns_control *dns_control_new(const struct dns_control_config *config)
@@ -172,6 +183,8 @@ void dns_control_free(struct dns_control *control)
     zone_free(control->service.zone);
     dns_tcp_free(control->tcp);
     dns_forward_free(control->service.forward);
+    dns_gives_free(control->service.gives);
+    dns_permits_free(control->service.permits);
     dns_udp_free(control->udp);
     dns_cache_free(control->service.cache);
     dns_upstreams_put(control->service.upstreams);
@@ -439,13 +452,17 @@ static const struct {
         WORKER_FIRST_OWN] = {"forward", sizeof(struct dns_forward_message), false},
     [DNS_MESSAGE_FLUSH - WORKER_FIRST_OWN] = {"flush", sizeof(struct dns_flush_message), false},
     [DNS_MESSAGE_READY - WORKER_FIRST_OWN] = {"ready", sizeof(struct dns_message), false},
+    [DNS_MESSAGE_PERMIT - WORKER_FIRST_OWN] = {"permit", sizeof(struct dns_permit_message), true},
+    [DNS_MESSAGE_PERMIT_REMOVE -
+        WORKER_FIRST_OWN] = {"permit-remove", sizeof(struct dns_remove_message), false},
+    [DNS_MESSAGE_GIVEN - WORKER_FIRST_OWN] = {"given", sizeof(struct dns_given_message), false},
 };
 
 static bool message_is_well_formed(const struct dns_control *control, uint16_t type, size_t length)
 {
     size_t index = type - (size_t)WORKER_FIRST_OWN;
 
-    if (index >= ARRAY_SIZE(formats))
+    if (index >= ARRAY_SIZE(formats) || !formats[index].name)
         return false;
     if (!control->page && type != DNS_MESSAGE_CONFIG)
         return false;
@@ -485,6 +502,14 @@ static int message_act(struct dns_control *control, uint16_t type, const void *p
     case DNS_MESSAGE_READY:
         handle_ready(control);
         return 0;
+    case DNS_MESSAGE_PERMIT:
+        return dns_permits_set(control->service.permits, payload, length);
+    case DNS_MESSAGE_PERMIT_REMOVE:
+        dns_permits_remove(control->service.permits, remove->id);
+        return 0;
+    case DNS_MESSAGE_GIVEN:
+        dns_gives_answered(control->service.gives, payload, control->receiving);
+        return 0;
     default:
         return -EPROTO;
     }
@@ -496,9 +521,9 @@ void dns_control_message(struct dns_control *control, uint16_t type, const void 
     const struct dns_message *message = payload;
     int r;
 
-    /* A later moatd's words are for its own worker, but for this: what still holds the sockets of
-     * a network that goes would keep others from them. */
-    if (control->draining && type != DNS_MESSAGE_NETWORK_REMOVE)
+    /* A later moatd's words are for its own worker, but for these: what still holds the sockets of
+     * a network that goes would keep others from them; and what we asked it ourselves. */
+    if (control->draining && type != DNS_MESSAGE_NETWORK_REMOVE && type != DNS_MESSAGE_GIVEN)
         return;
     if (!message_is_well_formed(control, type, length)) {
         log_error("a message of type %u with %zu bytes can't be understood", type, length);
@@ -517,7 +542,8 @@ bool dns_control_serves(const struct dns_control *control)
 {
     if (!control->draining) /* without guests only the host could ask */
         return control->n_networks_served > 0 && zone_has_guests(control->service.zone);
-    return dns_forward_is_busy(control->service.forward) || dns_tcp_count(control->tcp) > 0;
+    return dns_forward_is_busy(control->service.forward) || dns_tcp_count(control->tcp) > 0 ||
+           dns_gives_is_busy(control->service.gives);
 }
 
 static void hand_over_one(struct worker_handover *handover, uint8_t protocol, int fd)
@@ -569,6 +595,7 @@ void dns_control_drain(struct dns_control *control)
             listeners_start(control, network->listeners);
     }
     dns_tcp_drain(control->tcp);
+    dns_gives_ask_again(control->service.gives);
 }
 
 void dns_control_stats(const struct dns_control *control, struct dns_stats_message *ret_stats)

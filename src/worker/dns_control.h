@@ -18,6 +18,8 @@ struct dns_control_config {
     void (*wait)(void *userdata);
     /* Called for each batch of queries, before it is answered. */
     void (*active)(void *userdata);
+    /* Sends a message to moatd: 0, or negative when it can't be taken now. */
+    int (*send)(void *userdata, uint16_t type, const void *payload, size_t length);
     void *userdata;
 };
 

@@ -7,6 +7,7 @@
 
 #include <stdalign.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -32,6 +33,10 @@ enum {
     DNS_MESSAGE_FLUSH,   /* what is cached is forgotten */
     DNS_MESSAGE_READY,   /* everything has been said: queries may be answered */
     DNS_MESSAGE_STATS,   /* from the worker, when something changed, at most once a second */
+    DNS_MESSAGE_PERMIT,  /* a guest's domain rules: replaced by the last of its parts */
+    DNS_MESSAGE_PERMIT_REMOVE,
+    DNS_MESSAGE_GIVE,  /* from the worker: addresses that a guest is about to be told */
+    DNS_MESSAGE_GIVEN, /* the answer to it */
 };
 
 /* Read by the worker, written by moatd. */
@@ -140,4 +145,63 @@ struct dns_stats_message {
     uint64_t shed;      /* beyond their guest's bounds */
     uint64_t cache_bytes;
     uint64_t cache_entries;
+};
+
+/* --- domain rules --- */
+
+/* What a rule says, and of which names; the first byte of each. */
+enum {
+    DNS_RULE_SELF = 1,   /* the name itself */
+    DNS_RULE_BELOW = 2,  /* every name below it */
+    DNS_RULE_ALLOW = 4,  /* may be asked; addresses are opened */
+    DNS_RULE_DENY = 8,   /* may not be asked */
+    DNS_RULE_CLOSE = 16, /* may be asked, but something is closed at its addresses */
+};
+
+enum {
+    DNS_PERMIT_FIRST = 1, /* part of a guest's rules */
+    DNS_PERMIT_LAST = 2,
+    DNS_PERMIT_LISTED = 4, /* only names of allow rules are asked of the outside */
+    DNS_PERMIT_REPORT = 8, /* every address is told to moatd */
+};
+
+struct dns_permit_message {
+    struct dns_message message;
+    int64_t guest_id;
+    uint64_t version; /* of the policy */
+    uint32_t grace_ms;
+    uint32_t rules_length;
+    uint16_t n_rules;
+    uint8_t flags;
+    char rules[]; /* each: a byte of DNS_RULE_…, the name, its NUL */
+};
+
+#define DNS_GIVE_MAX 256 /* addresses of one answer that are opened */
+
+struct dns_give_address {
+    struct ip ip;
+    uint32_t ttl_s;
+};
+
+/* From a worker that may be anybody's: moatd checks every word of it. */
+struct dns_give_message {
+    uint64_t number; /* the worker's */
+    int64_t guest_id;
+    uint64_t version; /* of the policy that it went by */
+    uint16_t count;
+    uint8_t wait;              /* an answer is held until DNS_MESSAGE_GIVEN comes */
+    char name[DNS_DOMAIN_MAX]; /* for which the guest asked */
+    struct dns_give_address addresses[];
+};
+
+enum dns_given {
+    DNS_GIVEN_OPEN,    /* what rules open of it is open */
+    DNS_GIVEN_REFUSED, /* no rule of the guest names it */
+    DNS_GIVEN_FAILED,  /* it could not be done */
+};
+
+struct dns_given_message {
+    struct dns_message message;
+    uint64_t number; /* of the question */
+    uint8_t given;   /* enum dns_given */
 };

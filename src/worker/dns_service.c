@@ -55,7 +55,45 @@ static size_t stored_reply(const struct dns_alias_place *alias, const struct dns
     return dns_alias_reply(alias, stored, data, capacity, terms);
 }
 
+/* A reply without records, over one that has the same question. */
+static size_t rcode_build(uint8_t *data, size_t capacity, const struct dns_terms *terms,
+                          enum dns_rcode rcode)
+{
+    struct dns_reply reply;
+
+    dns_reply_begin(&reply, data, capacity, terms);
+    return dns_reply_finish(&reply, terms, 0, rcode, DNS_EDE_NONE);
+}
+
 /* --- what waits --- */
+
+/* Addresses are not told before they are open: those of the name that was asked for or, where no
+ * rule speaks of that, of the one that an alias of ours leads to. */
+static bool give_needed(struct dns_service *service, struct dns_permit *permit,
+                        const struct dns_name *name, const struct dns_alias_place *alias,
+                        uint8_t *data, size_t length)
+{
+    if (dns_give_needed(service->gives, permit, name, data, length))
+        return true;
+    return alias->length && dns_name_read(data, length, alias->owner, &service->given) &&
+           dns_give_needed(service->gives, permit, &service->given, data, length);
+}
+
+/* False: the reply goes out now. */
+static bool client_hold(struct dns_client *client, uint8_t *data, size_t *length)
+{
+    struct dns_service *service = client->service;
+    struct dns_permit *permit = dns_permits_find(service->permits, client->guest_id);
+    struct dns_name name;
+
+    if (!permit || dns_name_read(data, client->terms.question_end, DNS_HEADER_SIZE, &name) == 0 ||
+        !give_needed(service, permit, &name, &client->alias, data, *length))
+        return false;
+    if (dns_give_hold(service->gives, permit, client, data, *length))
+        return true;
+    *length = rcode_build(data, *length, &client->terms, DNS_RCODE_SERVFAIL);
+    return false;
+}
 
 static void client_answer(struct dns_waiter *waiter, const struct dns_stored *stored)
 {
@@ -67,7 +105,8 @@ static void client_answer(struct dns_waiter *waiter, const struct dns_stored *st
     memcpy(service->buffer, client->question, length);
     length = stored_reply(&client->alias, stored ? stored : &failed, service->buffer,
                           sizeof(service->buffer), &client->terms);
-    client->reply(client, service->buffer, length);
+    if (!client_hold(client, service->buffer, &length))
+        client->reply(client, service->buffer, length);
 }
 
 static void client_drop(struct dns_waiter *waiter)
@@ -75,6 +114,27 @@ static void client_drop(struct dns_waiter *waiter)
     struct dns_client *client = (struct dns_client *)waiter;
 
     client->reply(client, NULL, 0);
+}
+
+void dns_service_release(struct dns_client *client, uint8_t *data, size_t length,
+                         enum dns_rcode rcode)
+{
+    if (rcode != DNS_RCODE_NOERROR)
+        length = rcode_build(data, length, &client->terms, rcode);
+    client->reply(client, data, length);
+}
+
+void dns_service_drop(struct dns_client *client)
+{
+    client->reply(client, NULL, 0);
+}
+
+void dns_service_cancel(struct dns_client *client)
+{
+    if (client->give)
+        dns_give_cancel(client->give);
+    else
+        dns_forward_cancel(client->service->forward, &client->waiter);
 }
 
 static const struct dns_waiter_ops client_ops = {.answer = client_answer, .drop = client_drop};
@@ -96,6 +156,7 @@ static size_t query_forward(struct dns_service *service, struct dns_request *req
     client->waiter.ops = &client_ops;
     client->waiter.quota = asker_quota(service, asker);
     client->service = service;
+    client->guest_id = asker->guest ? asker->guest->id : 0;
     client->terms = question->terms;
     client->alias = *alias;
     memcpy(client->question, request->data, length);
@@ -119,6 +180,21 @@ static struct dns_upstreams *upstreams_of(const struct dns_service *service,
     return asker->network->upstreams ? asker->network->upstreams : service->upstreams;
 }
 
+/* By its domain rules a guest may ask for the name itself, or for the alias of ours that leads
+ * there.
+ */
+static bool may_ask(const struct dns_request *request, const struct dns_name *name)
+{
+    unsigned answer;
+
+    if (!request->permit)
+        return true;
+    answer = dns_permit_check(request->permit, name);
+    if (!(answer & DNS_PERMIT_NEVER))
+        answer |= dns_permit_check(request->permit, &request->query.name);
+    return answer & DNS_PERMIT_OUTSIDE;
+}
+
 static size_t query_elsewhere(struct dns_service *service, struct dns_request *request,
                               const struct dns_query *question, const struct dns_alias_place *alias,
                               const struct dns_asker *asker)
@@ -128,7 +204,7 @@ static size_t query_elsewhere(struct dns_service *service, struct dns_request *r
     struct dns_cache_key key;
     struct dns_stored stored;
 
-    if (asker->network->internal) {
+    if (asker->network->internal || !may_ask(request, &question->name)) {
         service->stats.refused++;
         return elsewhere_rcode(request, terms, alias, DNS_RCODE_REFUSED, DNS_EDE_PROHIBITED);
     }
@@ -152,9 +228,9 @@ static size_t query_alias(struct dns_service *service, struct dns_request *reque
                                  .type = query->type,
                                  .class = query->class,
                                  .name = service->alias.name};
-    struct dns_alias_place place = dns_alias_place_of(&service->alias);
 
-    return query_elsewhere(service, request, &question, &place, asker);
+    request->alias = dns_alias_place_of(&service->alias);
+    return query_elsewhere(service, request, &question, &request->alias, asker);
 }
 
 /* What no name can answer; NOERROR: go on. */
@@ -179,6 +255,10 @@ static size_t query_answer(struct dns_service *service, struct dns_request *requ
 
     if (rcode != DNS_RCODE_NOERROR)
         return reply_rcode(request, &query->terms, rcode, DNS_EDE_NONE);
+    if (request->permit && dns_permit_check(request->permit, &query->name) & DNS_PERMIT_NEVER) {
+        service->stats.refused++;
+        return reply_rcode(request, &query->terms, DNS_RCODE_REFUSED, DNS_EDE_PROHIBITED);
+    }
     switch (dns_local_answer(service->zone, asker, query, request->data, request->capacity, &length,
                              &service->alias)) {
     case DNS_LOCAL_DONE:
@@ -190,6 +270,36 @@ static size_t query_answer(struct dns_service *service, struct dns_request *requ
         break;
     }
     return query_elsewhere(service, request, query, &no_alias, asker);
+}
+
+/* The reply that is there already must wait like one from upstream servers. */
+static size_t query_hold(struct dns_service *service, struct dns_request *request,
+                         const struct dns_asker *asker, size_t length)
+{
+    const struct dns_query *query = &request->query;
+    struct dns_client *client;
+
+    if (!give_needed(service, request->permit, &query->name, &request->alias, request->data,
+                     length))
+        return length;
+    client = request->client_new(request, 0);
+    if (!client)
+        return reply_rcode(request, &query->terms, DNS_RCODE_SERVFAIL, DNS_EDE_NONE);
+    client->waiter.quota = asker_quota(service, asker);
+    client->service = service;
+    client->guest_id = request->permit->guest_id;
+    client->terms = query->terms;
+    if (!dns_give_hold(service->gives, request->permit, client, request->data, length))
+        dns_service_release(client, request->data, length, DNS_RCODE_SERVFAIL);
+    return 0;
+}
+
+static size_t query_answer_permitted(struct dns_service *service, struct dns_request *request,
+                                     const struct dns_asker *asker)
+{
+    size_t length = query_answer(service, request, &request->query, asker);
+
+    return length > 0 && request->permit ? query_hold(service, request, asker, length) : length;
 }
 
 void dns_service_read(const struct dns_service *service, struct dns_request *request)
@@ -248,9 +358,11 @@ size_t dns_service_answer(struct dns_service *service, struct dns_request *reque
     if (service->rate > 0 && asker.guest &&
         !quota_take(&asker.guest->quota, service->rate, request->now_ms))
         return answer_too_many(service, request);
+    request->permit = asker.guest ? dns_permits_find(service->permits, asker.guest->id) : NULL;
+    request->alias = no_alias;
     switch (request->parse) {
     case DNS_PARSE_OK:
-        return query_answer(service, request, &request->query, &asker);
+        return query_answer_permitted(service, request, &asker);
     case DNS_PARSE_FORMERR:
         return dns_error_build(request->data, DNS_RCODE_FORMERR);
     case DNS_PARSE_NOTIMP:

@@ -6,6 +6,8 @@
 
 #include "worker/dns_alias.h"
 #include "worker/dns_forward.h"
+#include "worker/dns_give.h"
+#include "worker/dns_permit.h"
 #include "worker/dns_route.h"
 #include "worker/dns_zone.h"
 
@@ -24,18 +26,23 @@ struct dns_service {
     struct dns_forward *forward;
     struct dns_upstreams *upstreams; /* the host's; owned reference */
     struct dns_routes routes;
+    struct dns_permits *permits; /* of guests with domain rules */
+    struct dns_gives *gives;
     struct dns_quota host_quota;
     uint32_t rate; /* queries of one guest in a second; 0: any number */
     struct dns_service_stats stats;
     struct dns_alias alias;          /* of the query at hand */
+    struct dns_name given;           /* of the reply at hand: whose addresses are given */
     uint8_t buffer[DNS_MESSAGE_MAX]; /* where late replies are built */
 };
 
-/* A query that waits for upstream servers. The transport allocates it with room for the question
- * behind it. */
+/* A query that waits: for upstream servers, then, with domain rules, for moatd. The transport
+ * allocates it with room for the question behind it. */
 struct dns_client {
     struct dns_waiter waiter;
+    struct dns_give *give; /* what it waits for; NULL: upstream servers */
     struct dns_service *service;
+    int64_t guest_id; /* 0: the host's */
     struct dns_terms terms;
     struct dns_alias_place alias; /* whose records stand behind the question, if any */
     /* Sends the reply, or, with length 0, gives up; frees the client. */
@@ -59,6 +66,9 @@ struct dns_request {
     uint32_t source_hash;
     enum dns_parse parse;
     struct dns_query query;
+    /* Set by dns_service_answer: */
+    struct dns_permit *permit;    /* NULL: no domain rules */
+    struct dns_alias_place alias; /* that the reply begins with, if any */
 };
 
 /* The first step for each query of a batch: parses it. Then for each, if there are several: what
@@ -68,6 +78,12 @@ void dns_service_prefetch(const struct dns_service *service, const struct dns_re
 /* The last step. Length of the reply in request->data; 0: none, or not now. Never blocks; allocates
  * only for what must wait. */
 size_t dns_service_answer(struct dns_service *service, struct dns_request *request);
+/* The transport can't reply to this client any more: nothing waits for it from now on. */
+void dns_service_cancel(struct dns_client *client);
+/* For dns_gives_new. */
+void dns_service_release(struct dns_client *client, uint8_t *data, size_t length,
+                         enum dns_rcode rcode);
+void dns_service_drop(struct dns_client *client);
 /* Whose bounds count for this source; NULL: nobody's who gets answers. */
 struct dns_quota *dns_service_quota(struct dns_service *service, struct zone_network *network,
                                     const struct ip *source);

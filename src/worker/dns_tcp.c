@@ -169,8 +169,7 @@ static void connection_end(struct dns_connection *connection)
     if (!connection->ended) {
         connection->ended = true;
         while (connection->clients) {
-            dns_forward_cancel(connection->tcp->config.service->forward,
-                               &connection->clients->client.waiter);
+            dns_service_cancel(&connection->clients->client);
             client_free(connection->clients);
         }
         all_remove(connection);

@@ -289,7 +289,7 @@ void dns_udp_close(struct dns_udp_socket *socket)
     if (socket->udp->current == socket)
         socket->udp->current = NULL;
     while (socket->clients) {
-        dns_forward_cancel(socket->udp->service->forward, &socket->clients->client.waiter);
+        dns_service_cancel(&socket->clients->client);
         client_free(socket->clients);
     }
     loop_io_free(socket->io);

@@ -37,13 +37,16 @@
 #define BACKOFF_MAX_MS 5000
 #define HEALTHY_AFTER_MS 10000 /* a worker that lived so long starts the back-off anew */
 #define END_TIMEOUT_MS 2000
+#define INBOX_MAX 1024 /* messages; a worker that is not ours any more may send what it likes */
 
-/* A message that came while worker_sync waited: delivered from the loop. */
+/* A message that came while worker_sync waited, or from a former worker: delivered from the loop.
+ */
 struct inbox_item {
     struct inbox_item *next;
+    bool draining; /* of a former worker */
     uint16_t type;
     size_t length;
-    unsigned char payload[];
+    _Alignas(16) unsigned char payload[];
 };
 
 struct worker {
@@ -73,6 +76,7 @@ struct worker {
 
     struct inbox_item *inbox;
     struct inbox_item **inbox_last;
+    size_t n_inbox;
     struct loop_timer *inbox_timer;
     struct channel_message *message; /* buffer for what is received */
     struct takeover *takeover;
@@ -289,6 +293,7 @@ static void inbox_clear(struct worker *worker)
         free(item);
     }
     worker->inbox_last = &worker->inbox;
+    worker->n_inbox = 0;
 }
 
 static void process_ended(void *userdata, unsigned events)
@@ -390,29 +395,42 @@ static void inbox_deliver(void *userdata)
 
     worker->inbox = NULL;
     worker->inbox_last = &worker->inbox;
+    worker->n_inbox = 0;
     while (items) {
         struct inbox_item *item = items;
 
         items = item->next;
-        worker->ops->message(worker->userdata, item->type, item->payload, item->length);
+        if (!item->draining)
+            worker->ops->message(worker->userdata, item->type, item->payload, item->length);
+        else if (worker->ops->message_draining)
+            worker->ops->message_draining(worker->userdata, item->type, item->payload,
+                                          item->length);
         free(item);
     }
 }
 
-static void inbox_add(struct worker *worker, const struct channel_message *message)
+static void inbox_add(struct worker *worker, const struct channel_message *message, bool draining)
 {
-    struct inbox_item *item = calloc(1, sizeof(*item) + message->header.length);
+    struct inbox_item *item =
+        worker->n_inbox < INBOX_MAX ? calloc(1, sizeof(*item) + message->header.length) : NULL;
 
     if (!item) {
-        log_warning("out of memory: a message of the %s worker is lost", worker->kind);
+        log_warning("too many messages, or no memory: one of the %s worker is lost", worker->kind);
         return;
     }
+    worker->n_inbox++;
+    item->draining = draining;
     item->type = message->header.type;
     item->length = message->header.length;
     memcpy(item->payload, message->payload, item->length);
     *worker->inbox_last = item;
     worker->inbox_last = &item->next;
     loop_timer_start(worker->inbox_timer, 0);
+}
+
+static void former_said(void *userdata, const struct channel_message *message)
+{
+    inbox_add(userdata, message, true);
 }
 
 int worker_send(struct worker *worker, uint16_t type, const void *payload, size_t length,
@@ -482,7 +500,7 @@ static int sync_wait(struct worker *worker, uint64_t number, uint64_t deadline_m
             if (message->header.type == WORKER_SYNC)
                 sync_answered(worker, message->payload, message->header.length);
             else if (message->header.type >= WORKER_FIRST_OWN)
-                inbox_add(worker, message);
+                inbox_add(worker, message, false);
         }
         if (!channel_is_open(&worker->channel) || worker->sync_answered >= number)
             break;
@@ -626,7 +644,9 @@ int worker_new(const struct worker_config *config, const struct worker_ops *ops,
     takeover = (struct takeover_config){.loop = config->loop,
                                         .kind = worker->kind,
                                         .run_dir_fd = worker->run_dir_fd,
-                                        .uid = config->without_root ? getuid() : config->uid};
+                                        .uid = config->without_root ? getuid() : config->uid,
+                                        .message = former_said,
+                                        .userdata = worker};
     if (code == 0)
         code = takeover_run(&takeover, &worker->takeover, error);
     if (code == 0)

@@ -45,6 +45,9 @@ struct worker_ops {
     void (*started)(void *userdata);
     /* A message from the worker; fds never travel this way. payload is valid during the call. */
     void (*message)(void *userdata, uint16_t type, const void *payload, size_t length);
+    /* The same from a former worker that still finishes what runs; worker_send_draining answers.
+     * NULL: nobody wants to know. */
+    void (*message_draining)(void *userdata, uint16_t type, const void *payload, size_t length);
 };
 
 /* Takes over from a worker that a former moatd left, then starts a fresh one. `started` is called

@@ -31,6 +31,7 @@
 #define ANSWER_TIMEOUT_MS 1000 /* of silence */
 #define KILL_TIMEOUT_MS 1000
 #define CONNECT_INTERVAL_MS 2
+#define MESSAGES_MAX 64 /* taken from one worker in one turn */
 #define FILE_NAME_MAX 64
 
 struct former {
@@ -60,6 +61,8 @@ struct takeover {
     size_t n_sockets;
     size_t sockets_size;
     struct channel_message *message;
+    void (*on_message)(void *userdata, const struct channel_message *message);
+    void *userdata;
 };
 
 static uint64_t now_ms(void)
@@ -274,10 +277,11 @@ static void former_sync_answered(struct former *former, const struct channel_mes
     former->sync_answered = sync.number;
 }
 
-/* False when the worker has ended. */
+/* False when the worker has ended. Not more than some messages at a time: it may never stop. */
 static bool former_read(struct former *former)
 {
     struct channel_message *message = former->takeover->message;
+    unsigned left = MESSAGES_MAX;
     int code;
 
     do {
@@ -285,9 +289,11 @@ static bool former_read(struct former *former)
         if (code == 1) {
             channel_message_close_fds(message);
             former_sync_answered(former, message);
+            if (message->header.type >= WORKER_FIRST_OWN)
+                former->takeover->on_message(former->takeover->userdata, message);
         }
-    } while (code == 1 || code == -EPROTO);
-    return code == -EAGAIN;
+    } while ((code == 1 || code == -EPROTO) && --left > 0);
+    return left == 0 || code == -EAGAIN;
 }
 
 static void former_ready(void *userdata, unsigned events)
@@ -411,7 +417,9 @@ int takeover_run(const struct takeover_config *config, struct takeover **ret_tak
         *takeover = (struct takeover){.loop = config->loop,
                                       .kind = config->kind,
                                       .run_dir_fd = config->run_dir_fd,
-                                      .uid = config->uid};
+                                      .uid = config->uid,
+                                      .on_message = config->message,
+                                      .userdata = config->userdata};
         takeover->message = malloc(sizeof(*takeover->message));
         code = takeover->message ? formers_find(takeover, &files) : -ENOMEM;
     }

@@ -12,12 +12,17 @@
 #include "base/loop.h"
 
 struct takeover;
+struct channel_message;
 
 struct takeover_config {
     struct loop *loop;
     const char *kind;
     int run_dir_fd; /* the caller's; must stay open */
     uid_t uid;      /* of workers: only such a process is spoken to, or killed */
+    /* A message of the kind's own from one that drains. May be called by every function below, but
+     * by takeover_run. */
+    void (*message)(void *userdata, const struct channel_message *message);
+    void *userdata;
 };
 
 /* Asks every former worker for its sockets, and keeps the connection of those that drain. Blocks as

@@ -197,6 +197,14 @@ PORTS = [(["port", "add", "out", "9090:90"], REFUSED, "outbound"),
 OTHERS = [
     (["localhost", "web"], USAGE, ""), (["localhost", "web", "maybe"], USAGE, "maybe"), (["localhost", "nobody", "on"], REFUSED, "nobody"),
     (["policy"], USAGE, ""), (["policy", "show"], USAGE, ""), (["policy", "show", "nobody"], REFUSED, "nobody"),
+    (["policy", "test", "web"], USAGE, "DEST"), (["policy", "test", "nobody", "192.0.2.1:80"], REFUSED, "nobody"),
+    (["policy", "test", "web", "192.0.2.1"], REFUSED, "has no port"), (["policy", "test", "web", "any:80"], REFUSED, "any:80"),
+    (["policy", "test", "web", "192.0.2.0/24:80"], REFUSED, "more than one"),
+    (["policy", "test", "web", "192.0.2.1:80-81"], REFUSED, "more than one"),
+    (["policy", "test", "web", "*.example.org:80"], REFUSED, "more than one"),
+    (["policy", "test", "web", "192.0.2.1:0"], REFUSED, "1 to 65535"), (["policy", "test", "web", ""], USAGE, "empty"),
+    (["policy", "test", "web", LONG], REFUSED, ""), (["policy", "test", "web", "peer:80"], REFUSED, "address"),
+    (["policy", "set", "web", "--allow", "web.moat.internal"], REFUSED, "address"),
     (["policy", "set", "nobody", "--mode", "full"], REFUSED, "nobody"), (["policy", "set", "web", "--mode", "x"], USAGE, "x"),
     (["dns"], USAGE, ""), (["dns", "add", "printer"], USAGE, ""), (["dns", "add", "printer", "x"], USAGE, "x"),
     (["dns", "add", "a b", "192.0.2.1"], USAGE, "a b"), (["dns", "add", ".", "192.0.2.1"], USAGE, "."),
@@ -374,6 +382,9 @@ ROWS = [
     *members("port.remove", {"guest": "web"}, {"guest": NAME_ROWS, "ports": STRING_LIST + field([], ["x"]) + [(["9090:90"], "not_found")]}),
     *members("port.list", {}, {"guest": field(None, 1, "", "A") + [("nobody", "not_found")]}),
     *members("policy.get", {}, {"guest": NAME_ROWS + [("nobody", "not_found")]}),
+    *members("policy.test", {"guest": "web", "destination": "192.0.2.1:80"},
+             {"guest": NAME_ROWS + [("nobody", "not_found")],
+              "destination": field(None, 1, "", LONG, "x" * 400, "any:80", "192.0.2.1", "192.0.2.1:x", "10.0.0.0/8:80")}),
     *members("policy.set", {"guest": "web"}, {"guest": NAME_ROWS + [("nobody", "not_found")], "mode": MODE_ROWS, "allow": STRING_LIST, "deny": STRING_LIST,
                                              "log_denied": BOOL_ROWS, "drop": BOOL_ROWS, "cut": BOOL_ROWS}),
     *members("localhost.set", {"guest": "web", "enabled": True}, {"guest": NAME_ROWS + [("nobody", "not_found")], "enabled": BOOL_ROWS}),
@@ -442,7 +453,7 @@ def undo(host, method, params):
 def test_every_method_has_rows(ready):
     """The table grows with the API: a method that the documentation knows and this table does not is missing here."""
     known = {"network.create", "network.list", "network.get", "network.remove", "network.prune", "network.allow", "network.deny", "guest.attach", "guest.detach",
-             "guest.list", "guest.get", "port.add", "port.remove", "port.list", "policy.get", "policy.set", "localhost.set",
+             "guest.list", "guest.get", "port.add", "port.remove", "port.list", "policy.get", "policy.set", "policy.test", "localhost.set",
              "dns.list", "dns.add", "dns.remove", "dns.flush", "events.subscribe", "system.status", "system.doctor", "system.teardown"}
     assert set(METHODS) == known
     for method in known:

@@ -288,6 +288,102 @@ static void a_policy_means(void **state)
     }
 }
 
+/* Up to three rules of each kind. */
+struct names_row {
+    const char *allow[4];
+    const char *deny[4];
+};
+
+static void rules_of(const char *const texts[4], struct policy_rule items[4],
+                     struct policy_rules *ret_rules)
+{
+    *ret_rules = (struct policy_rules){items, 0};
+    for (; texts[ret_rules->count]; ret_rules->count++)
+        items[ret_rules->count] = parse(texts[ret_rules->count]);
+}
+
+static void names_are_allowed_or_not(void **state)
+{
+    static const struct {
+        struct names_row rules;
+        const char *name;
+        bool allowed;
+    } rows[] = {
+        {{{"example.org"}, {0}}, "example.org", true},
+        {{{"example.org"}, {0}}, "example.net", false},
+        {{{"example.org", "any"}, {0}}, "example.net", false},
+        {{{"any"}, {0}}, "example.net", true},
+        {{{"any"}, {"example.net"}}, "example.net", false},
+        {{{"any"}, {"example.net"}}, "example.org", true},
+        {{{0}, {"*.example.net"}}, "a.example.net", false},
+        {{{0}, {"*.example.net"}}, "example.net", true},
+        {{{".example.net"}, {"a.example.net"}}, "a.example.net", false},
+        {{{".example.net"}, {"a.example.net"}}, "b.example.net", true},
+        {{{".example.net"}, {"a.example.net:80"}}, "a.example.net", true},
+        {{{".example.net"}, {"a.example.net/udp"}}, "a.example.net", true},
+        {{{"10.0.0.0/8"}, {"192.0.2.1"}}, "example.net", true},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+        struct policy_rule items[2][4];
+        struct policy_rules allow;
+        struct policy_rules deny;
+
+        rules_of(rows[i].rules.allow, items[0], &allow);
+        rules_of(rows[i].rules.deny, items[1], &deny);
+        if (policy_allows_name(&allow, &deny, rows[i].name, NULL) != rows[i].allowed)
+            fail_msg("row %zu", i);
+    }
+}
+
+static void addresses_given_for_names_are_allowed(void **state)
+{
+    static const struct {
+        struct names_row rules;
+        const char *name; /* for which 192.0.2.1 was given */
+        uint8_t protocol;
+        uint16_t port;
+        bool own;
+        bool allowed;
+    } rows[] = {
+        {{{"example.org"}, {0}}, "example.org", IPPROTO_TCP, 80, false, true},
+        {{{"example.org"}, {0}}, "example.net", IPPROTO_TCP, 80, false, false},
+        {{{"example.org"}, {0}}, "example.org", IPPROTO_TCP, 80, true, false},
+        {{{"example.org:443"}, {0}}, "example.org", IPPROTO_TCP, 80, false, false},
+        {{{".example.org"}, {"192.0.2.0/24"}}, "a.example.org", IPPROTO_TCP, 80, false, false},
+        {{{".example.org"}, {"a.example.org:80"}}, "a.example.org", IPPROTO_TCP, 80, false, false},
+        {{{"any"}, {"a.example.org:80"}}, "a.example.org", IPPROTO_TCP, 80, false, false},
+        {{{"any"}, {"a.example.org:80"}}, "b.example.org", IPPROTO_TCP, 80, false, true},
+        /* DNS elsewhere */
+        {{{"any"}, {0}}, "a.example", IPPROTO_UDP, 53, false, true},
+        {{{"any"}, {"example.org"}}, "a.example", IPPROTO_UDP, 53, false, false},
+        {{{"any"}, {"example.org"}}, "a.example", IPPROTO_TCP, 853, false, false},
+        {{{"any"}, {"example.org"}}, "a.example", IPPROTO_ICMP, 53, false, true},
+        {{{"any", "192.0.2.1:53"}, {"example.org"}}, "a.example", IPPROTO_UDP, 53, false, true},
+        {{{"example.org"}, {0}}, "example.org", IPPROTO_UDP, 53, false, false},
+        {{{"example.org:53"}, {0}}, "example.org", IPPROTO_UDP, 53, false, true},
+        {{{0}, {"example.org"}}, "a.example", IPPROTO_UDP, 53, false, false},
+        {{{0}, {"example.org"}}, "a.example", IPPROTO_UDP, 54, false, true},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+        struct policy_flow flow = flow_of("192.0.2.1", rows[i].protocol, rows[i].port);
+        struct policy_rule items[2][4];
+        struct policy_rules allow;
+        struct policy_rules deny;
+
+        flow.own = rows[i].own;
+        flow.names = &rows[i].name;
+        flow.n_names = 1;
+        rules_of(rows[i].rules.allow, items[0], &allow);
+        rules_of(rows[i].rules.deny, items[1], &deny);
+        if (policy_allows(&allow, &deny, &flow, NULL) != rows[i].allowed)
+            fail_msg("row %zu", i);
+    }
+}
+
 static void lists_name_the_culprit(void **state)
 {
     struct error error = ERROR_INIT;
@@ -319,6 +415,8 @@ int main(void)
         cmocka_unit_test(public_is_what_is_not_private),
         cmocka_unit_test(private_prefixes_are_apart),
         cmocka_unit_test(a_policy_means),
+        cmocka_unit_test(names_are_allowed_or_not),
+        cmocka_unit_test(addresses_given_for_names_are_allowed),
         cmocka_unit_test(lists_name_the_culprit),
     };
 

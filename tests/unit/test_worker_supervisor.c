@@ -189,7 +189,7 @@ static void on_message(void *userdata, uint16_t type, const void *payload, size_
     }
 }
 
-static const struct worker_ops ops = {on_started, on_message};
+static const struct worker_ops ops = {.started = on_started, .message = on_message};
 
 static void start_with(struct fixture *fixture, uid_t uid)
 {
