@@ -93,7 +93,7 @@ const struct command policy_commands[] = {
      .method = METHOD_POLICY_TEST,
      .run = policy_test,
      .text =
-         "DEST is an address (IPv6 in brackets) or a name, PROTO tcp (default) or udp; for ping "
+         "DEST is an address (IPv6 in brackets) or a name, PROTO tcp (default) or udp; for ping\n"
          "give DEST/icmp. Prints allowed or denied, and by which rule; sends no packet."},
     {0},
 };

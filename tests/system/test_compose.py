@@ -803,5 +803,6 @@ def test_the_example(project, host):
         project.write(file.read())
     project.up()
     wait_for(lambda: "Directory listing" in fetch(host, "127.0.0.1", 8080), 10, "the web server")
-    assert "Directory listing" in host.moat("exec", "example-web", "--", "curl", "-sS", "-m", "5", "http://store:6000/").out
+    wait_for(lambda: "Directory listing" in host.moat("exec", "example-web", "--", "curl", "-sS", "-m", "5", "http://store:6000/",
+                                                      check=False).out, 10, "the store")
     project.down()
