@@ -97,10 +97,11 @@ struct link_endpoint {
  * neighbour entry, and a proxy entry on the bridge. A bridged port forwards a moment (less than
  * 1 ms) after this returns, when the kernel's link watch has run.
  *
- * Fails whole: what was made is taken back. Reasons: exists when host_name is a link of ours, or
- * peer_name or a default route is there already in the guest (links that are just being reaped are
- * waited for first, up to 40 ms); in_use when host_name is a foreign link; quota when the bridge
- * has its 1023 ports; field error "netns" when that is the host's own namespace. */
+ * Fails whole: what was made is taken back. A default route that is there already in the guest
+ * stays instead. Reasons: exists when host_name is a link of ours, or peer_name is there already in
+ * the guest (links that are just being reaped are waited for first, up to 40 ms); in_use when
+ * host_name is a foreign link; quota when the bridge has its 1023 ports; field error "netns" when
+ * that is the host's own namespace. */
 int link_veth_create(struct link *link, const struct link_endpoint *endpoint, struct error *error);
 /* Persistent tap, up, in the bridge or routed, its host side completed like a veth's. ret_fd (may
  * be NULL): an open queue of it, non-blocking, the caller's to close. It is not persistent before
@@ -141,8 +142,11 @@ int link_loopback_up(int netns_fd, struct error *error);
  */
 int link_guest_is_set_up(const struct link_endpoint *endpoint, bool *ret_set_up,
                          struct error *error);
+#define LINK_GUEST_NUMBERS 64
+/* Which of eth0, eth1, … eth63 are there inside: bit N is ethN. */
+int link_guest_numbers(int netns_fd, uint64_t *ret_taken, struct error *error);
 /* Makes this interface inside carry the default route (per family; absent: left alone), instead of
- * the one that carried it. */
+ * the one of ours that carried it. A default route that is not ours stays. */
 int link_default_route_set(int netns_fd, const char *interface, const struct ip *gateway,
                            const struct ip *gateway6, struct error *error);
 /* `moat localhost`, the link part: route_localnet on an interface inside. */

@@ -155,6 +155,32 @@ static void request_default_route(struct request *request, uint32_t index, const
                   "set the default route of");
 }
 
+/* Leads the way to the internet over a default route that is not ours? An address that nobody has
+ * (RFC 5737, RFC 3849) is looked up; there is no error: no answer is no route. */
+static bool default_is_foreign(struct netlink *guest, uint8_t family)
+{
+    static const uint8_t far4[4] = {203, 0, 113, 1}, far6[16] = {0x20, 1, 0xd, 0xb8, [15] = 1};
+    struct netlink_reply reply;
+    const struct nlmsghdr *message;
+    const struct rtmsg *answer;
+    struct request request;
+    void *extra;
+
+    request_init(&request);
+    struct nlmsghdr *question =
+        request_add(&request, RTM_GETROUTE, 0, sizeof(struct rtmsg), &extra, "find the route of");
+    struct rtmsg *header = extra;
+    header->rtm_family = family;
+    header->rtm_dst_len = (uint8_t)ip_bits(family);
+    header->rtm_flags = RTM_F_FIB_MATCH;
+    mnl_attr_put(question, RTA_DST, ip_bits(family) / 8, family == AF_INET ? far4 : far6);
+    if (netlink_get(guest, &request, &reply, &message) < 0 || message->nlmsg_type != RTM_NEWROUTE)
+        return false;
+    answer = mnl_nlmsg_get_payload(message);
+    return answer->rtm_dst_len == 0 && answer->rtm_type == RTN_UNICAST &&
+           answer->rtm_protocol != LINK_ROUTE_PROTOCOL;
+}
+
 static void request_guest_ipv4(struct request *request, const struct link_endpoint *endpoint,
                                uint32_t index)
 {
@@ -212,31 +238,39 @@ static int guest_set_up(const struct link *link, const struct link_endpoint *end
     request_guest_ipv4(&request, endpoint, pair->peer_index);
     request_up(&request, pair->peer_index, true, "bring up");
     request_guest_ipv6(&request, endpoint, pair->peer_index);
-    unsigned before_route = request.count;
     if (ip_is_set(&endpoint->gateway))
         request_default_route(&request, pair->peer_index, &endpoint->gateway, NLM_F_EXCL);
     int r = netlink_send(guest, &request, &failure);
-    if (r == -EEXIST && failure.step >= before_route)
-        return error_set_reason(error, REASON_EXISTS,
-                                "the guest's namespace has a default route already");
     if (r < 0)
         return error_set_kernel(error, r, failure.extack, "cannot %s %s in the guest", failure.what,
                                 endpoint->peer_name);
     return 0;
 }
 
+/* A namespace that somebody else has given a default route keeps it. */
+static void leave_foreign_routes(struct netlink *guest, struct link_endpoint *inside)
+{
+    if (ip_is_set(&inside->gateway) && default_is_foreign(guest, AF_INET))
+        inside->gateway = (struct ip){0};
+    if (ip_is_set(&inside->gateway6) && default_is_foreign(guest, AF_INET6))
+        inside->gateway6 = (struct ip){0};
+}
+
 static int guest_finish(struct link *link, const struct link_endpoint *endpoint,
                         const struct pair *pair, struct error *error)
 {
     struct netlink guest = NETLINK_INIT;
+    struct link_endpoint inside = *endpoint;
 
     int r = endpoint_settle(link, endpoint, pair->index, pair->bridge_index, error);
     if (r == 0)
         r = fault_point("link.guest", error);
     if (r == 0)
         r = netlink_open_in(endpoint->netns_fd, link->home_fd, &guest, error);
-    if (r == 0)
-        r = guest_set_up(link, endpoint, pair, &guest, error);
+    if (r == 0) {
+        leave_foreign_routes(&guest, &inside);
+        r = guest_set_up(link, &inside, pair, &guest, error);
+    }
     netlink_close(&guest);
     return r;
 }
@@ -311,12 +345,66 @@ int link_set_route_localnet(int netns_fd, const char *interface, bool on, struct
     return guest_run(netns_fd, &request, interface, error);
 }
 
+static int default_replace(struct netlink *guest, uint32_t index, const struct ip *via,
+                           const char *interface, struct error *error)
+{
+    struct request request;
+
+    if (default_is_foreign(guest, via->family))
+        return 0;
+    request_init(&request);
+    request_default_route(&request, index, via, NLM_F_REPLACE);
+    return netlink_commit(guest, &request, interface, error);
+}
+
+static int link_take(const struct nlmsghdr *message, void *userdata)
+{
+    const struct nlattr *table[IFLA_MAX + 1];
+    uint64_t *taken = userdata;
+    unsigned number;
+    char rest;
+
+    if (!message) {
+        *taken = 0;
+        return 0;
+    }
+    netlink_parse_message(message, sizeof(struct ifinfomsg), table, IFLA_MAX);
+    if (table[IFLA_IFNAME] &&
+        sscanf(mnl_attr_get_str(table[IFLA_IFNAME]), "eth%2u%c", &number, &rest) == 1 &&
+        number < LINK_GUEST_NUMBERS)
+        *taken |= UINT64_C(1) << number;
+    return 0;
+}
+
+int link_guest_numbers(int netns_fd, uint64_t *ret_taken, struct error *error)
+{
+    struct netlink guest = NETLINK_INIT;
+    _cleanup_close_ int home_fd = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
+    struct request request;
+    uint64_t taken = 0;
+    void *extra;
+
+    if (home_fd < 0)
+        return error_set(error, errno, "cannot open the host's network namespace");
+    int r = netlink_open_in(netns_fd, home_fd, &guest, error);
+    if (r == 0) {
+        request_init(&request);
+        request_add(&request, RTM_GETLINK, 0, sizeof(struct ifinfomsg), &extra, "read links of");
+        r = netlink_dump(&guest, &request, link_take, &taken);
+        if (r == 0)
+            *ret_taken = taken;
+        else
+            error_set_kernel(error, r, NULL, "cannot look at the links of the guest");
+    }
+    netlink_close(&guest);
+    return r;
+}
+
 int link_default_route_set(int netns_fd, const char *interface, const struct ip *gateway,
                            const struct ip *gateway6, struct error *error)
 {
     struct netlink guest = NETLINK_INIT;
     struct link_state state;
-    struct request request;
     _cleanup_close_ int home_fd = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
 
     if (home_fd < 0)
@@ -327,14 +415,10 @@ int link_default_route_set(int netns_fd, const char *interface, const struct ip 
         if (r < 0)
             error_set_kernel(error, -r, NULL, "cannot look at %s of the guest", interface);
     }
-    if (r == 0) {
-        request_init(&request);
-        if (ip_is_set(gateway))
-            request_default_route(&request, state.info.index, gateway, NLM_F_REPLACE);
-        if (ip_is_set(gateway6))
-            request_default_route(&request, state.info.index, &guest_router, NLM_F_REPLACE);
-        r = netlink_commit(&guest, &request, interface, error);
-    }
+    if (r == 0 && ip_is_set(gateway))
+        r = default_replace(&guest, state.info.index, gateway, interface, error);
+    if (r == 0 && ip_is_set(gateway6))
+        r = default_replace(&guest, state.info.index, &guest_router, interface, error);
     netlink_close(&guest);
     return r;
 }
