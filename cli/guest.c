@@ -132,6 +132,10 @@ static const struct option attach_options[] = {
      .doc = "who may open the tap"},
     {.name = "multi-queue", .field = "tap.multi_queue", .doc = "a tap with several queues"},
     {.name = "vnet-hdr", .field = "tap.vnet_hdr", .doc = "a tap with virtio-net headers"},
+    {.name = "dns-inject",
+     .field = "dns_inject",
+     .doc = "put the network's name server first in the container's /etc/resolv.conf, until "
+            "detach; needs --pid"},
     ARGUMENTS_LABEL,
     {0},
 };

@@ -85,6 +85,7 @@ struct guest_attach_params {
     struct strings dns_search;
     struct labels labels;
     bool ephemeral;
+    bool dns_inject;
 };
 
 struct guest_detach_params {

@@ -169,6 +169,7 @@ struct guest {
     uint64_t owner_start;
     uint32_t owner_uid;
     bool localhost;    /* moat localhost on */
+    bool dns_inject;   /* its networks' name servers come first in its resolv.conf */
     int64_t tap_owner; /* uid and gid that may open a tap; -1: none */
     int64_t tap_group;
     bool tap_multi_queue;

@@ -495,6 +495,8 @@ static const struct proto_field guest_attach_fields[] = {
           .doc = "search domains"),
     FIELD(PROTO_LABELS, A, labels, "labels", .max = LIMIT_LABELS, .doc = "labels"),
     FIELD(PROTO_BOOL, A, ephemeral, "ephemeral", .doc = "gone when this connection closes"),
+    FIELD(PROTO_BOOL, A, dns_inject, "dns_inject",
+          .doc = "its networks' name servers come first in its /etc/resolv.conf; needs pid"),
 };
 #undef A
 

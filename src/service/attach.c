@@ -23,6 +23,7 @@ struct attach {
     struct guest guest;
     struct guest_plan plan;
     int tap_fd;
+    uint64_t taken; /* ethN that somebody else has in the namespace: bit N (link_guest_numbers) */
 };
 
 /* --- what the caller gave --- */
@@ -144,6 +145,7 @@ static int copy_settings(struct attach *attach, struct error *error)
     guest->kind = params->kind;
     guest->mode = params->has_mode ? params->mode : MODE_FULL;
     guest->ephemeral = params->ephemeral;
+    guest->dns_inject = params->dns_inject;
     if (guest->ephemeral) {
         guest->owner_pid = attach->peer->pid;
         guest->owner_start = attach->peer->pid_start;
@@ -336,6 +338,19 @@ static int check_network(struct attach *attach, const struct attach_network *wan
     return r < 0 ? r : check_aliases(&wanted->aliases, index, error);
 }
 
+/* eth0, eth1, … in order; in a namespace where somebody else has such names, the next ones. */
+static void choose_interface(const struct attach *attach, struct endpoint *endpoint, bool first)
+{
+    unsigned number = endpoint->position % 1000;
+    unsigned last;
+
+    if (!first && sscanf(endpoint[-1].interface, "eth%3u", &last) == 1 && last >= number)
+        number = last + 1;
+    while (number < LINK_GUEST_NUMBERS && attach->taken >> number & 1)
+        number++;
+    snprintf(endpoint->interface, sizeof(endpoint->interface), "eth%u", number);
+}
+
 /* More ports than a bridge carries well: the rest is routed (DESIGN.md). */
 static int wants_routed(struct attach *attach, const struct network *network, bool *ret_routed,
                         struct error *error)
@@ -374,8 +389,7 @@ static int add_endpoint(struct attach *attach, const struct attach_network *want
     };
     snprintf(endpoint->network, sizeof(endpoint->network), "%s", network->name);
     if (attach->guest.kind == KIND_NETNS)
-        snprintf(endpoint->interface, sizeof(endpoint->interface), "eth%u",
-                 endpoint->position % 1000);
+        choose_interface(attach, endpoint, index == 0);
     else if (index == 0 && attach->params->tap.name[0])
         snprintf(endpoint->host_interface, sizeof(endpoint->host_interface), "%s",
                  attach->params->tap.name);
@@ -567,6 +581,8 @@ static int attach_new(struct attach *attach, struct error *error)
     if (r >= 0)
         r = open_namespace(attach, error);
     if (r >= 0)
+        r = inject_check(&attach->plan, attach->peer, error);
+    if (r >= 0)
         r = reserve_ports(attach, error);
     if (r >= 0)
         r = commit_guest(attach, error);
@@ -589,6 +605,7 @@ static int check_join(const struct guest_attach_params *params, struct error *er
                         : params->labels.count                                    ? "labels"
                         : params->policy.allow.count || params->policy.deny.count ? "policy"
                         : params->ephemeral                                       ? "ephemeral"
+                        : params->dns_inject                                      ? "dns_inject"
                                                                                   : NULL;
 
     if (field)
@@ -686,6 +703,72 @@ static int attach_join(struct attach *attach, struct error *error)
     return r;
 }
 
+static int attach_try(struct attach *attach, struct error *error)
+{
+    struct service *service = attach->service;
+    int r;
+
+    attach->guest = (struct guest){0};
+    attach->plan = (struct guest_plan){.guest = &attach->guest, .with_ports = true, .netns_fd = -1};
+    attach->tap_fd = -1;
+    if (attach->params->tap.fd)
+        attach->plan.ret_tap_fd = &attach->tap_fd;
+    /* One transaction from the first look to the commit: what was checked still holds, and it is
+     * cheaper than one for each look. */
+    r = store_begin(service->store, error);
+    if (r >= 0)
+        r = attach->params->has_kind ? attach_new(attach, error) : attach_join(attach, error);
+    store_rollback(service->store); /* what failed before the commit; else there is nothing */
+    guest_plan_deinit_networks(&attach->plan);
+    return r;
+}
+
+/* Was a name inside taken that we wanted? Then *ret_taken says which names are. */
+static bool names_collide(const struct attach *attach, uint64_t *ret_taken)
+{
+    struct error ignored = ERROR_INIT;
+    unsigned number;
+
+    if (attach->plan.netns_fd < 0 ||
+        link_guest_numbers(attach->plan.netns_fd, ret_taken, &ignored) < 0)
+        return false;
+    for (size_t i = attach->plan.first_endpoint; i < attach->guest.n_endpoints; i++)
+        if (sscanf(attach->guest.endpoints[i].interface, "eth%3u", &number) == 1 &&
+            number < LINK_GUEST_NUMBERS && *ret_taken >> number & 1)
+            return true;
+    return false;
+}
+
+static void attach_forget(struct attach *attach)
+{
+    cleanup_close(&attach->plan.netns_fd);
+    attach->plan.netns_fd = -1;
+    cleanup_close(&attach->tap_fd);
+    guest_deinit(&attach->guest);
+}
+
+/* Hardly any namespace has links called eth0 before we come: it is not asked before, but tried
+ * again when it has. */
+static int attach_run(struct attach *attach, struct error *error)
+{
+    struct error second = ERROR_INIT;
+    uint64_t taken = 0;
+    int r = attach_try(attach, error);
+
+    if (r >= 0)
+        return r;
+    if (error->reason == REASON_EXISTS && names_collide(attach, &taken)) {
+        attach_forget(attach);
+        attach->taken = taken;
+        r = attach_try(attach, &second);
+        if (r < 0)
+            *error = second;
+    }
+    if (r < 0)
+        attach_forget(attach);
+    return r;
+}
+
 int service_guest_attach(struct service *service, const struct peer *peer,
                          struct guest_attach_params *params, const int *fds, size_t n_fds,
                          struct guest *ret_guest, int *ret_fd, struct error *error)
@@ -696,27 +779,13 @@ int service_guest_attach(struct service *service, const struct peer *peer,
         .params = params,
         .fds = fds,
         .n_fds = n_fds,
-        .tap_fd = -1,
     };
     uint64_t promised = service_promised(service);
-    int r;
+    int r = attach_run(&attach, error);
 
-    attach.plan = (struct guest_plan){.guest = &attach.guest, .with_ports = true, .netns_fd = -1};
-    if (params->tap.fd)
-        attach.plan.ret_tap_fd = &attach.tap_fd;
-    /* One transaction from the first look to the commit: what was checked still holds, and it is
-     * cheaper than one for each look. */
-    r = store_begin(service->store, error);
-    if (r >= 0)
-        r = params->has_kind ? attach_new(&attach, error) : attach_join(&attach, error);
-    store_rollback(service->store); /* what failed before the commit; else there is nothing */
-    guest_plan_deinit_networks(&attach.plan);
-    cleanup_close(&attach.plan.netns_fd);
-    if (r < 0) {
-        cleanup_close(&attach.tap_fd);
-        guest_deinit(&attach.guest);
+    if (r < 0)
         return r;
-    }
+    cleanup_close(&attach.plan.netns_fd);
     if (attach.guest.ephemeral && attach.guest.kind == KIND_NETNS)
         promise_waive(service, promised);
     for (size_t i = attach.plan.first_endpoint; i < attach.guest.n_endpoints; i++)

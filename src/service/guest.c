@@ -214,6 +214,7 @@ static int route_take_over(const struct guest_plan *rest, uint8_t family, int ne
 struct carried {
     bool route4;
     bool route6;
+    bool localhost;
     struct nat_port ports[LIMIT_PORTS_PER_GUEST];
 };
 
@@ -221,18 +222,31 @@ static void carried_look(const struct guest_plan *plan, size_t index, struct car
 {
     ret_carried->route4 = index == plan_default_endpoint(plan, AF_INET);
     ret_carried->route6 = index == plan_default_endpoint(plan, AF_INET6);
+    ret_carried->localhost = plan->guest->localhost && index == plan_localhost_endpoint(plan);
     for (size_t i = 0; i < plan->guest->n_ports; i++)
         plan_nat_port(plan, &plan->guest->ports[i], &ret_carried->ports[i]);
+}
+
+/* The host lets another endpoint speak of localhost from now on. */
+static int localhost_take_over(struct service *service, const struct guest_plan *rest,
+                               struct error *error)
+{
+    struct guest before = *rest->guest; /* shallow: no endpoint of the rest had it */
+    struct guest_plan plan = *rest;
+
+    before.localhost = false;
+    plan.guest = &before;
+    return guest_rules_replace(service, &plan, rest->guest, error);
 }
 
 static int take_over(struct service *service, const struct guest_plan *rest,
                      const struct carried *carried, struct error *error)
 {
     int netns_fd = -1;
-    int r = 0;
+    int r = carried->localhost ? localhost_take_over(service, rest, error) : 0;
 
-    if (!carried->route4 && !carried->route6)
-        return 0;
+    if (r < 0 || (!carried->route4 && !carried->route6))
+        return r;
     if (rest->guest->n_ports)
         r = ports_retarget(service, rest, carried->ports, error);
     if (r >= 0)

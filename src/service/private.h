@@ -181,6 +181,18 @@ int netns_check_free(struct service *service, const struct guest *guest, struct 
 int endpoint_forget(struct service *service, const struct guest *guest, size_t index,
                     const struct network *network, struct error *error);
 
+/* --- inside guests (inside.c) --- */
+/* Can the guest's resolv.conf be changed, and may this caller ask for it? Fine when nobody asks. */
+int inject_check(const struct guest_plan *plan, const struct peer *peer, struct error *error);
+/* localhost and resolv.conf as all endpoints of the plan want them. */
+int guest_inside_apply(const struct guest_plan *plan, struct error *error);
+/* After a start: the resolv.conf; localhost only if a link is a new one, since what it remembers of
+ * flows would be lost. */
+int guest_inside_ensure(const struct guest_plan *plan, bool new_link, struct error *error);
+/* The same as only the endpoints before the first want them; without any, as they were. Never
+ * fails: what can't be undone is logged. */
+void guest_inside_undo(const struct guest_plan *plan);
+
 /* --- policy (policy.c) --- */
 /* Checks the rules and copies them. prefix: of the fields' names, such as "policy.". */
 int policy_accept(const struct policy *policy, const char *prefix, struct policy *ret_policy,

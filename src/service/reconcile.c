@@ -345,8 +345,9 @@ static int drop_half_made(struct service *service, const struct link_endpoint *e
     return r;
 }
 
+/* *ret_made is set when the link had to be made. */
 static int ensure_endpoint(const struct state *state, struct guest_plan *plan, size_t index,
-                           struct error *error)
+                           bool *ret_made, struct error *error)
 {
     struct service *service = state->service;
     struct link_endpoint endpoint;
@@ -368,6 +369,7 @@ static int ensure_endpoint(const struct state *state, struct guest_plan *plan, s
     endpoint.netns_fd = plan->netns_fd;
     event_emit(service, "repaired", plan->networks[index].name, plan->guest->name, "%s",
                endpoint.host_name);
+    *ret_made = true;
     return create_link(service, plan, &endpoint, error);
 }
 
@@ -396,16 +398,19 @@ static int start_names_and_ports(const struct state *state, struct guest_plan *p
 static void ensure_guest(const struct state *state, struct guest_plan *plan)
 {
     struct error error = ERROR_INIT;
+    bool made = false;
     int r = 0;
 
     for (size_t i = 0; r >= 0 && i < plan->guest->n_endpoints; i++)
-        r = ensure_endpoint(state, plan, i, &error);
+        r = ensure_endpoint(state, plan, i, &made, &error);
     if (r >= 0)
         r = guest_leases_apply(state->service, plan, &error);
     if (r >= 0)
         r = domain_permit(state->service, plan->guest, &error);
     if (r >= 0 && state->start)
         r = start_names_and_ports(state, plan, &error);
+    if (r >= 0 && (state->start || made))
+        r = guest_inside_ensure(plan, made, &error);
     if (r < 0)
         log_error("guest %s: %s", plan->guest->name, error.text);
 }

@@ -19,19 +19,15 @@ struct step {
 };
 
 const char *const service_fault_points[] = {
-    "network.forwarding", "network.rules",
-    "network.bridge",     "network.names",
-    "guest.rules",        "guest.loopback",
-    "guest.links",        "guest.names",
-    "guest.relay",        "store.commit",
-    "link.bridge",        "link.veth",
-    "link.guest",         "link.route",
-    "link.tap",           "link.remove",
-    "nat.commit",         "nat.rebuild",
-    "names.network",      "names.endpoint",
-    "names.record",       "guest.leases",
-    "names.lease",        "port.reserve",
-    "names.permit",       NULL,
+    "network.forwarding", "network.rules",  "network.bridge",
+    "network.names",      "guest.rules",    "guest.loopback",
+    "guest.links",        "guest.names",    "guest.relay",
+    "store.commit",       "link.bridge",    "link.veth",
+    "link.guest",         "link.route",     "link.tap",
+    "link.remove",        "nat.commit",     "nat.rebuild",
+    "names.network",      "names.endpoint", "names.record",
+    "guest.leases",       "names.lease",    "port.reserve",
+    "names.permit",       "guest.inside",   NULL,
 };
 
 static int steps_apply(struct service *service, const struct step *steps, size_t count,
@@ -354,6 +350,18 @@ static void guest_relay_undo(struct service *service, void *subject)
         reserve_release(service->reservations, plan->guest->ports[i].id);
 }
 
+static int guest_inside_step(struct service *service, void *subject, struct error *error)
+{
+    (void)service;
+    return guest_inside_apply(subject, error);
+}
+
+static void guest_inside_step_undo(struct service *service, void *subject)
+{
+    (void)service;
+    guest_inside_undo(subject);
+}
+
 static const struct step guest_steps[] = {
     {"guest.rules", guest_rules_apply, guest_rules_undo},
     {"guest.loopback", guest_loopback_apply, guest_loopback_undo},
@@ -361,6 +369,7 @@ static const struct step guest_steps[] = {
     {"guest.leases", guest_lease_step, guest_lease_step_undo},
     {"guest.names", guest_names_apply, guest_names_undo},
     {"guest.relay", guest_relay_apply, guest_relay_undo},
+    {"guest.inside", guest_inside_step, guest_inside_step_undo},
 };
 
 int guest_plan_apply(struct service *service, struct guest_plan *plan, struct error *error)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The daemon as a whole: status, localhost, teardown. */
+/* The daemon as a whole: status, teardown. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -61,98 +61,6 @@ int service_status(struct service *service, struct status_result *ret_status, st
     }
     *ret_status = status;
     return 0;
-}
-
-/* --- localhost --- */
-
-/* Inside the namespace: what can be lost with it, and is replaced as a whole. */
-static int localhost_inside(const struct guest_plan *plan, bool on, struct error *error)
-{
-    size_t index = plan_localhost_endpoint(plan);
-    const struct endpoint *endpoint = &plan->guest->endpoints[index];
-    int r = link_set_route_localnet(plan->netns_fd, endpoint->interface, on, error);
-
-    if (r < 0)
-        return r;
-    return nat_localhost_set(plan->netns_fd, endpoint->interface, &endpoint->ip,
-                             &plan->networks[index].gateway, on, error);
-}
-
-static int localhost_write(struct service *service, const struct guest *guest, bool on,
-                           struct error *error)
-{
-    int r = store_begin(service->store, error);
-
-    if (r >= 0)
-        r = store_guest_set_localhost(service->store, guest->id, on, error);
-    if (r >= 0)
-        r = store_commit(service->store, error);
-    if (r < 0)
-        store_rollback(service->store);
-    return r;
-}
-
-static int localhost_change(struct service *service, struct guest_plan *plan, bool on,
-                            struct error *error)
-{
-    struct guest changed = *plan->guest; /* shallow */
-    struct error undo = ERROR_INIT;
-    int r = localhost_write(service, plan->guest, on, error);
-
-    if (r < 0)
-        return r;
-    changed.localhost = on;
-    r = guest_rules_replace(service, plan, &changed, error);
-    if (r >= 0)
-        r = localhost_inside(plan, on, error);
-    if (r >= 0) {
-        event_emit(service, "localhost.changed", NULL, plan->guest->name, on ? "on" : "off");
-        return 0;
-    }
-    if (localhost_write(service, plan->guest, plan->guest->localhost, &undo) < 0 ||
-        localhost_inside(plan, plan->guest->localhost, &undo) < 0)
-        log_error("localhost of guest %s: %s", plan->guest->name, undo.text);
-    reconcile_schedule(service);
-    return r;
-}
-
-static int localhost_check(const struct guest *guest, struct error *error)
-{
-    if (guest->kind != KIND_NETNS)
-        return error_set_reason(
-            error, REASON_NOT_SUPPORTED,
-            "guest \"%s\" is a VM: its loopback is in its own kernel, out of moat's reach",
-            guest->name);
-    if (guest->n_endpoints == 0)
-        return error_set_reason(error, REASON_MODE_FORBIDS,
-                                "guest \"%s\" is in mode %s, on no network", guest->name,
-                                guest_mode_name(guest->mode));
-    return 0;
-}
-
-int service_localhost_set(struct service *service, const struct localhost_params *params,
-                          struct error *error)
-{
-    struct guest guest = {0};
-    struct guest_plan plan = {.guest = &guest, .netns_fd = -1};
-    int r = guest_find(service, params->guest, &guest, error);
-
-    if (r >= 0)
-        r = localhost_check(&guest, error);
-    if (r >= 0)
-        r = guest_plan_load(service, &guest, &plan, error);
-    if (r >= 0) {
-        guest_netns_open(&guest, &plan.netns_fd);
-        if (plan.netns_fd < 0)
-            r = error_set_reason(error, REASON_NOT_FOUND,
-                                 "the namespace of guest \"%s\" can't be reached", guest.name);
-    }
-    if (r >= 0 && guest.localhost != params->enabled)
-        r = localhost_change(service, &plan, params->enabled, error);
-    cleanup_close(&plan.netns_fd);
-    guest_plan_deinit_networks(&plan);
-    guest_deinit(&guest);
-    return r;
 }
 
 /* --- teardown --- */

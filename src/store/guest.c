@@ -13,7 +13,7 @@
     "id, uid, name, kind, mode, netns, pid, pid_start, netns_dev, netns_ino, ephemeral, "      \
     "owner_pid,"                                                                               \
     " owner_start, owner_uid, localhost, tap_owner, tap_group, tap_multi_queue, tap_vnet_hdr," \
-    " allow, deny, log_denied, silent, hosts, dns, dns_search, labels, created_s"
+    " allow, deny, log_denied, silent, hosts, dns, dns_search, labels, created_s, dns_inject"
 
 /* --- inserting --- */
 
@@ -46,6 +46,7 @@ static void guest_bind(struct query *query, const struct guest *guest)
     query_bind_strings(query, &guest->dns_search);
     query_bind_labels(query, &guest->labels);
     query_bind_int(query, guest->created_s);
+    query_bind_int(query, guest->dns_inject);
 }
 
 static int guest_insert_row(struct store *store, const struct guest *guest, int64_t *ret_id,
@@ -55,9 +56,9 @@ static int guest_insert_row(struct store *store, const struct guest *guest, int6
         store, "INSERT INTO guest (uid, name, kind, mode, netns, pid, pid_start, netns_dev,"
                " netns_ino, ephemeral, owner_pid, owner_start, owner_uid, localhost, tap_owner,"
                " tap_group, tap_multi_queue, tap_vnet_hdr, allow, deny, log_denied, silent,"
-               " hosts, dns, dns_search, labels, created_s)"
+               " hosts, dns, dns_search, labels, created_s, dns_inject)"
                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,"
-               " ?, ?, ?)");
+               " ?, ?, ?, ?)");
     enum query_conflict conflict;
 
     guest_bind(&query, guest);
@@ -183,6 +184,7 @@ static int guest_read(struct query *query, struct guest *ret_guest, struct error
     query_strings(query, &guest.dns_search);
     query_labels(query, &guest.labels);
     guest.created_s = query_int(query);
+    guest.dns_inject = query_bool(query);
     int r = query_check(query, error);
     if (r < 0)
         return r;

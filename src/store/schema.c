@@ -228,7 +228,13 @@ static const char *const step_3[] = {
     NULL,
 };
 
-static const char *const *const steps[] = {step_1, step_2, step_3};
+static const char *const step_4[] = {
+    /* --dns-inject */
+    "ALTER TABLE guest ADD COLUMN dns_inject INTEGER NOT NULL DEFAULT 0",
+    NULL,
+};
+
+static const char *const *const steps[] = {step_1, step_2, step_3, step_4};
 
 #define VERSION ((int64_t)ARRAY_SIZE(steps))
 

@@ -103,17 +103,6 @@ def test_attached_guest_keeps_its_own_things(host):
     assert [r["dst"] for r in space.ip_json("route", "show") if r["dst"] != "172.31.0.0/24"] == ["172.30.0.0/16"]
 
 
-def test_interface_name_that_is_taken_inside(host):
-    space = host.guest_space()
-    space.ip("link", "add", "eth0", "type", "veth", "peer", "name", "eth0p")
-    before = host.kernel()
-    error = host.error("guest.attach", name="box", kind="netns", pid=space.pid, networks=[{"name": "default"}])
-    assert error.reason in ("exists", "in_use", "kernel") and "eth0" in error.message
-    assert host.guest_names() == []
-    assert not before.differences(host.kernel()), "a refused attach left something on the host"
-    assert set(space.links()) == {"lo", "eth0", "eth0p"}
-
-
 # What is refused
 
 def test_host_namespace_is_refused(host):

@@ -154,7 +154,8 @@ static void opening_again_migrates_nothing(void **state)
 #define BACK_TO_VERSION_2                       \
     "DROP TABLE passage;"                       \
     "DELETE FROM tally WHERE what = 'passage';" \
-    "ALTER TABLE guest DROP COLUMN silent;"
+    "ALTER TABLE guest DROP COLUMN silent;"     \
+    "ALTER TABLE guest DROP COLUMN dns_inject;"
 
 /* Version 1 had addresses only. */
 static void records_of_version_1_are_kept(void **state)
