@@ -529,13 +529,18 @@ static int read_log_denied(struct compose_reader *reader, void *object,
     return compose_read_bool(reader, value, &reading->service->attach.policy.log_denied);
 }
 
+static int read_drop(struct compose_reader *reader, void *object, const struct yml_node *value)
+{
+    struct service_reading *reading = object;
+
+    return compose_read_bool(reader, value, &reading->service->attach.policy.silent);
+}
+
 static int read_policy(struct compose_reader *reader, void *object, const struct yml_node *value)
 {
-    static const struct compose_key keys[] = {{"mode", read_mode},
-                                              {"allow", read_allow},
-                                              {"deny", read_deny},
-                                              {"log_denied", read_log_denied},
-                                              {0}};
+    static const struct compose_key keys[] = {{"mode", read_mode}, {"allow", read_allow},
+                                              {"deny", read_deny}, {"log_denied", read_log_denied},
+                                              {"drop", read_drop}, {0}};
 
     return compose_read_map(reader, value, keys, object);
 }

@@ -538,11 +538,12 @@ def test_policy(project, host):
               allow: ["{topology.INTERNET}:80/tcp", any/icmp]
               deny: ["@private"]
               log_denied: true
+              drop: true
         """)
     project.up()
     policy = host.call("policy.get", guest="shop-web")
     assert policy == {"mode": "outbound", "allow": [f"{topology.INTERNET}:80/tcp", "any/icmp"], "deny": ["@private"],
-                      "log_denied": True}
+                      "log_denied": True, "drop": True}
     fetch = ["exec", "shop-web", "--", "curl", "-sS", "-m", "5", "-o", "/dev/null"]
     host.moat(*fetch, f"http://{topology.INTERNET}/")
     assert host.moat(*fetch, f"http://{topology.LAN}/", check=False).code != 0

@@ -108,6 +108,7 @@ static void every_setting_changes_the_number(void **state)
         "x-moat-policy: {allow: any}",
         "x-moat-policy: {deny: any}",
         "x-moat-policy: {log_denied: true}",
+        "x-moat-policy: {drop: true}",
         "networks: {default: {ipv4_address: 10.0.0.2}}",
         "networks: {default: {aliases: [x]}}",
         "networks: {default: {mac_address: '02:00:00:00:00:01'}}",
