@@ -149,6 +149,8 @@ int link_guest_numbers(int netns_fd, uint64_t *ret_taken, struct error *error);
  * the one of ours that carried it. A default route that is not ours stays. */
 int link_default_route_set(int netns_fd, const char *interface, const struct ip *gateway,
                            const struct ip *gateway6, struct error *error);
+/* The MTU of an interface inside, bytes. */
+int link_guest_set_mtu(int netns_fd, const char *interface, uint32_t mtu, struct error *error);
 /* `moat localhost`, the link part: route_localnet on an interface inside. */
 int link_set_route_localnet(int netns_fd, const char *interface, bool on, struct error *error);
 

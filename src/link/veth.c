@@ -332,6 +332,18 @@ int link_loopback_up(int netns_fd, struct error *error)
     return guest_run(netns_fd, &request, "the loopback of the guest", error);
 }
 
+int link_guest_set_mtu(int netns_fd, const char *interface, uint32_t mtu, struct error *error)
+{
+    struct request request;
+
+    request_init(&request);
+    struct nlmsghdr *message =
+        request_link(&request, RTM_SETLINK, 0, 0, "set the MTU of the guest's");
+    mnl_attr_put_strz(message, IFLA_IFNAME, interface);
+    mnl_attr_put_u32(message, IFLA_MTU, mtu);
+    return guest_run(netns_fd, &request, interface, error);
+}
+
 int link_set_route_localnet(int netns_fd, const char *interface, bool on, struct error *error)
 {
     struct ipv4_setting setting = {IPV4_DEVCONF_ROUTE_LOCALNET, on};

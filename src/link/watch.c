@@ -189,8 +189,11 @@ static void take_settings(struct watch *watch, const struct nlmsghdr *message)
 {
     const struct nlattr *table[NETCONFA_MAX + 1];
     struct known_table *all = &watch->link->known;
+    const struct netconfmsg *header = mnl_nlmsg_get_payload(message);
 
-    netlink_parse_message(message, sizeof(struct netconfmsg), table, NETCONFA_MAX);
+    if (mnl_nlmsg_get_payload_len(message) < sizeof(*header))
+        return;
+    netlink_parse_message(message, sizeof(*header), table, NETCONFA_MAX);
     if (!table[NETCONFA_IFINDEX] || (table[NETCONFA_FORWARDING] && table[NETCONFA_RP_FILTER]))
         return;
     int32_t index = (int32_t)attribute_u32(table[NETCONFA_IFINDEX]);
@@ -201,7 +204,7 @@ static void take_settings(struct watch *watch, const struct nlmsghdr *message)
         return;
     }
     const struct known *known = known_find(all, (uint32_t)index);
-    if (!known || known->kind == KNOWN_BRIDGED)
+    if (!known || known->kind == KNOWN_BRIDGED || header->ncm_family != AF_INET)
         return;
     bool wrong = forwarding_off;
     if (known->kind == KNOWN_ROUTED)
@@ -230,6 +233,10 @@ static void take_message(struct watch *watch, const struct nlmsghdr *message)
     case RTM_DELROUTE:
         if (!caused_by_us)
             take_route(watch, message);
+        break;
+    case RTM_NEWRULE: /* a VPN may have come with it */
+    case RTM_DELRULE:
+        host_changed(watch);
         break;
     case RTM_NEWNETCONF:
         take_settings(watch, message);
@@ -388,7 +395,8 @@ static int watch_set_filter(int fd)
 static int watch_subscribe(int fd)
 {
     static const int groups[] = {RTNLGRP_LINK,       RTNLGRP_IPV4_IFADDR,  RTNLGRP_IPV6_IFADDR,
-                                 RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV4_NETCONF, RTNLGRP_IPV6_ROUTE};
+                                 RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV4_NETCONF, RTNLGRP_IPV6_ROUTE,
+                                 RTNLGRP_IPV4_RULE,  RTNLGRP_IPV6_RULE,    RTNLGRP_IPV6_NETCONF};
 
     for (size_t i = 0; i < ARRAY_SIZE(groups); i++)
         if (setsockopt(fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &groups[i], sizeof(groups[i])) < 0)

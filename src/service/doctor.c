@@ -33,17 +33,29 @@ static void add(struct checks *checks, const char *name, bool ok, const char *de
     snprintf(item->remedy, sizeof(item->remedy), "%s", ok ? "" : remedy);
 }
 
-static void check_forwarding(struct service *service, struct checks *checks)
+static void check_forwarding_of(struct service *service, uint8_t family, const char *name,
+                                const char *key, struct checks *checks)
 {
     struct error error = ERROR_INIT;
     char value[SYSCTL_VALUE_MAX];
-    bool on = sysctl_get("net.ipv4.ip_forward", value, &error) == 0 && strcmp(value, "1") == 0;
+    char detail[128];
+    char remedy[160];
+    bool needed = true;
+    bool on = sysctl_get(key, value, &error) == 0 && strcmp(value, "1") == 0;
 
-    (void)service;
-    add(checks, "ip_forward", on,
-        on ? "net.ipv4.ip_forward is 1"
-           : "net.ipv4.ip_forward is not 1: guests reach nothing outside",
-        "set net.ipv4.ip_forward = 1, and look in /etc/sysctl.d for who turns it off");
+    if (store_network_forwards(service->store, family, &needed, &error) >= 0 && !needed)
+        return;
+    snprintf(detail, sizeof(detail), on ? "%s is 1" : "%s is not 1: guests reach nothing outside",
+             key);
+    snprintf(remedy, sizeof(remedy), "set %s = 1, and look in /etc/sysctl.d for who turns it off",
+             key);
+    add(checks, name, on, detail, remedy);
+}
+
+static void check_forwarding(struct service *service, struct checks *checks)
+{
+    check_forwarding_of(service, AF_INET, "ip_forward", "net.ipv4.ip_forward", checks);
+    check_forwarding_of(service, AF_INET6, "ip6_forward", "net.ipv6.conf.all.forwarding", checks);
 }
 
 static void check_table(struct service *service, struct checks *checks)

@@ -3,7 +3,8 @@
  * are written to the store, one setting a sysctl ("sysctl/KEY"); they are given back with the last
  * network that needs them. Writing net.ipv4.ip_forward also rewrites every device's forwarding and
  * accept_redirects (inet_forward_change in the kernel), so those are recorded as well; for IPv6
- * accept_ra is. */
+ * accept_ra is. What each became is written too ("sysctl-set/KEY"): what somebody has changed since
+ * is his, and stays. */
 #include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
@@ -15,6 +16,7 @@
 #include "service/private.h"
 
 #define PREFIX "sysctl/"
+#define SET_PREFIX "sysctl-set/"
 #define KEY_MAX 96
 
 struct family {
@@ -131,6 +133,45 @@ static void accept_ra_keep(void *userdata, const char *setting, const char *valu
         log_warning("%s", error.text);
 }
 
+/* Writes down what a recorded setting has become. */
+static void record_set(void *userdata, const char *setting, const char *value)
+{
+    struct service *service = userdata;
+    const char *key = setting + strlen(PREFIX);
+    char set[KEY_MAX + sizeof(SET_PREFIX)];
+    char now[SYSCTL_VALUE_MAX];
+    struct error error = ERROR_INIT;
+
+    (void)value;
+    snprintf(set, sizeof(set), SET_PREFIX "%s", key);
+    if (sysctl_get(key, now, &error) >= 0 &&
+        store_setting_set(service->store, set, now, &error) < 0)
+        log_warning("%s", error.text);
+}
+
+static int set_forwarding(struct service *service, const struct family *family, bool first,
+                          struct error *error)
+{
+    char main_setting[KEY_MAX];
+    char prefix[KEY_MAX];
+    int r = sysctl_set(family->main_key, "1", error);
+
+    if (r < 0 || !first)
+        return r;
+    snprintf(main_setting, sizeof(main_setting), PREFIX "%s", family->main_key);
+    snprintf(prefix, sizeof(prefix), PREFIX "%s.", family->conf);
+    r = store_begin(service->store, error);
+    if (r < 0)
+        return r;
+    record_set(service, main_setting, "");
+    r = store_setting_each(service->store, prefix, record_set, service, error);
+    if (r >= 0)
+        r = store_commit(service->store, error);
+    if (r < 0)
+        store_rollback(service->store);
+    return r;
+}
+
 int hostset_forwarding_ensure(struct service *service, uint8_t address_family, struct error *error)
 {
     const struct family *family = family_of(address_family);
@@ -161,20 +202,55 @@ int hostset_forwarding_ensure(struct service *service, uint8_t address_family, s
     if (address_family == AF_INET6)
         r = store_setting_each(service->store, PREFIX "net.ipv6.conf.", accept_ra_keep, NULL,
                                error);
-    return r < 0 ? r : sysctl_set(family->main_key, "1", error);
+    return r < 0 ? r : set_forwarding(service, family, !recorded, error);
 }
 
-static void give_back(void *userdata, const char *setting, const char *value)
-{
-    const char *key = setting + strlen(PREFIX);
-    struct error error = ERROR_INIT;
-    char now[SYSCTL_VALUE_MAX];
+/* Settings and what they are to be. */
+struct giving {
+    struct service *service;
+    struct strings keys;
+    struct strings values;
+};
 
-    (void)userdata;
-    if (sysctl_get(key, now, &error) < 0 || strcmp(now, value) == 0)
-        return; /* a device that is gone, or nothing to do */
-    if (sysctl_set(key, value, &error) < 0)
+static void giving_deinit(struct giving *giving)
+{
+    strings_deinit(&giving->keys);
+    strings_deinit(&giving->values);
+}
+
+/* The former value where ours still stands, else what somebody has made of it. */
+static void giving_add(void *userdata, const char *setting, const char *value)
+{
+    struct giving *giving = userdata;
+    const char *key = setting + strlen(PREFIX);
+    _cleanup_free_ char *set_by_us = NULL;
+    char set[KEY_MAX + sizeof(SET_PREFIX)];
+    char now[SYSCTL_VALUE_MAX];
+    struct error error = ERROR_INIT;
+    bool ours;
+
+    snprintf(set, sizeof(set), SET_PREFIX "%s", key);
+    if (sysctl_get(key, now, &error) < 0)
+        return; /* a device that is gone */
+    if (store_setting_get(giving->service->store, set, &set_by_us, &error) < 0)
         log_warning("%s", error.text);
+    ours = !set_by_us || strcmp(set_by_us, now) == 0;
+    if (strings_add(&giving->keys, key) < 0 || strings_add(&giving->values, ours ? value : now) < 0)
+        log_warning("%s is not given back: out of memory", key);
+}
+
+static void giving_write(const struct giving *giving)
+{
+    for (size_t i = 0; i < giving->values.count; i++) {
+        struct error error = ERROR_INIT;
+        char now[SYSCTL_VALUE_MAX];
+
+        if (sysctl_get(giving->keys.items[i], now, &error) < 0 ||
+            strcmp(now, giving->values.items[i]) == 0)
+            continue;
+        if (sysctl_set(giving->keys.items[i], giving->values.items[i], &error) < 0)
+            log_warning("%s", error.text);
+    }
 }
 
 static void forget(void *userdata, const char *setting, const char *value)
@@ -186,8 +262,10 @@ static void forget(void *userdata, const char *setting, const char *value)
 static int release(struct service *service, const struct family *family, struct error *error)
 {
     _cleanup_(strings_deinit) struct strings settings = {0};
+    struct giving giving = {.service = service};
     char main_setting[KEY_MAX];
     char prefix[KEY_MAX];
+    char set_prefix[KEY_MAX];
     _cleanup_free_ char *main_value = NULL;
     int r;
 
@@ -196,14 +274,23 @@ static int release(struct service *service, const struct family *family, struct 
     r = store_setting_get(service->store, main_setting, &main_value, error);
     if (r < 0 || !main_value)
         return r;
-    give_back(NULL, main_setting, main_value); /* first: it rewrites all devices */
-    r = store_setting_each(service->store, prefix, give_back, NULL, error);
+    giving_add(&giving, main_setting, main_value); /* first: it rewrites all devices */
+    r = store_setting_each(service->store, prefix, giving_add, &giving, error);
+    if (r >= 0)
+        giving_write(&giving);
+    giving_deinit(&giving);
+    snprintf(set_prefix, sizeof(set_prefix), SET_PREFIX "%s.", family->conf);
     if (r >= 0)
         r = store_setting_each(service->store, prefix, forget, &settings, error);
+    if (r >= 0)
+        r = store_setting_each(service->store, set_prefix, forget, &settings, error);
     if (r >= 0)
         r = store_begin(service->store, error);
     for (size_t i = 0; r >= 0 && i < settings.count; i++)
         r = store_setting_set(service->store, settings.items[i], NULL, error);
+    if (r >= 0)
+        r = store_setting_set(service->store, main_setting, NULL, error);
+    snprintf(main_setting, sizeof(main_setting), SET_PREFIX "%s", family->main_key);
     if (r >= 0)
         r = store_setting_set(service->store, main_setting, NULL, error);
     if (r >= 0)

@@ -345,6 +345,20 @@ static int drop_half_made(struct service *service, const struct link_endpoint *e
     return r;
 }
 
+/* A guest that sends larger packets than its network carries would never hear of it: nobody on the
+ * way is a router. */
+static int follow_mtu_inside(const struct state *state, struct guest_plan *plan,
+                             const struct link_endpoint *endpoint, struct error *error)
+{
+    if (state->service->applied_mtu != 0 || plan->guest->kind != KIND_NETNS)
+        return 0;
+    if (plan->netns_fd < 0)
+        guest_netns_open(plan->guest, &plan->netns_fd);
+    return plan->netns_fd < 0
+               ? 0
+               : link_guest_set_mtu(plan->netns_fd, endpoint->peer_name, endpoint->mtu, error);
+}
+
 /* *ret_made is set when the link had to be made. */
 static int ensure_endpoint(const struct state *state, struct guest_plan *plan, size_t index,
                            bool *ret_made, struct error *error)
@@ -360,6 +374,8 @@ static int ensure_endpoint(const struct state *state, struct guest_plan *plan, s
     r = link_endpoint_ensure(service->link, &endpoint, &found, error);
     if (r >= 0 && found && state->start && endpoint.netns_fd >= 0)
         r = drop_half_made(service, &endpoint, &found, error);
+    if (r >= 0 && found)
+        r = follow_mtu_inside(state, plan, &endpoint, error);
     if (r < 0 || found)
         return r;
     if (plan->guest->kind == KIND_NETNS && plan->netns_fd < 0)
@@ -445,6 +461,8 @@ static int reconcile(struct service *service, bool start, struct error *error)
         ensure_network(&state, &state.networks[i]);
     for (size_t i = 0; r >= 0 && i < state.n_guests; i++)
         ensure_guest(&state, &state.plans[i]);
+    if (r >= 0)
+        service->applied_mtu = service->host_mtu;
     if (r >= 0 && start)
         r = start_records(service, error);
     state_deinit(&state);
@@ -565,9 +583,10 @@ static void on_host_timer(void *userdata)
 
     if (link_default_mtu(service->link, &mtu, &error) < 0)
         log_warning("the host's MTU: %s", error.text);
-    else if (mtu != service->host_mtu) {
+    else if (mtu != service->applied_mtu) {
         log_info("the host's MTU is %u now", mtu);
         service->host_mtu = mtu;
+        service->applied_mtu = 0;
         reconcile_schedule(service);
     }
     look_for_collisions(service);

@@ -278,10 +278,40 @@ def test_mtu_follows_the_hosts_way_out(host):
         assert create(host, "blue")["mtu"] == 1400
         later = host.attach_guest("later", network="blue")
         assert later.links()["eth0"]["mtu"] == 1400
-        assert guest.ping(topology.INTERNET)
+        wait_for(lambda: guest.links()["eth0"]["mtu"] == 1400, 2, "the guest that was there to follow")
+        assert guest.ping(topology.INTERNET, size=1372)
     finally:
         host.ip("link", "set", "eth0", "mtu", "1500")
     wait_for(lambda: host.links()["moat0"]["mtu"] == 1500, 2, "the bridge to follow the uplink's MTU back")
+    wait_for(lambda: guest.links()["eth0"]["mtu"] == 1500, 2, "the guest to follow it back")
+
+
+def test_mtu_changed_while_moatd_was_away(host):
+    guest = host.attach_guest("g")
+    host.stop()
+    host.ip("link", "set", "eth0", "mtu", "1400")
+    try:
+        host.start()
+        assert guest.links()["eth0"]["mtu"] == 1400
+    finally:
+        host.ip("link", "set", "eth0", "mtu", "1500")
+    wait_for(lambda: guest.links()["eth0"]["mtu"] == 1500, 2, "the guest to follow it back")
+
+
+def test_mtu_follows_a_routing_rule(host):
+    """A VPN comes with its route in a table of its own first, and with the rule that leads there behind."""
+    host.ip("link", "add", "vpn0", "mtu", "1420", "type", "veth", "peer", "name", "vpn1")
+    try:
+        for name in ("vpn0", "vpn1"):
+            host.ip("link", "set", name, "up")
+        host.ip("route", "add", "default", "dev", "vpn0", "table", "51820")
+        host.ip("rule", "add", "not", "fwmark", "51820", "table", "51820")
+        wait_for(lambda: host.call("network.get", name="default")["mtu"] == 1420, 2, "the MTU of the rule's way out")
+        host.ip("rule", "del", "not", "fwmark", "51820", "table", "51820")
+        wait_for(lambda: host.call("network.get", name="default")["mtu"] == 1500, 2, "the MTU without the rule")
+    finally:
+        host.run("ip", "rule", "del", "not", "fwmark", "51820", "table", "51820", check=False)
+        host.ip("link", "del", "vpn0")
 
 
 def test_mtu_of_a_route_counts(machine, internet):

@@ -172,15 +172,18 @@ def restore(machine, everything):
     machine.before = machine.trace()
 
 
-def test_a_setting_that_the_administrator_changed_meanwhile_stays(host):
+@pytest.mark.parametrize("name", ["accept_source_route", "accept_redirects", "forwarding"])
+def test_a_setting_that_the_administrator_changed_meanwhile_stays(machine, name):
     """Forwarding was off before moat; then somebody turned a setting of eth0 on his own account."""
-    former = host.sysctl("ipv4/conf/eth0/accept_source_route")
-    changed = "0" if former == "1" else "1"
-    host.sysctl("ipv4/conf/eth0/accept_source_route", changed)
-    host.attach_guest("box")
-    host.moat("teardown", "--yes")
-    assert host.sysctl("ipv4/conf/eth0/accept_source_route") == changed
-    host.sysctl("ipv4/conf/eth0/accept_source_route", former)
+    setting = f"ipv4/conf/eth0/{name}"
+    former = machine.sysctl(setting)
+    machine.start()
+    changed = "0" if machine.sysctl(setting) == "1" else "1"
+    machine.sysctl(setting, changed)
+    machine.attach_guest("box")
+    machine.moat("teardown", "--yes")
+    assert machine.sysctl(setting) == changed and machine.sysctl("ipv4/ip_forward") == "0"
+    machine.sysctl(setting, former)
 
 
 def test_things_of_others_stay(host):
