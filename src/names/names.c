@@ -20,6 +20,7 @@
 #include "base/log.h"
 #include "base/record.h"
 #include "names/permits.h"
+#include "names/query_log.h"
 #include "names/resolv.h"
 #include "names/socket.h"
 #include "worker/dns_message.h"
@@ -27,6 +28,7 @@
 #include "worker/supervisor.h"
 
 #define SYNC_TIMEOUT_MS 200
+#define LOG_TIMEOUT_MS 600000 /* the query log goes off when nobody has asked for so long */
 
 /* One network, with its sockets in the order of DNS_SOCKET_…; -1 where there is none. */
 struct served_network {
@@ -69,6 +71,8 @@ struct names {
     names_give_fn give;
     void *userdata;
     struct dns_stats_message stats;
+    struct query_log *log; /* NULL: it is off */
+    struct loop_timer *log_timer;
     bool settled;
 };
 
@@ -562,6 +566,13 @@ static int forwards_send(struct names *names, struct error *error)
     return r;
 }
 
+static int log_send(struct names *names, struct error *error)
+{
+    struct dns_log_message message = {.on = names->log != NULL};
+
+    return message_send(names, DNS_MESSAGE_LOG, &message.message, sizeof(message), NULL, 0, error);
+}
+
 static int ready_send(struct names *names, struct error *error)
 {
     struct dns_message message = {0};
@@ -577,6 +588,8 @@ static int everything_send(struct names *names, struct error *error)
         r = upstreams_send(names, error);
     if (r == 0)
         r = forwards_send(names, error);
+    if (r == 0 && names->log)
+        r = log_send(names, error);
     for (struct served_network *network = names->networks; r == 0 && network;
          network = network->next)
         r = network_send(names, network, true, error);
@@ -608,6 +621,9 @@ static void worker_said(void *userdata, uint16_t type, const void *payload, size
         memcpy(&names->stats, payload, length);
     else if (type == DNS_MESSAGE_GIVE)
         give_received(names, payload, length, false);
+    else if (type == DNS_MESSAGE_QUERIES && names->log &&
+             !query_log_add(names->log, payload, length))
+        log_warning("the name worker said something that can't be understood");
 }
 
 /* A former moatd's, that finishes what it had begun. */
@@ -762,6 +778,8 @@ void names_free(struct names *names, bool keep_running)
     }
     table_free(&names->endpoints);
     table_free(&names->records);
+    loop_timer_free(names->log_timer);
+    query_log_free(names->log);
     for (size_t i = 0; i < names->n_forwards; i++)
         ips_deinit(&names->forwards[i].servers);
     free(names->forwards);
@@ -1050,6 +1068,54 @@ void names_settled(struct names *names)
     if (ready_send(names, &error) < 0)
         log_error("the name worker can't be told to begin: %s", error.text);
 }
+
+/* --- the query log --- */
+
+static void log_expired(void *userdata)
+{
+    struct names *names = userdata;
+    struct error error = ERROR_INIT;
+
+    query_log_free(names->log);
+    names->log = NULL;
+    if (log_send(names, &error) < 0)
+        log_error("the name worker can't be told of a change: %s", error.text);
+}
+
+static int log_begin(struct names *names, struct error *error)
+{
+    int r;
+
+    if (!names->log_timer)
+        names->log_timer = loop_timer_new(names->loop, log_expired, names);
+    names->log = query_log_new();
+    if (!names->log || !names->log_timer)
+        r = error_set(error, ENOMEM, "query log");
+    else
+        r = log_send(names, error);
+    if (r < 0) {
+        query_log_free(names->log);
+        names->log = NULL;
+    }
+    return r;
+}
+
+int names_log_read(struct names *names, uint64_t since, struct dns_log_result *ret_result,
+                   struct error *error)
+{
+    bool began = !names->log;
+    int r = began ? log_begin(names, error) : 0;
+
+    if (r == 0)
+        r = query_log_read(names->log, since, ret_result, error);
+    if (r < 0)
+        return r;
+    loop_timer_start(names->log_timer, LOG_TIMEOUT_MS);
+    ret_result->began = began;
+    return 0;
+}
+
+/* --- what others ask --- */
 
 int names_flush(struct names *names, const char *name, struct error *error)
 {

@@ -99,6 +99,10 @@ const struct ips *names_upstreams(const struct names *names);
 /* What is cached is forgotten: of this name and those below it, or ("") all. A query that is sent
  * after this finds it so. */
 int names_flush(struct names *names, const char *name, struct error *error);
+/* The log of queries since a number (0: all there is). It goes on when this is asked for, and off
+ * again some minutes after it was asked for last. */
+int names_log_read(struct names *names, uint64_t since, struct dns_log_result *ret_result,
+                   struct error *error);
 /* For `system.status`. */
 struct names_status {
     pid_t pid;
