@@ -136,7 +136,8 @@ static bool control_init(struct dns_control *control)
         .max_waiting = CONNECTION_WAITING,
         .idle_ms = CONNECTION_IDLE_MS,
     });
-    return service->upstreams && service->forward && service->gives && service->log && control->udp && control->tcp;
+    return service->upstreams && service->forward && service->gives && service->log &&
+           control->udp && control->tcp;
 }
 
 struct dns_control *dns_control_new(const struct dns_control_config *config)

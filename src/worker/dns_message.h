@@ -35,8 +35,8 @@ enum {
     DNS_MESSAGE_STATS,   /* from the worker, when something changed, at most once a second */
     DNS_MESSAGE_PERMIT,  /* a guest's domain rules: replaced by the last of its parts */
     DNS_MESSAGE_PERMIT_REMOVE,
-    DNS_MESSAGE_GIVE,  /* from the worker: addresses that a guest is about to be told */
-    DNS_MESSAGE_GIVEN, /* the answer to it */
+    DNS_MESSAGE_GIVE,    /* from the worker: addresses that a guest is about to be told */
+    DNS_MESSAGE_GIVEN,   /* the answer to it */
     DNS_MESSAGE_LOG,     /* the query log goes on or off */
     DNS_MESSAGE_QUERIES, /* from the worker: entries of it */
 };

@@ -7,8 +7,8 @@
 #include "worker/dns_alias.h"
 #include "worker/dns_forward.h"
 #include "worker/dns_give.h"
-#include "worker/dns_permit.h"
 #include "worker/dns_log.h"
+#include "worker/dns_permit.h"
 #include "worker/dns_route.h"
 #include "worker/dns_zone.h"
 
