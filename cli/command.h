@@ -61,6 +61,7 @@ struct invocation {
     union params params;
     bool quiet;
     bool yes;
+    bool follow;
     struct process_options process;
     struct compose_options compose;
     struct strings words; /* positional arguments that go to no member of params */

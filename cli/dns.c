@@ -7,6 +7,7 @@
 #include "arguments.h"
 #include "base/cleanup.h"
 #include "base/record.h"
+#include "dns_log.h"
 #include "table.h"
 #include "value.h"
 
@@ -142,6 +143,14 @@ static int dns_flush(struct invocation *invocation)
     return invocation_show(invocation, NULL);
 }
 
+static int follow_set(struct invocation *invocation, const char *value, struct error *error)
+{
+    (void)value;
+    (void)error;
+    invocation->follow = true;
+    return 0;
+}
+
 /* --- tables --- */
 
 static const struct option options[] = {
@@ -187,6 +196,11 @@ static const struct positional flush_positionals[] = {
     {0},
 };
 
+static const struct option log_options[] = {
+    {.name = "follow", .letter = 'f', .set = follow_set, .doc = "go on as queries come"},
+    {0},
+};
+
 const struct command dns_commands[] = {
     {.group = "dns",
      .name = "ls",
@@ -221,5 +235,15 @@ const struct command dns_commands[] = {
      .method = METHOD_DNS_FLUSH,
      .run = dns_flush,
      .text = "Of NAME and the names below it, or all."},
+    {.group = "dns",
+     .name = "log",
+     .summary = "show the latest queries of guests and the host",
+     .options = log_options,
+     .method = METHOD_DNS_LOG,
+     .run = dns_log_run,
+     .text =
+         "Time, guest, name, type, rcode, where the answer came from (local, cache or upstream)\n"
+         "and how long it took. Queries are kept, the latest 4096, from the first use of this\n"
+         "command until ten minutes after the last."},
     {0},
 };

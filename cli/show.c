@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/cleanup.h"
 #include "json.h"
@@ -74,4 +75,15 @@ void show_append_address(struct text *text, const struct ip *ip, unsigned prefix
 const char *show_text(const struct text *text)
 {
     return text->failed || !text->data ? "" : text->data;
+}
+
+void show_time(int64_t time_ms)
+{
+    time_t seconds = (time_t)(time_ms / 1000);
+    struct tm tm;
+    char text[32] = "";
+
+    if (gmtime_r(&seconds, &tm))
+        strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &tm);
+    printf("%s.%03dZ", text, (int)(time_ms % 1000));
 }

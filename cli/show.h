@@ -12,5 +12,7 @@ int show_inspect(struct invocation *invocation);
 void show_append(struct text *text, const char *item);
 /* "10.88.0.2/16"; nothing when ip is absent. */
 void show_append_address(struct text *text, const struct ip *ip, unsigned prefix);
+/* Prints a time, ms since the epoch, as "2026-11-22T12:00:00.000Z". */
+void show_time(int64_t time_ms);
 /* Name of a member for people: NULL-safe "" of a failed text. */
 const char *show_text(const struct text *text);

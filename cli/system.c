@@ -3,7 +3,6 @@
 #include <inttypes.h>
 #include <poll.h>
 #include <stdio.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "arguments.h"
@@ -109,17 +108,6 @@ static int system_doctor(struct invocation *invocation)
 
 /* --- events --- */
 
-static void print_time(int64_t time_ms)
-{
-    time_t seconds = (time_t)(time_ms / 1000);
-    struct tm tm;
-    char text[32] = "";
-
-    if (gmtime_r(&seconds, &tm))
-        strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &tm);
-    printf("%s.%03dZ", text, (int)(time_ms % 1000));
-}
-
 static int print_event(const struct proto_response *response)
 {
     struct event event;
@@ -127,7 +115,7 @@ static int print_event(const struct proto_response *response)
 
     if (code != EXIT_DONE)
         return code;
-    print_time(event.time_ms);
+    show_time(event.time_ms);
     printf(" %s", event.type);
     if (event.guest[0])
         printf(" guest=%s", event.guest);

@@ -16,6 +16,7 @@
 #endif
 
 #include "base/cleanup.h"
+#include "base/fdstore.h"
 #include "base/log.h"
 #include "proto/proto.h"
 #include "rpc/rpc.h"
@@ -41,6 +42,7 @@ static const char usage[] =
 
 struct daemon {
     struct loop *loop;
+    struct fdstore *fdstore; /* NULL: there is no service manager */
     struct rpc *rpc;
     struct service *service;
     struct loop_signal *signals[2];
@@ -58,26 +60,41 @@ static void notify(const char *state)
 #endif
 }
 
-/* The socket that systemd passed, -1 when it passed none. */
-static int passed_socket(struct error *error, int *ret_fd)
-{
-    *ret_fd = -1;
 #ifdef MOAT_HAVE_SYSTEMD
-    int count = sd_listen_fds(1);
+/* The socket of the API, -1 when systemd passed none, and what an earlier moatd put into the store.
+ */
+static int passed_fds(struct daemon *daemon, struct error *error, int *ret_fd)
+{
+    char **names = NULL;
+    int count;
 
+    *ret_fd = -1;
+    count = sd_listen_fds_with_names(1, &names);
     if (count < 0)
         return error_set(error, -count, "the sockets passed by systemd");
-    for (int fd = SD_LISTEN_FDS_START; fd < SD_LISTEN_FDS_START + count; fd++) {
+    if (count > 0 && getenv("NOTIFY_SOCKET"))
+        daemon->fdstore = fdstore_new(getenv("NOTIFY_SOCKET"));
+    for (int i = 0; i < count; i++) {
+        int fd = SD_LISTEN_FDS_START + i;
+
         if (*ret_fd < 0 && sd_is_socket_unix(fd, SOCK_STREAM, 1, NULL, 0) > 0)
             *ret_fd = fd;
         else
-            close(fd);
+            fdstore_add(daemon->fdstore, names[i], fd);
+        free(names[i]);
     }
-#else
-    (void)error;
-#endif
+    free(names);
     return 0;
 }
+#else
+static int passed_fds(struct daemon *daemon, struct error *error, int *ret_fd)
+{
+    (void)daemon;
+    (void)error;
+    *ret_fd = -1;
+    return 0;
+}
+#endif
 
 /* --- the loop --- */
 
@@ -116,15 +133,16 @@ static void raise_limits(void)
     }
 }
 
-static int daemon_start(struct daemon *daemon, const struct config *config, struct error *error)
+static int daemon_start(struct daemon *daemon, struct config *config, struct error *error)
 {
     int listen_fd = -1;
     int r = loop_new(&daemon->loop, error);
 
     if (r >= 0)
-        r = passed_socket(error, &listen_fd);
+        r = passed_fds(daemon, error, &listen_fd);
     if (r < 0)
         return r;
+    config->fdstore = daemon->fdstore;
     daemon->signals[0] = loop_signal_new(daemon->loop, SIGTERM, on_signal, daemon);
     daemon->signals[1] = loop_signal_new(daemon->loop, SIGINT, on_signal, daemon);
     if (!daemon->signals[0] || !daemon->signals[1])
@@ -148,10 +166,11 @@ static void daemon_stop(struct daemon *daemon)
     (void)signal(SIGINT, SIG_IGN);
     rpc_free(daemon->rpc);
     service_free(daemon->service);
+    fdstore_free(daemon->fdstore);
     loop_free(daemon->loop);
 }
 
-static int run(const struct config *config)
+static int run(struct config *config)
 {
     struct daemon daemon = {0};
     struct error error = ERROR_INIT;

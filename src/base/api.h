@@ -132,6 +132,10 @@ struct dns_flush_params {
     char name[254]; /* "": all */
 };
 
+struct dns_log_params {
+    uint64_t since; /* number; 0: all there is */
+};
+
 struct empty_params {
     char unused;
 };
@@ -151,6 +155,7 @@ union params {
     struct localhost_params localhost;
     struct dns_params dns;
     struct dns_flush_params dns_flush;
+    struct dns_log_params dns_log;
     struct empty_params empty;
 };
 
@@ -176,6 +181,30 @@ struct record_result { /* one record that the name service answers */
     struct ip ip;                    /* of an address record */
     char guest[NAME_MAX_LENGTH + 1]; /* "": static */
 };
+
+#define LIMIT_DNS_LOG 1000 /* queries of one answer */
+
+struct dns_query_result { /* one query that the name service answered */
+    uint64_t number;
+    int64_t time_ms;                 /* UTC, ms since the epoch */
+    char guest[NAME_MAX_LENGTH + 1]; /* "": the host */
+    char network[NAME_MAX_LENGTH + 1];
+    char *name;
+    char type[16];
+    char rcode[16];
+    char source[16]; /* local, cache, upstream */
+    uint32_t duration_us;
+};
+
+struct dns_log_result {
+    bool began; /* the log was off before */
+    uint64_t next;
+    uint64_t lost;
+    struct dns_query_result *queries;
+    size_t n_queries;
+};
+
+void dns_log_result_deinit(struct dns_log_result *result);
 
 /* What the name service's worker has done since it started. */
 struct dns_counters {

@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -17,9 +18,11 @@
 
 #include "base/cleanup.h"
 #include "base/fault.h"
+#include "base/fdstore.h"
 #include "base/log.h"
 #include "base/record.h"
 #include "names/permits.h"
+#include "names/query_log.h"
 #include "names/resolv.h"
 #include "names/socket.h"
 #include "worker/dns_message.h"
@@ -27,6 +30,7 @@
 #include "worker/supervisor.h"
 
 #define SYNC_TIMEOUT_MS 200
+#define LOG_TIMEOUT_MS 600000 /* the query log goes off when nobody has asked for so long */
 
 /* One network, with its sockets in the order of DNS_SOCKET_…; -1 where there is none. */
 struct served_network {
@@ -55,6 +59,7 @@ struct names {
     struct loop *loop;
     struct worker *worker;
     struct resolv *resolv;
+    struct fdstore *fdstore;
     struct dns_page *page;
     int page_fd;
     struct dns_config_message config;
@@ -69,6 +74,8 @@ struct names {
     names_give_fn give;
     void *userdata;
     struct dns_stats_message stats;
+    struct query_log *log; /* NULL: it is off */
+    struct loop_timer *log_timer;
     bool settled;
 };
 
@@ -562,6 +569,13 @@ static int forwards_send(struct names *names, struct error *error)
     return r;
 }
 
+static int log_send(struct names *names, struct error *error)
+{
+    struct dns_log_message message = {.on = names->log != NULL};
+
+    return message_send(names, DNS_MESSAGE_LOG, &message.message, sizeof(message), NULL, 0, error);
+}
+
 static int ready_send(struct names *names, struct error *error)
 {
     struct dns_message message = {0};
@@ -577,6 +591,8 @@ static int everything_send(struct names *names, struct error *error)
         r = upstreams_send(names, error);
     if (r == 0)
         r = forwards_send(names, error);
+    if (r == 0 && names->log)
+        r = log_send(names, error);
     for (struct served_network *network = names->networks; r == 0 && network;
          network = network->next)
         r = network_send(names, network, true, error);
@@ -608,6 +624,9 @@ static void worker_said(void *userdata, uint16_t type, const void *payload, size
         memcpy(&names->stats, payload, length);
     else if (type == DNS_MESSAGE_GIVE)
         give_received(names, payload, length, false);
+    else if (type == DNS_MESSAGE_QUERIES && names->log &&
+             !query_log_add(names->log, payload, length))
+        log_warning("the name worker said something that can't be understood");
 }
 
 /* A former moatd's, that finishes what it had begun. */
@@ -697,6 +716,7 @@ static int names_init(struct names *names, const struct names_config *config, st
     if (!name_is_dns(config->domain))
         return error_set_field(error, "domain", "\"%s\" is not a domain name", config->domain);
     config_fill(config, &names->config);
+    names->fdstore = config->fdstore;
     names->loop = config->loop;
     names->give = config->give;
     names->userdata = config->userdata;
@@ -762,6 +782,8 @@ void names_free(struct names *names, bool keep_running)
     }
     table_free(&names->endpoints);
     table_free(&names->records);
+    loop_timer_free(names->log_timer);
+    query_log_free(names->log);
     for (size_t i = 0; i < names->n_forwards; i++)
         ips_deinit(&names->forwards[i].servers);
     free(names->forwards);
@@ -788,14 +810,52 @@ static struct served_network **network_find(struct names *names, int64_t id)
     return link;
 }
 
-/* The socket for one place: the former network's where the address is the same, the former
- * worker's, or a new one. */
+/* "moat-dns-udp-10.88.0.1"; a name there has no colons. */
+static const char *stored_name(const struct served_network *network, unsigned place,
+                               char name[FDSTORE_NAME_MAX])
+{
+    const struct ip *ip = place < 2 ? &network->message.gateway : &network->message.gateway6;
+    char text[IP_TEXT_MAX];
+
+    ip_format(ip, text);
+    for (char *at = text; *at; at++)
+        if (*at == ':')
+            *at = '_';
+    snprintf(name, FDSTORE_NAME_MAX, FDSTORE_PREFIX "dns-%s-%s", place % 2 ? "tcp" : "udp", text);
+    return name;
+}
+
+static bool has_socket_of(const struct served_network *network, const struct ip *ip, unsigned place)
+{
+    const struct ip *own = place < 2 ? &network->message.gateway : &network->message.gateway6;
+
+    return network->fds[place] >= 0 && ip_equal(ip, own);
+}
+
+/* The sockets that the network has and `successor` (NULL: none) has not are forgotten. */
+static void stored_remove(const struct names *names, const struct served_network *network,
+                          const struct served_network *successor)
+{
+    char name[FDSTORE_NAME_MAX];
+
+    for (unsigned i = 0; i < DNS_SOCKETS_COUNT; i++) {
+        const struct ip *ip = i < 2 ? &network->message.gateway : &network->message.gateway6;
+
+        if (network->fds[i] >= 0 && !(successor && has_socket_of(successor, ip, i)))
+            fdstore_remove(names->fdstore, stored_name(network, i, name));
+    }
+}
+
+/* The socket for one place: the former network's where the address is the same, that which the
+ * service manager kept, the former worker's, or a new one. */
 static int network_socket(struct names *names, struct served_network *network, unsigned place,
                           struct served_network *former, struct error *error)
 {
     uint8_t protocol = place % 2 ? IPPROTO_TCP : IPPROTO_UDP;
     const struct ip *ip = place < 2 ? &network->message.gateway : &network->message.gateway6;
     const struct ip *former_ip = NULL;
+    char name[FDSTORE_NAME_MAX];
+    int r = 0;
 
     if (former)
         former_ip = place < 2 ? &former->message.gateway : &former->message.gateway6;
@@ -803,10 +863,15 @@ static int network_socket(struct names *names, struct served_network *network, u
         network->fds[place] = fcntl(former->fds[place], F_DUPFD_CLOEXEC, 0);
         return network->fds[place] < 0 ? error_set(error, errno, "cannot keep a socket") : 0;
     }
-    network->fds[place] = worker_inherited_take(names->worker, protocol, ip, DNS_PORT);
+    network->fds[place] = fdstore_take(names->fdstore, stored_name(network, place, name));
     if (network->fds[place] >= 0)
         return 0;
-    return names_socket_bind(protocol, ip, DNS_PORT, &network->fds[place], error);
+    network->fds[place] = worker_inherited_take(names->worker, protocol, ip, DNS_PORT);
+    if (network->fds[place] < 0)
+        r = names_socket_bind(protocol, ip, DNS_PORT, &network->fds[place], error);
+    if (r == 0)
+        fdstore_put(names->fdstore, name, network->fds[place]);
+    return r;
 }
 
 /* All sockets, or none. */
@@ -904,6 +969,8 @@ int names_network_add(struct names *names, const struct network *network, struct
     r = network_send(names, served, !same_sockets, error);
     if (r < 0)
         return r;
+    if (former)
+        stored_remove(names, former, served);
     served->next = former ? former->next : NULL;
     *link = TAKE_PTR(served);
     network_free(former);
@@ -921,6 +988,7 @@ void names_network_remove(struct names *names, int64_t network_id)
     if (!network)
         return;
     *link = network->next;
+    stored_remove(names, network, NULL);
     remove_send(names, DNS_MESSAGE_NETWORK_REMOVE, network_id);
     worker_send_draining(names->worker, DNS_MESSAGE_NETWORK_REMOVE, &message, sizeof(message));
     network_free(network);
@@ -1044,12 +1112,61 @@ void names_settled(struct names *names)
     struct error error = ERROR_INIT;
 
     worker_inherited_close(names->worker);
+    fdstore_settle(names->fdstore);
     if (names->settled)
         return;
     names->settled = true;
     if (ready_send(names, &error) < 0)
         log_error("the name worker can't be told to begin: %s", error.text);
 }
+
+/* --- the query log --- */
+
+static void log_expired(void *userdata)
+{
+    struct names *names = userdata;
+    struct error error = ERROR_INIT;
+
+    query_log_free(names->log);
+    names->log = NULL;
+    if (log_send(names, &error) < 0)
+        log_error("the name worker can't be told of a change: %s", error.text);
+}
+
+static int log_begin(struct names *names, struct error *error)
+{
+    int r;
+
+    if (!names->log_timer)
+        names->log_timer = loop_timer_new(names->loop, log_expired, names);
+    names->log = query_log_new();
+    if (!names->log || !names->log_timer)
+        r = error_set(error, ENOMEM, "query log");
+    else
+        r = log_send(names, error);
+    if (r < 0) {
+        query_log_free(names->log);
+        names->log = NULL;
+    }
+    return r;
+}
+
+int names_log_read(struct names *names, uint64_t since, struct dns_log_result *ret_result,
+                   struct error *error)
+{
+    bool began = !names->log;
+    int r = began ? log_begin(names, error) : 0;
+
+    if (r == 0)
+        r = query_log_read(names->log, since, ret_result, error);
+    if (r < 0)
+        return r;
+    loop_timer_start(names->log_timer, LOG_TIMEOUT_MS);
+    ret_result->began = began;
+    return 0;
+}
+
+/* --- what others ask --- */
 
 int names_flush(struct names *names, const char *name, struct error *error)
 {

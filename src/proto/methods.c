@@ -296,6 +296,48 @@ static void record_free_fields(void *object)
 const struct proto_object proto_record =
     OBJECT("Record", struct record_result, record_fields, record_free_fields);
 
+#define Q struct dns_query_result
+static const struct proto_field dns_query_fields[] = {
+    FIELD(PROTO_UINT64, Q, number, "number", .doc = "counts up; what is missing was lost"),
+    FIELD(PROTO_TIME_MS, Q, time_ms, "time", .doc = "of the answer, RFC 3339 UTC"),
+    FIELD(PROTO_TEXT, Q, guest, "guest", .flags = PROTO_NULL, .doc = "who asked; null: the host"),
+    FIELD(PROTO_TEXT, Q, network, "network", .doc = "whose gateway was asked"),
+    FIELD(PROTO_STRING, Q, name, "name", .doc = "name as asked"),
+    FIELD(PROTO_TEXT, Q, type, "type", .doc = "type asked for"),
+    FIELD(PROTO_TEXT, Q, rcode, "rcode", .doc = "NOERROR, NXDOMAIN, …"),
+    FIELD(PROTO_TEXT, Q, source, "source", .doc = "local, cache or upstream"),
+    FIELD(PROTO_UINT32, Q, duration_us, "duration_us", .doc = "microseconds until the answer"),
+};
+#undef Q
+static void dns_query_free_fields(void *object)
+{
+    free(((struct dns_query_result *)object)->name);
+}
+static const struct proto_object proto_dns_query =
+    OBJECT("Query", struct dns_query_result, dns_query_fields, dns_query_free_fields);
+
+#define L struct dns_log_result
+static const struct proto_field dns_log_result_fields[] = {
+    FIELD(PROTO_BOOL, L, began, "began", .doc = "nothing was kept before this call"),
+    FIELD(PROTO_UINT64, L, next, "next", .doc = "`since` for what comes after this"),
+    FIELD(PROTO_UINT64, L, lost, "lost", .doc = "how many are missing since `since`"),
+    {.name = "queries",
+     .type = PROTO_OBJECTS,
+     .offset = offsetof(L, queries),
+     .count_offset = offsetof(L, n_queries),
+     .size = sizeof(struct dns_query_result),
+     .object = &proto_dns_query,
+     .max = LIMIT_DNS_LOG,
+     .doc = "the oldest first"},
+};
+#undef L
+static void dns_log_free_fields(void *object)
+{
+    dns_log_result_deinit(object);
+}
+const struct proto_object proto_dns_log =
+    OBJECT("QueryLog", struct dns_log_result, dns_log_result_fields, dns_log_free_fields);
+
 #define D struct dns_counters
 static const struct proto_field dns_counters_fields[] = {
     FIELD(PROTO_UINT64, D, queries, "queries", .doc = "queries that came"),
@@ -576,6 +618,11 @@ static const struct proto_field dns_flush_fields[] = {
           .doc = "only this name and those below it"),
 };
 
+static const struct proto_field dns_log_fields[] = {
+    FIELD(PROTO_UINT64, struct dns_log_params, since, "since",
+          .doc = "number from which on; 0: all there is (default 0)"),
+};
+
 static void network_create_free_fields(void *object)
 {
     struct network_create_params *params = object;
@@ -658,6 +705,8 @@ static const struct proto_object dns_add_params =
 static const struct proto_object dns_remove_params =
     OBJECT("", struct dns_params, dns_remove_fields, dns_params_free_fields);
 
+static const struct proto_object dns_log_params =
+    OBJECT("", struct dns_log_params, dns_log_fields, NULL);
 static const struct proto_object dns_flush_params =
     OBJECT("", struct dns_flush_params, dns_flush_fields, NULL);
 
@@ -713,6 +762,10 @@ static const struct proto_method methods[] = {
            "Removes static records."),
     METHOD(METHOD_DNS_FLUSH, "dns.flush", &dns_flush_params, RESULT_EMPTY, NULL,
            "Forgets what the name service has cached of the outside."),
+    METHOD(
+        METHOD_DNS_LOG, "dns.log", &dns_log_params, RESULT_OBJECT, &proto_dns_log,
+        "The latest queries that the name service answered. They are kept from the first call on, "
+        "until ten minutes after the last."),
     METHOD(METHOD_EVENTS_SUBSCRIBE, "events.subscribe", &no_params, RESULT_EMPTY, NULL,
            "From now on `event` notifications arrive on this connection."),
     METHOD(METHOD_SYSTEM_STATUS, "system.status", &no_params, RESULT_OBJECT, &proto_status,

@@ -46,6 +46,7 @@ enum method_id {
     METHOD_DNS_ADD,
     METHOD_DNS_REMOVE,
     METHOD_DNS_FLUSH,
+    METHOD_DNS_LOG,
     METHOD_EVENTS_SUBSCRIBE,
     METHOD_SYSTEM_STATUS,
     METHOD_SYSTEM_DOCTOR,
@@ -136,7 +137,8 @@ struct proto_method {
 
 extern const struct proto_object proto_network, proto_opening, proto_guest, proto_vmm,
     proto_endpoint, proto_drops, proto_port, proto_policy, proto_policy_result,
-    proto_policy_test_result, proto_record, proto_status, proto_check, proto_denial, proto_event;
+    proto_policy_test_result, proto_record, proto_dns_log, proto_status, proto_check, proto_denial,
+    proto_event;
 
 /* Sets an object's members to their defaults (bool fallbacks, -1 for ids); the rest is zeroed by
  * the caller. */

@@ -15,6 +15,7 @@ struct result {
         struct policy_result policy;
         struct policy_test_result verdict;
         struct status_result status;
+        struct dns_log_result dns_log;
         struct strings strings;
     } value;
     void *items; /* RESULT_LIST: malloc'ed */
@@ -151,6 +152,11 @@ static int dns_flush(struct call *call, struct result *result, struct error *err
     return service_dns_flush(call->service, &PARAMS->dns_flush, error);
 }
 
+static int dns_log(struct call *call, struct result *result, struct error *error)
+{
+    return service_dns_log(call->service, &PARAMS->dns_log, &result->value.dns_log, error);
+}
+
 static int events_subscribe(struct call *call, struct result *result, struct error *error)
 {
     (void)result;
@@ -199,6 +205,7 @@ static const handler handlers[] = {
     [METHOD_DNS_ADD] = dns_add,
     [METHOD_DNS_REMOVE] = dns_remove,
     [METHOD_DNS_FLUSH] = dns_flush,
+    [METHOD_DNS_LOG] = dns_log,
     [METHOD_EVENTS_SUBSCRIBE] = events_subscribe,
     [METHOD_SYSTEM_STATUS] = system_status,
     [METHOD_SYSTEM_DOCTOR] = system_doctor,

@@ -16,6 +16,7 @@
 struct config {
     char *state_dir; /* from the command line, not the file */
     char *run_dir;
+    struct fdstore *fdstore; /* borrowed, from systemd; NULL: none */
     /* [daemon] */
     char *socket_group; /* group that may use the socket; "" for root only */
     uint32_t socket_mode;

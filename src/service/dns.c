@@ -155,3 +155,9 @@ int service_dns_flush(struct service *service, const struct dns_flush_params *pa
 {
     return names_flush(service->names, params->name, error);
 }
+
+int service_dns_log(struct service *service, const struct dns_log_params *params,
+                    struct dns_log_result *ret_result, struct error *error)
+{
+    return names_log_read(service->names, params->since, ret_result, error);
+}

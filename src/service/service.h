@@ -98,6 +98,8 @@ int service_localhost_set(struct service *service, const struct localhost_params
 int service_dns_list(struct service *service, const struct dns_params *params,
                      struct record_result **ret_records, size_t *ret_count, struct error *error);
 int service_dns_add(struct service *service, const struct dns_params *params, struct error *error);
+int service_dns_log(struct service *service, const struct dns_log_params *params,
+                    struct dns_log_result *ret_result, struct error *error);
 int service_dns_flush(struct service *service, const struct dns_flush_params *params,
                       struct error *error);
 int service_dns_remove(struct service *service, const struct dns_params *params,

@@ -123,6 +123,8 @@ static bool control_init(struct dns_control *control)
             .drop = dns_service_drop,
             .userdata = control->config.userdata,
         });
+    service->log = dns_log_new(&(struct dns_log_config){
+        .loop = loop, .send = control->config.send, .userdata = control->config.userdata});
     control->udp = dns_udp_new(loop, service, control_sync, control);
     control->tcp = dns_tcp_new(&(struct dns_tcp_config){
         .loop = loop,
@@ -134,7 +136,8 @@ static bool control_init(struct dns_control *control)
         .max_waiting = CONNECTION_WAITING,
         .idle_ms = CONNECTION_IDLE_MS,
     });
-    return service->upstreams && service->forward && service->gives && control->udp && control->tcp;
+    return service->upstreams && service->forward && service->gives && service->log &&
+           control->udp && control->tcp;
 }
 
 struct dns_control *dns_control_new(const struct dns_control_config *config)
@@ -185,6 +188,7 @@ void dns_control_free(struct dns_control *control)
     dns_forward_free(control->service.forward);
     dns_gives_free(control->service.gives);
     dns_permits_free(control->service.permits);
+    dns_log_free(control->service.log);
     dns_udp_free(control->udp);
     dns_cache_free(control->service.cache);
     dns_upstreams_put(control->service.upstreams);
@@ -451,6 +455,7 @@ static const struct {
     [DNS_MESSAGE_FORWARD -
         WORKER_FIRST_OWN] = {"forward", sizeof(struct dns_forward_message), false},
     [DNS_MESSAGE_FLUSH - WORKER_FIRST_OWN] = {"flush", sizeof(struct dns_flush_message), false},
+    [DNS_MESSAGE_LOG - WORKER_FIRST_OWN] = {"log", sizeof(struct dns_log_message), false},
     [DNS_MESSAGE_READY - WORKER_FIRST_OWN] = {"ready", sizeof(struct dns_message), false},
     [DNS_MESSAGE_PERMIT - WORKER_FIRST_OWN] = {"permit", sizeof(struct dns_permit_message), true},
     [DNS_MESSAGE_PERMIT_REMOVE -
@@ -499,6 +504,9 @@ static int message_act(struct dns_control *control, uint16_t type, const void *p
         return handle_forward(control, payload);
     case DNS_MESSAGE_FLUSH:
         return handle_flush(control, payload);
+    case DNS_MESSAGE_LOG:
+        control->service.logging = ((const struct dns_log_message *)payload)->on;
+        return 0;
     case DNS_MESSAGE_READY:
         handle_ready(control);
         return 0;

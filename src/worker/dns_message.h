@@ -35,8 +35,10 @@ enum {
     DNS_MESSAGE_STATS,   /* from the worker, when something changed, at most once a second */
     DNS_MESSAGE_PERMIT,  /* a guest's domain rules: replaced by the last of its parts */
     DNS_MESSAGE_PERMIT_REMOVE,
-    DNS_MESSAGE_GIVE,  /* from the worker: addresses that a guest is about to be told */
-    DNS_MESSAGE_GIVEN, /* the answer to it */
+    DNS_MESSAGE_GIVE,    /* from the worker: addresses that a guest is about to be told */
+    DNS_MESSAGE_GIVEN,   /* the answer to it */
+    DNS_MESSAGE_LOG,     /* the query log goes on or off */
+    DNS_MESSAGE_QUERIES, /* from the worker: entries of it */
 };
 
 /* Read by the worker, written by moatd. */
@@ -204,4 +206,42 @@ struct dns_given_message {
     struct dns_message message;
     uint64_t number; /* of the question */
     uint8_t given;   /* enum dns_given */
+};
+
+/* --- the query log --- */
+
+struct dns_log_message {
+    struct dns_message message;
+    uint8_t on;
+};
+
+enum dns_source {
+    DNS_SOURCE_LOCAL, /* our own names, and what is refused */
+    DNS_SOURCE_CACHE,
+    DNS_SOURCE_UPSTREAM,
+    DNS_SOURCE_COUNT_,
+};
+
+/* One query that was answered. text: the name in wire form, then guest and network. */
+struct dns_query_entry {
+    uint64_t time_ms; /* UTC, ms since the epoch: of the answer */
+    uint32_t duration_us;
+    uint16_t type;
+    uint16_t rcode;
+    uint8_t source; /* enum dns_source */
+    uint8_t name_length;
+    uint8_t guest_length; /* 0: the host */
+    uint8_t network_length;
+    uint8_t text[];
+};
+
+/* With its padding. */
+#define DNS_QUERY_ENTRY_SIZE(text_length) \
+    ((offsetof(struct dns_query_entry, text) + (text_length) + 7) & ~(size_t)7)
+
+/* From a worker that may be anybody's: moatd checks every word of it. */
+struct dns_queries_message {
+    uint64_t lost; /* entries that there was no room for, before these */
+    uint64_t count;
+    uint8_t entries[];
 };

@@ -95,6 +95,26 @@ static bool client_hold(struct dns_client *client, uint8_t *data, size_t *length
     return false;
 }
 
+/* A guest's quota is a part of it. */
+static const struct zone_guest *client_guest(const struct dns_client *client)
+{
+    const char *quota = (const char *)client->waiter.quota;
+
+    if (client->waiter.quota == &client->service->host_quota)
+        return NULL;
+    return (const struct zone_guest *)(quota - offsetof(struct zone_guest, quota));
+}
+
+static void client_log(const struct dns_client *client, const struct dns_stored *stored,
+                       const uint8_t *reply)
+{
+    if (client->started_us > 0)
+        dns_log_add(client->service->log, client_guest(client), client->network, client->question,
+                    client->terms.question_end, reply[3] & DNS_FLAG_RCODE,
+                    stored && stored->stale ? DNS_SOURCE_CACHE : DNS_SOURCE_UPSTREAM,
+                    client->started_us);
+}
+
 static void client_answer(struct dns_waiter *waiter, const struct dns_stored *stored)
 {
     struct dns_client *client = (struct dns_client *)waiter; /* its first member */
@@ -105,6 +125,7 @@ static void client_answer(struct dns_waiter *waiter, const struct dns_stored *st
     memcpy(service->buffer, client->question, length);
     length = stored_reply(&client->alias, stored ? stored : &failed, service->buffer,
                           sizeof(service->buffer), &client->terms);
+    client_log(client, stored, service->buffer);
     if (!client_hold(client, service->buffer, &length))
         client->reply(client, service->buffer, length);
 }
@@ -158,6 +179,8 @@ static size_t query_forward(struct dns_service *service, struct dns_request *req
     client->service = service;
     client->guest_id = asker->guest ? asker->guest->id : 0;
     client->terms = question->terms;
+    client->network = request->network;
+    client->started_us = request->started_us;
     client->alias = *alias;
     memcpy(client->question, request->data, length);
     if (dns_forward_ask(service->forward, upstreams, question, &client->waiter) < 0)
@@ -214,6 +237,7 @@ static size_t query_elsewhere(struct dns_service *service, struct dns_request *r
     dns_forward_key(&key, upstreams, question);
     if (dns_cache_find(service->cache, &key, request->now_ms, &stored)) {
         service->stats.cached++;
+        service->source = DNS_SOURCE_CACHE;
         return stored_reply(alias, &stored, request->data, request->capacity, terms);
     }
     service->stats.missed++;
@@ -294,11 +318,27 @@ static size_t query_hold(struct dns_service *service, struct dns_request *reques
     return 0;
 }
 
+/* A reply that is there at once. */
+static void query_log(struct dns_service *service, const struct dns_request *request,
+                      const struct dns_asker *asker)
+{
+    const struct dns_terms *terms = &request->query.terms;
+    uint16_t rcode = request->data[3] & DNS_FLAG_RCODE;
+
+    dns_log_add(service->log, asker->guest, asker->network, request->data, terms->question_end,
+                terms->edns_version > 0 ? (uint16_t)DNS_RCODE_BADVERS : rcode, service->source,
+                request->started_us);
+}
+
 static size_t query_answer_permitted(struct dns_service *service, struct dns_request *request,
                                      const struct dns_asker *asker)
 {
-    size_t length = query_answer(service, request, &request->query, asker);
+    size_t length;
 
+    service->source = DNS_SOURCE_LOCAL;
+    length = query_answer(service, request, &request->query, asker);
+    if (length > 0 && request->started_us > 0)
+        query_log(service, request, asker);
     return length > 0 && request->permit ? query_hold(service, request, asker, length) : length;
 }
 
@@ -345,6 +385,27 @@ static size_t answer_too_many(struct dns_service *service, struct dns_request *r
     return reply_rcode(request, &request->query.terms, DNS_RCODE_REFUSED, DNS_EDE_PROHIBITED);
 }
 
+static size_t asker_answer(struct dns_service *service, struct dns_request *request,
+                           const struct dns_asker *asker)
+{
+    if (service->rate > 0 && asker->guest &&
+        !quota_take(&asker->guest->quota, service->rate, request->now_ms))
+        return answer_too_many(service, request);
+    request->permit = asker->guest ? dns_permits_find(service->permits, asker->guest->id) : NULL;
+    request->alias = no_alias;
+    switch (request->parse) {
+    case DNS_PARSE_OK:
+        return query_answer_permitted(service, request, asker);
+    case DNS_PARSE_FORMERR:
+        return dns_error_build(request->data, DNS_RCODE_FORMERR);
+    case DNS_PARSE_NOTIMP:
+        return dns_error_build(request->data, DNS_RCODE_NOTIMP);
+    case DNS_PARSE_DROP:
+        break;
+    }
+    return 0;
+}
+
 size_t dns_service_answer(struct dns_service *service, struct dns_request *request)
 {
     struct dns_asker asker;
@@ -355,20 +416,6 @@ size_t dns_service_answer(struct dns_service *service, struct dns_request *reque
         service->stats.refused++;
         return 0;
     }
-    if (service->rate > 0 && asker.guest &&
-        !quota_take(&asker.guest->quota, service->rate, request->now_ms))
-        return answer_too_many(service, request);
-    request->permit = asker.guest ? dns_permits_find(service->permits, asker.guest->id) : NULL;
-    request->alias = no_alias;
-    switch (request->parse) {
-    case DNS_PARSE_OK:
-        return query_answer_permitted(service, request, &asker);
-    case DNS_PARSE_FORMERR:
-        return dns_error_build(request->data, DNS_RCODE_FORMERR);
-    case DNS_PARSE_NOTIMP:
-        return dns_error_build(request->data, DNS_RCODE_NOTIMP);
-    case DNS_PARSE_DROP:
-        break;
-    }
-    return 0;
+    request->started_us = service->logging ? dns_log_now_us() : 0;
+    return asker_answer(service, request, &asker);
 }

@@ -7,6 +7,7 @@
 #include "worker/dns_alias.h"
 #include "worker/dns_forward.h"
 #include "worker/dns_give.h"
+#include "worker/dns_log.h"
 #include "worker/dns_permit.h"
 #include "worker/dns_route.h"
 #include "worker/dns_zone.h"
@@ -31,6 +32,9 @@ struct dns_service {
     struct dns_quota host_quota;
     uint32_t rate; /* queries of one guest in a second; 0: any number */
     struct dns_service_stats stats;
+    struct dns_log *log;
+    bool logging;                    /* it is on */
+    enum dns_source source;          /* of the answer that is being made */
     struct dns_alias alias;          /* of the query at hand */
     struct dns_name given;           /* of the reply at hand: whose addresses are given */
     uint8_t buffer[DNS_MESSAGE_MAX]; /* where late replies are built */
@@ -44,6 +48,8 @@ struct dns_client {
     struct dns_service *service;
     int64_t guest_id; /* 0: the host's */
     struct dns_terms terms;
+    struct zone_network *network; /* whose gateway was asked */
+    uint64_t started_us;          /* for the log; 0: it was off */
     struct dns_alias_place alias; /* whose records stand behind the question, if any */
     /* Sends the reply, or, with length 0, gives up; frees the client. */
     void (*reply)(struct dns_client *client, const uint8_t *data, size_t length);
@@ -61,7 +67,8 @@ struct dns_request {
     /* Makes the client when the answer must wait: question (room for `length` bytes) and reply are
      * set, the rest zero. NULL: no room; SERVFAIL. */
     struct dns_client *(*client_new)(struct dns_request *request, size_t length);
-    void *transport; /* for client_new */
+    void *transport;     /* for client_new */
+    uint64_t started_us; /* set while the log is on, else 0 */
     /* Set by dns_service_read: */
     uint32_t source_hash;
     enum dns_parse parse;

@@ -520,6 +520,8 @@ static int endpoint_adopt(struct zone *zone, struct zone_endpoint *endpoint, int
         return r;
     }
     endpoint->guest = guest;
+    if (endpoint->keys_length > 0 && endpoint->keys[1] < sizeof(guest->label))
+        memcpy(guest->label, endpoint->keys + 1, endpoint->keys[1] + 1u);
     guest_upstreams_set(guest, upstreams);
     r = endpoint_insert(zone, endpoint);
     if (r < 0 &&

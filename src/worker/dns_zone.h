@@ -55,6 +55,7 @@ struct zone_guest {
     uint16_t n_networks;
     uint16_t networks[ZONE_GUEST_NETWORKS_MAX]; /* indices, ascending */
     uint16_t n_endpoints;
+    uint8_t label[64];               /* its name: length byte and text */
     struct dns_upstreams *upstreams; /* owned reference; NULL: the network's */
     struct dns_quota quota;
 };

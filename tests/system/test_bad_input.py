@@ -401,6 +401,7 @@ ROWS = [
         "name": field(*STRANGE) + [("nothing", "not_found"), ("web", "not_found")], "type": field(None, 1, "", "PTR") + [("TXT", "not_found")],
         "values": STRING_LIST + field(["x"]) + [(["192.0.2.1"], "not_found")], "ip": IP_ROWS + [("192.0.2.1", "not_found")]}),
     *members("dns.flush", {}, {"name": field(*STRANGE, "a..b", "x" * 64)}),
+    *members("dns.log", {}, {"since": field(None, True, -1, 1.5, 2 ** 70, "1", [], {})}),
     *members("dns.list", {}, {"network": field(None, 1, "", "A") + [("nowhere", "not_found")]}),
     *members("events.subscribe", {}, {"x": field(1)}),
     *members("system.status", {}, {"x": field(1)}),
@@ -454,7 +455,7 @@ def test_every_method_has_rows(ready):
     """The table grows with the API: a method that the documentation knows and this table does not is missing here."""
     known = {"network.create", "network.list", "network.get", "network.remove", "network.prune", "network.allow", "network.deny", "guest.attach", "guest.detach",
              "guest.list", "guest.get", "port.add", "port.remove", "port.list", "policy.get", "policy.set", "policy.test", "localhost.set",
-             "dns.list", "dns.add", "dns.remove", "dns.flush", "events.subscribe", "system.status", "system.doctor", "system.teardown"}
+             "dns.list", "dns.add", "dns.remove", "dns.flush", "dns.log", "events.subscribe", "system.status", "system.doctor", "system.teardown"}
     assert set(METHODS) == known
     for method in known:
         assert ready.error(method, no_such_member=1).field == "no_such_member"

@@ -646,3 +646,84 @@ def test_the_domain_is_configurable(machine, internet):
     assert ask(guest, "g.lab.test").data == [guest.ip_address]
     assert ask(guest, "g.moat.internal").rcode == "NXDOMAIN"
     assert "lab.test" in machine.moat("run", "--", "cat", "/etc/resolv.conf").out
+
+
+# The query log
+
+def queries(host, since=0):
+    return host.call("dns.log", since=since)
+
+
+def test_the_query_log_is_off_until_asked_for(host, pair, internet):
+    web, client = pair
+    assert ask(client, "web").data
+    first = queries(host)
+    assert first["began"] and first["queries"] == [] and first["lost"] == 0
+    ask(client, "Web.moat.internal", "AAAA")
+    ask(client, "www.example.org")
+    ask(client, "www.example.org", tcp=True)
+    ask(web, "nobody", 65280)
+    dns.ask(host, client.gateway, "web")
+    wait_for(lambda: len(queries(host)["queries"]) == 5, 5, "the worker's report")
+    log = queries(host)
+    assert not log["began"] and log["next"] == 6
+    assert [(q["guest"], q["network"], q["name"], q["type"], q["rcode"], q["source"]) for q in log["queries"]] == [
+        ("client", "default", "Web.moat.internal", "AAAA", "NOERROR", "local"),
+        ("client", "default", "www.example.org", "A", "NOERROR", "upstream"),
+        ("client", "default", "www.example.org", "A", "NOERROR", "cache"),
+        ("web", "default", "nobody", "TYPE65280", "NXDOMAIN", "local"),
+        (None, "default", "web", "A", "NOERROR", "local")]
+    assert [q["number"] for q in log["queries"]] == [1, 2, 3, 4, 5]
+    assert log["queries"][1]["duration_us"] > 0
+    assert queries(host, since=4)["queries"] == log["queries"][3:]
+    out = host.moat("dns", "log").out.splitlines()
+    assert len(out) == 5 and "client www.example.org A NOERROR upstream" in out[1] and out[1].endswith(" ms"), out
+
+
+def test_the_query_log_is_followed(host, pair):
+    _, client = pair
+    queries(host)
+    follower = host.spawn("dns", "log", "--follow")
+    for name in ("web", "nobody"):
+        ask(client, name)
+        words = follower.process.stdout.readline().split()
+        assert words[1:6] == ["client", name, "A", "NOERROR" if name == "web" else "NXDOMAIN", "local"] and words[7] == "ms", words
+    follower.close()
+
+
+def test_failures_and_aliases_in_the_query_log(host, pair, internet):
+    _, client = pair
+    internet.dns.add("bad.example.org", "A", lambda request, tcp: dns.DnsServer.reply(request, [], rcode=dns.SERVFAIL, over_tcp=tcp))
+    host.call("dns.add", name="far", type="CNAME", values=["www.example.org"])
+    queries(host)
+    ask(client, "bad.example.org")
+    ask(client, "far")
+    wait_for(lambda: len(queries(host)["queries"]) == 2, 5, "the worker's report")
+    assert [(q["name"], q["rcode"], q["source"]) for q in queries(host)["queries"]] == [
+        ("bad.example.org", "SERVFAIL", "upstream"), ("far", "NOERROR", "upstream")]
+
+
+def test_the_query_log_outlives_the_worker(host, pair):
+    _, client = pair
+    queries(host)
+    first = host.call("system.status")["dns_pid"]
+    kill(first, 9)
+    wait_for(lambda: host.call("system.status")["dns_pid"] not in (0, first), 5, "a new worker")
+    ask(client, "web")
+    wait_for(lambda: len(queries(host)["queries"]) == 1, 5, "the worker's report")
+
+
+def test_the_query_log_of_a_flood_is_bounded(host, pair):
+    _, client = pair
+    queries(host)
+    with client.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.connect((client.gateway, 53))
+        for i in range(6000):
+            sock.send(dns.query_bytes("web", ident=i))
+    wait_for(lambda: queries(host, since=2 ** 50)["next"] > 4000, 10, "the worker's report")
+    log = queries(host)
+    assert len(log["queries"]) == 1000
+    numbers = [q["number"] for q in log["queries"]]
+    assert numbers == sorted(numbers) and log["next"] > numbers[-1] and numbers[0] >= 1
+    rest = queries(host, since=log["next"])
+    assert rest["lost"] == 0 or rest["queries"][0]["number"] > log["next"]

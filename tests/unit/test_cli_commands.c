@@ -35,6 +35,7 @@ static void every_command_of_the_contract_is_there(void **state)
         {"policy", "set"}, {"dns", "ls"},       {"dns", "add"},      {"dns", "rm"},
         {NULL, "events"},  {NULL, "status"},    {NULL, "doctor"},    {NULL, "teardown"},
         {"compose", "up"}, {"compose", "down"}, {"compose", "ps"},   {"dns", "flush"},
+        {"dns", "log"},
     };
 
     (void)state;
@@ -109,7 +110,7 @@ static bool is_set_by_commands(const char *method, const char *path)
     static const char *const rows[][2] = {
         {"guest.attach", "kind"},   {"guest.attach", "netns_fd"},  {"guest.attach", "ephemeral"},
         {"guest.attach", "tap.fd"}, {"guest.attach", "tap.group"}, {"dns.add", "ip"},
-        {"dns.remove", "ip"},
+        {"dns.log", "since"},       {"dns.remove", "ip"},
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
