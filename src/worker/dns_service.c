@@ -105,13 +105,12 @@ static const struct zone_guest *client_guest(const struct dns_client *client)
     return (const struct zone_guest *)(quota - offsetof(struct zone_guest, quota));
 }
 
-static void client_log(const struct dns_client *client, const struct dns_stored *stored,
-                       const uint8_t *reply)
+/* A reply that had to wait, as it leaves. */
+static void client_log(const struct dns_client *client, const uint8_t *reply)
 {
     if (client->started_us > 0)
-        dns_log_add(client->service->log, client_guest(client), client->network, client->question,
-                    client->terms.question_end, reply[3] & DNS_FLAG_RCODE,
-                    stored && stored->stale ? DNS_SOURCE_CACHE : DNS_SOURCE_UPSTREAM,
+        dns_log_add(client->service->log, client_guest(client), client->network, reply,
+                    client->terms.question_end, reply[3] & DNS_FLAG_RCODE, client->source,
                     client->started_us);
 }
 
@@ -125,9 +124,11 @@ static void client_answer(struct dns_waiter *waiter, const struct dns_stored *st
     memcpy(service->buffer, client->question, length);
     length = stored_reply(&client->alias, stored ? stored : &failed, service->buffer,
                           sizeof(service->buffer), &client->terms);
-    client_log(client, stored, service->buffer);
-    if (!client_hold(client, service->buffer, &length))
-        client->reply(client, service->buffer, length);
+    client->source = stored && stored->stale ? DNS_SOURCE_CACHE : DNS_SOURCE_UPSTREAM;
+    if (client_hold(client, service->buffer, &length))
+        return;
+    client_log(client, service->buffer);
+    client->reply(client, service->buffer, length);
 }
 
 static void client_drop(struct dns_waiter *waiter)
@@ -142,6 +143,7 @@ void dns_service_release(struct dns_client *client, uint8_t *data, size_t length
 {
     if (rcode != DNS_RCODE_NOERROR)
         length = rcode_build(data, length, &client->terms, rcode);
+    client_log(client, data);
     client->reply(client, data, length);
 }
 
@@ -313,6 +315,9 @@ static size_t query_hold(struct dns_service *service, struct dns_request *reques
     client->service = service;
     client->guest_id = request->permit->guest_id;
     client->terms = query->terms;
+    client->network = request->network;
+    client->started_us = request->started_us;
+    client->source = service->source;
     if (!dns_give_hold(service->gives, request->permit, client, request->data, length))
         dns_service_release(client, request->data, length, DNS_RCODE_SERVFAIL);
     return 0;
@@ -337,9 +342,11 @@ static size_t query_answer_permitted(struct dns_service *service, struct dns_req
 
     service->source = DNS_SOURCE_LOCAL;
     length = query_answer(service, request, &request->query, asker);
+    if (length > 0 && request->permit)
+        length = query_hold(service, request, asker, length);
     if (length > 0 && request->started_us > 0)
         query_log(service, request, asker);
-    return length > 0 && request->permit ? query_hold(service, request, asker, length) : length;
+    return length;
 }
 
 void dns_service_read(const struct dns_service *service, struct dns_request *request)

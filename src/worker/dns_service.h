@@ -50,6 +50,7 @@ struct dns_client {
     struct dns_terms terms;
     struct zone_network *network; /* whose gateway was asked */
     uint64_t started_us;          /* for the log; 0: it was off */
+    enum dns_source source;       /* of the answer */
     struct dns_alias_place alias; /* whose records stand behind the question, if any */
     /* Sends the reply, or, with length 0, gives up; frees the client. */
     void (*reply)(struct dns_client *client, const uint8_t *data, size_t length);
