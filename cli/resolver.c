@@ -57,12 +57,55 @@ static bool has_server(const struct text *text)
            (strncmp(text->data, "nameserver", 10) == 0 || strstr(text->data, "\nnameserver"));
 }
 
+/* What stands behind a keyword at the beginning of a line; NULL: another line. */
+static const char *line_value(const char *line, const char *keyword)
+{
+    size_t length = strlen(keyword);
+
+    if (strncmp(line, keyword, length) != 0 || (line[length] != ' ' && line[length] != '\t'))
+        return NULL;
+    return line + length + strspn(line + length, " \t");
+}
+
+static const char *next_line(const char *line)
+{
+    line += strcspn(line, "\n");
+    return *line ? line + 1 : line;
+}
+
+/* The last "search" or "domain" of the host's file counts, as resolv.conf(5) says. */
+static void write_host_search(const char *host_text, struct text *text)
+{
+    const char *found = NULL;
+
+    for (const char *line = host_text; line && *line; line = next_line(line)) {
+        const char *value = line_value(line, "search");
+
+        if (!value)
+            value = line_value(line, "domain");
+        if (value)
+            found = value;
+    }
+    if (found)
+        text_append(text, " %.*s", (int)strcspn(found, "\r\n#;"), found);
+}
+
+static void write_host_options(const char *host_text, struct text *text)
+{
+    for (const char *line = host_text; line && *line; line = next_line(line))
+        if (line_value(line, "options"))
+            text_append(text, "%.*s\n", (int)strcspn(line, "\r\n"), line);
+}
+
+/* --dns-search takes the place of the host's domains, as elsewhere. */
 static void write_search(const struct resolver *resolver, bool with_domain, struct text *text)
 {
     bool first = true;
 
     if (with_domain && resolver->domain && resolver->domain[0]) {
         text_append(text, "search %s", resolver->domain);
+        if (!resolver->search || resolver->search->count == 0)
+            write_host_search(resolver->host_text, text);
         first = false;
     }
     for (size_t i = 0; resolver->search && i < resolver->search->count; i++) {
@@ -71,6 +114,8 @@ static void write_search(const struct resolver *resolver, bool with_domain, stru
     }
     if (!first)
         text_append(text, "\n");
+    if (with_domain)
+        write_host_options(resolver->host_text, text);
 }
 
 void resolver_write_conf(const struct resolver *resolver, struct text *text)
