@@ -24,6 +24,7 @@
 #include "names/permits.h"
 #include "names/query_log.h"
 #include "names/resolv.h"
+#include "names/resolved.h"
 #include "names/socket.h"
 #include "worker/dns_message.h"
 #include "worker/dns_table.h"
@@ -59,6 +60,7 @@ struct names {
     struct loop *loop;
     struct worker *worker;
     struct resolv *resolv;
+    struct resolved *resolved; /* NULL: it is not to be told */
     struct fdstore *fdstore;
     struct dns_page *page;
     int page_fd;
@@ -725,6 +727,8 @@ static int names_init(struct names *names, const struct names_config *config, st
         r = upstreams_init(names, config, error);
     if (r == 0)
         r = forwards_init(names, config, error);
+    if (r == 0 && config->resolved)
+        names->resolved = resolved_new(config->loop, names->config.domain);
     if (r == 0)
         r = worker_new(&worker, &worker_ops, names, &names->worker, error);
     return r;
@@ -774,6 +778,7 @@ void names_free(struct names *names, bool keep_running)
         return;
     worker_free(names->worker, keep_running);
     resolv_free(names->resolv);
+    resolved_free(names->resolved);
     while (names->networks) {
         struct served_network *next = names->networks->next;
 
@@ -963,6 +968,8 @@ int names_network_add(struct names *names, const struct network *network, struct
     r = network->dns ? network_bind(names, served, former, error) : 0;
     if (r < 0)
         return r;
+    if (network->dns)
+        resolved_network_set(names->resolved, network);
     same_sockets = former && sockets_equal(served, former);
     if (same_sockets && network_equal(served, former))
         return 0;
@@ -989,6 +996,7 @@ void names_network_remove(struct names *names, int64_t network_id)
         return;
     *link = network->next;
     stored_remove(names, network, NULL);
+    resolved_network_remove(names->resolved, network_id);
     remove_send(names, DNS_MESSAGE_NETWORK_REMOVE, network_id);
     worker_send_draining(names->worker, DNS_MESSAGE_NETWORK_REMOVE, &message, sizeof(message));
     network_free(network);
@@ -1118,6 +1126,11 @@ void names_settled(struct names *names)
     names->settled = true;
     if (ready_send(names, &error) < 0)
         log_error("the name worker can't be told to begin: %s", error.text);
+}
+
+bool names_is_resolved(const struct names *names)
+{
+    return resolved_is_served(names->resolved);
 }
 
 /* --- the query log --- */

@@ -55,6 +55,7 @@ struct names_config {
     uint32_t max_connections; /* of one guest, by TCP */
     uint32_t rate;            /* queries of one guest in a second; 0: any number */
     bool rebind_guard;        /* refuse addresses of the inside for names of the outside */
+    bool resolved;            /* tell systemd-resolved, where it runs */
     struct fdstore *fdstore;  /* borrowed; NULL: none. The sockets of networks are kept there */
     const struct names_forward *forwards;
     size_t n_forwards;
@@ -101,6 +102,8 @@ const struct ips *names_upstreams(const struct names *names);
 /* What is cached is forgotten: of this name and those below it, or ("") all. A query that is sent
  * after this finds it so. */
 int names_flush(struct names *names, const char *name, struct error *error);
+/* Does systemd-resolved ask us for the host? */
+bool names_is_resolved(const struct names *names);
 /* The log of queries since a number (0: all there is). It goes on when this is asked for, and off
  * again some minutes after it was asked for last. */
 int names_log_read(struct names *names, uint64_t since, struct dns_log_result *ret_result,

@@ -237,6 +237,7 @@ static const struct key {
     {"dns", "in_flight", set_number, offsetof(struct config, max_in_flight), 1, 65536},
     {"dns", "connections", set_number, offsetof(struct config, max_connections), 1, 1024},
     {"dns", "rate", set_number, offsetof(struct config, rate), 0, 1000000},
+    {"dns", "resolved", set_bool, offsetof(struct config, resolved), 0, 0},
     {"dns", "rebind_guard", set_bool, offsetof(struct config, rebind_guard), 0, 0},
     {"policy", "grace", set_number, offsetof(struct config, grace_s), 1, 3600},
 };
@@ -262,6 +263,7 @@ void config_init(struct config *ret_config)
         .cache_kib = 2048,
         .max_in_flight = 2048,
         .max_connections = 64,
+        .resolved = true,
         .grace_s = 30,
         .lease_s = 3600,
     };

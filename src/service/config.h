@@ -42,6 +42,7 @@ struct config {
     uint32_t max_connections; /* of one guest to the name service */
     uint32_t rate;            /* queries of one guest in a second; 0: any number */
     bool rebind_guard;
+    bool resolved; /* systemd-resolved is told */
     /* [policy] */
     uint32_t grace_s; /* how long addresses given by name stay open beyond their TTL */
     /* [dhcp] for guests on taps */

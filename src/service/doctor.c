@@ -152,6 +152,29 @@ static void check_resolvers(struct service *service, struct checks *checks)
         "put a `nameserver` line there, or set [dns] upstreams in moat.conf");
 }
 
+/* Not having it is no fault. */
+static void check_host_names(struct service *service, struct checks *checks)
+{
+    const struct config *config = service->config;
+    struct network network = {0};
+    struct error error = ERROR_INIT;
+    char gateway[IP_TEXT_MAX] = "";
+    char detail[512];
+
+    if (network_find(service, DEFAULT_NETWORK, &network, &error) == 0)
+        ip_format(&network.gateway, gateway);
+    if (names_is_resolved(service->names))
+        snprintf(detail, sizeof(detail), "systemd-resolved asks us for names below %s",
+                 config->domain);
+    else
+        snprintf(detail, sizeof(detail),
+                 "the host resolves guests with \"nameserver %s\" and \"search %s\" as the first "
+                 "lines of %s",
+                 gateway, config->domain, config->resolv_conf);
+    add(checks, "host names", true, detail, "");
+    network_deinit(&network);
+}
+
 static void check_workers(struct service *service, struct checks *checks)
 {
     struct names_status names;
@@ -190,8 +213,8 @@ int service_doctor(struct service *service, struct check_result **ret_checks, si
                    struct error *error)
 {
     static void (*const all[])(struct service * service, struct checks * checks) = {
-        check_forwarding, check_table,   check_log,       check_foreign_drop,
-        check_overlaps,   check_bridges, check_resolvers, check_workers,
+        check_forwarding, check_table,     check_log,        check_foreign_drop, check_overlaps,
+        check_bridges,    check_resolvers, check_host_names, check_workers,
     };
     struct checks checks = {0};
 

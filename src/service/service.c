@@ -256,6 +256,7 @@ static int open_names(struct service *service, uid_t uid, gid_t gid, struct erro
         .max_connections = config->max_connections,
         .rate = config->rate,
         .rebind_guard = config->rebind_guard,
+        .resolved = config->resolved,
         .fdstore = config->fdstore,
         .forwards = config->forwards,
         .n_forwards = config->n_forwards,

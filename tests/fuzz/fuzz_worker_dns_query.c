@@ -53,6 +53,21 @@ static void add_record(int64_t id, const char *name, uint16_t type, const char *
     must(zone_record_set(service.zone, &config) == 0);
 }
 
+/* What "far" stands for, as an upstream server has answered it: A and, with a name in it, MX. */
+static void cache_add(void)
+{
+    static const uint8_t message[] = "\0\1\201\200\0\1\0\2\0\0\0\0\3www\7example\3org\0\0\1\0\1"
+                                     "\300\14\0\1\0\1\0\0\1\0\0\4\300\0\2\7"
+                                     "\300\20\0\17\0\1\0\0\1\0\0\7\0\12\2mx\300\20";
+    struct dns_answer answer;
+    struct dns_cache_key key = {.type = DNS_TYPE_A, .name = &answer.name};
+
+    must(dns_answer_parse(message, sizeof(message) - 1, &answer));
+    key.upstreams = service.upstreams->id;
+    dns_cache_put(service.cache, &key, &answer, message, 0);
+    must(dns_cache_count(service.cache) == 1);
+}
+
 static void service_init(void)
 {
     struct zone_network config = {.id = 1, .gateway = ip_of("10.88.0.1")};
@@ -78,6 +93,8 @@ static void service_init(void)
     add_record(6, "_sip._tcp.web", RECORD_SRV, "10 5 5060 web");
     service.cache = dns_cache_new(1 << 16);
     service.upstreams = dns_upstreams_get(dns_upstream_pool_new(), NULL, 0);
+    service.permits = dns_permits_new();
+    cache_add();
 }
 
 static void reply_check(const uint8_t *query, size_t query_length, const uint8_t *reply,

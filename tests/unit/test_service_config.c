@@ -59,7 +59,7 @@ static void test_every_key(void **state)
             "[dns]\nforward = corp.example=10.1.1.1 lab=::1\nforward = Corp.Example=10.1.1.2\n"
             "domain = test.internal\nresolv_conf = /etc/other\nupstreams = 1.2.3.4 ::5\nttl "
             "= 7\nstale = 86400\ncache = 64\nin_flight = 3\nconnections = 4\nrate = 5\n"
-            "rebind_guard = yes\n[policy]\ngrace = 9\n",
+            "rebind_guard = yes\nresolved = no\n[policy]\ngrace = 9\n",
             &config, &error),
         0);
     assert_string_equal(config.socket_group, "net");
@@ -83,6 +83,7 @@ static void test_every_key(void **state)
     assert_int_equal(config.max_connections, 4);
     assert_int_equal(config.rate, 5);
     assert_true(config.rebind_guard);
+    assert_false(config.resolved);
     assert_int_equal(config.n_forwards, 2);
     assert_string_equal(config.forwards[0].suffix, "corp.example");
     assert_int_equal(config.forwards[0].servers.count, 2);
