@@ -390,6 +390,9 @@ void nat_batch_port(struct nat_batch *batch, const struct nat_port *port, bool a
 
     if (on4 && ip_is_set(&port->guest_ip))
         batch_range(batch, port, one ? SET_PUB4_AT : SET_PUB4, &port->guest_ip, add);
+    /* Only who listens on every address of both families hears IPv4 for such a guest. */
+    if (!ip_is_set(&port->host_ip) && !ip_is_set(&port->guest_ip) && ip_is_set(&port->guest_ip6))
+        batch_range(batch, port, SET_RELAY4, &port->guest_ip6, add);
     if (on6 && ip_is_set(&port->guest_ip6))
         batch_range(batch, port, one ? SET_PUB6_AT : SET_PUB6, &port->guest_ip6, add);
     else if (on6 && ip_is_set(&port->guest_ip))

@@ -121,6 +121,7 @@ static const struct set_def set_defs[] = {
                      {FIELD_IP6, FIELD_PORT},
                      false,
                      TABLE_INET},
+    [SET_RELAY4] = {"relay4", "relayed to IPv6", {FIELD_PROTO, FIELD_PORT}, {0}, false, TABLE_INET},
     [SET_RELAY6] = {"relay6", "relayed to IPv4", {FIELD_PROTO, FIELD_PORT}, {0}, false, TABLE_INET},
     [SET_RELAY6_AT] = {"relay6_at",
                        "relayed to IPv4 from one address",
@@ -918,6 +919,14 @@ static void to_closed6(struct rule *rule)
     lookup(rule, SET_CLOSED6);
 }
 
+/* IPv4 to a port of an IPv6-only guest: a listener of the relay worker. */
+static void to_relay4(struct rule *rule)
+{
+    ip4(rule);
+    load_service(rule, 0);
+    lookup(rule, SET_RELAY4);
+}
+
 /* IPv6 to a port of an IPv4 guest: a listener of the relay worker. */
 static void to_relay6(struct rule *rule)
 {
@@ -1558,7 +1567,8 @@ static const struct rule_def rule_defs[] = {
     {CHAIN_FROM_GUEST, "internal networks", {from_internal, refuse_it}},
     {CHAIN_FROM_GUEST, "ping", {echo4, accept_it}},
     {CHAIN_FROM_GUEST, "ping, IPv6", {echo6, accept_it}},
-    {CHAIN_FROM_GUEST, "relayed ports", {to_relay6, accept_it}},
+    {CHAIN_FROM_GUEST, "relayed ports", {to_relay4, accept_it}},
+    {CHAIN_FROM_GUEST, "relayed ports, IPv6", {to_relay6, accept_it}},
     {CHAIN_FROM_GUEST, "relayed ports on this address", {to_relay6_at, accept_it}},
     {CHAIN_FROM_GUEST, "nothing else", {refuse_it}},
 

@@ -51,6 +51,7 @@ enum set_id {
     SET_PUB6,
     SET_PUB4_AT, /* map address . proto . port : address . port, on one */
     SET_PUB6_AT,
+    SET_RELAY4,    /* proto . port: listeners of the relay worker that IPv4 clients use */
     SET_RELAY6,    /* proto . port: IPv6 listeners of the relay worker on every address */
     SET_RELAY6_AT, /* address . proto . port: on one */
     SET_SUBNET4,   /* family . addresses: subnets of networks, as ranges */

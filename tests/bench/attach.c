@@ -6,6 +6,8 @@
  * attach COUNT CALLERS PORTS  ->  COUNT more guests, each in a new namespace that was made before
  *     the clock started and with PORTS published ports, by CALLERS connections at once; answers
  *     with the wall time, then the time of each, all in ns, callers mixed
+ * tap COUNT                   ->  COUNT more guests on taps, one caller; the same answer
+ * untap COUNT                 ->  detaches the last COUNT of those
  * detach COUNT CALLERS        ->  the same for the last COUNT; answers when their links are gone
  * churn COUNT CALLERS         ->  one caller attaches and detaches COUNT times, the others do the
  *     same as long as that goes on; answers with the wall time and the time of each of the one
@@ -37,6 +39,7 @@ struct bench {
     int guests[GUESTS_MAX];
     unsigned n_guests; /* namespaces that are there */
     unsigned count;    /* guests that are attached */
+    unsigned taps;     /* of those on taps */
     unsigned ports;
     uint64_t samples_ns[GUESTS_MAX];
     _Atomic bool stop;
@@ -134,6 +137,46 @@ static uint64_t guest_detach(const struct caller *caller, const char *name)
                           name);
 
     return call(caller->fd, text, (size_t)length, -1);
+}
+
+static uint64_t tap_attach(const struct caller *caller, const char *name)
+{
+    char text[256];
+    int length = snprintf(text, sizeof(text),
+                          "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"guest.attach\",\"params\":"
+                          "{\"name\":\"%s\",\"kind\":\"tap\",\"networks\":[{\"name\":\"default\"}],"
+                          "\"tap\":{\"owner\":1000,\"group\":1000}}}\n",
+                          name);
+
+    return call(caller->fd, text, (size_t)length, -1);
+}
+
+static void *tap_main(void *userdata)
+{
+    const struct caller *caller = userdata;
+    struct bench *bench = caller->bench;
+    char name[32];
+
+    pthread_barrier_wait(&bench->start);
+    for (unsigned i = caller->first; i < caller->end; i += caller->step) {
+        snprintf(name, sizeof(name), "tap-%u", i);
+        bench->samples_ns[i] = tap_attach(caller, name);
+    }
+    return NULL;
+}
+
+static void *untap_main(void *userdata)
+{
+    const struct caller *caller = userdata;
+    struct bench *bench = caller->bench;
+    char name[32];
+
+    pthread_barrier_wait(&bench->start);
+    for (unsigned i = caller->first; i < caller->end; i += caller->step) {
+        snprintf(name, sizeof(name), "tap-%u", i);
+        bench->samples_ns[i] = guest_detach(caller, name);
+    }
+    return NULL;
 }
 
 static void *attach_main(void *userdata)
@@ -238,6 +281,22 @@ static void attach(struct bench *bench, unsigned count, unsigned callers, unsign
     bench->count += count;
 }
 
+static void tap(struct bench *bench, unsigned count)
+{
+    if (bench->taps + count > GUESTS_MAX)
+        die("too many taps");
+    callers_run(bench, tap_main, 1, bench->taps, bench->taps + count);
+    bench->taps += count;
+}
+
+static void untap(struct bench *bench, unsigned count)
+{
+    if (count > bench->taps)
+        die("too few taps");
+    callers_run(bench, untap_main, 1, bench->taps - count, bench->taps);
+    bench->taps -= count;
+}
+
 static void detach(struct bench *bench, unsigned count, unsigned callers)
 {
     if (count > bench->count)
@@ -270,6 +329,10 @@ int main(int argc, char **argv)
     while (fgets(line, sizeof(line), stdin)) {
         if (sscanf(line, "attach %u %u %u", &count, &callers, &ports) == 3)
             attach(&bench, count, callers, ports);
+        else if (sscanf(line, "tap %u", &count) == 1)
+            tap(&bench, count);
+        else if (sscanf(line, "untap %u", &count) == 1)
+            untap(&bench, count);
         else if (sscanf(line, "detach %u %u", &count, &callers) == 2)
             detach(&bench, count, callers);
         else if (sscanf(line, "churn %u %u", &count, &callers) == 2)

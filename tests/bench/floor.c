@@ -10,22 +10,28 @@
  *     inet_proto . inet_service : ipv4_addr . inet_service
  *
  * attach COUNT  ->  for each: its time, then that of its four parts, in ns
+ * tap COUNT     ->  the same with a persistent tap, which is opened, gets an owner and a group, and
+ *                   goes into the bridge: three parts
  * detach COUNT  ->  one time for each; answers when the links are gone */
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <libmnl/libmnl.h>
 #include <linux/if_link.h>
+#include <linux/if_tun.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/rtnetlink.h>
 #include <linux/veth.h>
 #include <sqlite3.h>
+#include <sys/ioctl.h>
 
 #include "bench.h"
 
 #define GROUP_DYING 0x6666u
 #define INDEX_BASE 0x100000u
 #define PARTS 4
+#define TAP_PARTS 3
 
 struct floor {
     int home_fd;
@@ -200,6 +206,31 @@ static void links_delete(struct floor *bench)
     messages_send(bench, bench->route, "deleting links");
 }
 
+/* --- taps --- */
+
+/* Returns its index. */
+static uint32_t tap_make(struct floor *bench)
+{
+    struct ifreq request = {.ifr_flags = IFF_TAP | IFF_NO_PI};
+    int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
+
+    snprintf(request.ifr_name, sizeof(request.ifr_name), "ft%lu", (unsigned long)bench->serial);
+    if (fd < 0 || ioctl(fd, TUNSETIFF, &request) < 0 || ioctl(fd, TUNSETOWNER, 1000UL) < 0 ||
+        ioctl(fd, TUNSETGROUP, 1000UL) < 0 || ioctl(fd, TUNSETPERSIST, 1UL) < 0)
+        die("tap");
+    close(fd);
+    struct ifinfomsg header = {.ifi_index = (int)if_nametoindex(request.ifr_name),
+                               .ifi_flags = IFF_UP,
+                               .ifi_change = IFF_UP};
+    struct nlmsghdr *message = message_open(bench, RTM_SETLINK, NLM_F_ACK, &header, sizeof(header));
+
+    mnl_attr_put_u32(message, IFLA_MTU, 1500);
+    mnl_attr_put_u32(message, IFLA_MASTER, bench->bridge);
+    message_close(bench, message);
+    messages_send(bench, bench->route, "tap into the bridge");
+    return (uint32_t)header.ifi_index;
+}
+
 /* --- nftables --- */
 
 static void put_batch(struct floor *bench, uint16_t type)
@@ -308,6 +339,34 @@ static void attach_one(struct floor *bench)
     bench->serial++;
 }
 
+static void tap_one(struct floor *bench)
+{
+    uint32_t address = htonl(ntohl(bench->gateway) + 1 + (uint32_t)(bench->serial % 60000));
+    uint64_t times[TAP_PARTS + 1];
+
+    times[0] = now_ns();
+    bench->indexes[bench->count++] = tap_make(bench);
+    times[1] = now_ns();
+    rules_add(bench, address);
+    times[2] = now_ns();
+    row_add(bench, address);
+    times[3] = now_ns();
+    printf("%lu ", (unsigned long)(times[TAP_PARTS] - times[0]));
+    for (unsigned i = 0; i < TAP_PARTS; i++)
+        printf("%lu ", (unsigned long)(times[i + 1] - times[i]));
+    bench->serial++;
+}
+
+/* Namespaces are there for guests only: those of taps' places stay unused until a guest's turn. */
+static void tap(struct floor *bench, unsigned count)
+{
+    if (bench->count + count > GUESTS_MAX)
+        die("too many guests");
+    for (unsigned i = 0; i < count; i++)
+        tap_one(bench);
+    printf("\n");
+}
+
 static void attach(struct floor *bench, unsigned count)
 {
     if (bench->count + count > GUESTS_MAX)
@@ -351,6 +410,8 @@ int main(int argc, char **argv)
     while (fgets(line, sizeof(line), stdin)) {
         if (sscanf(line, "attach %u", &count) == 1)
             attach(&bench, count);
+        else if (sscanf(line, "tap %u", &count) == 1)
+            tap(&bench, count);
         else if (sscanf(line, "detach %u", &count) == 1)
             detach(&bench, count);
         fflush(stdout);

@@ -227,6 +227,30 @@ def test_published_to_ipv4_clients(host, lan, network, protocol, address):
         assert servers.greeting(client, protocol, address, 8080)
 
 
+@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+def test_published_to_guests_of_the_other_family(host, protocol, bridge_nf):
+    """By the relay: an IPv4 guest reaches what an IPv6-only guest has published, and the other way round."""
+    host.moat("net", "create", "six", *ALONE)
+    host.moat("net", "create", "closed", "--internal")
+    six, four = join(host, "six", "-p", f"8080:80/{protocol}"), host.attach_guest("four", "-p", f"8081:80/{protocol}")
+    strict = host.attach_guest("strict", "--deny", "@private")
+    closed = host.attach_guest("closed", network="closed")
+    server = servers.TcpServer if protocol == "tcp" else servers.UdpServer
+    with server(six, 80, "::", name="six"), server(four, 80, "0.0.0.0", name="four"):
+        for address in (topology.HOST, four.gateway):
+            assert servers.greeting(four, protocol, address, 8080)[0] == "six", address
+        for address in (topology.HOST6, six.gateway):
+            assert servers.greeting(six, protocol, address, 8081)[0] == "four", address
+        assert servers.unreachable(strict, protocol, topology.HOST, 8080), "a policy was passed by"
+        assert servers.unreachable(closed, protocol, topology.HOST, 8080), "an internal network reached out"
+        host.moat("localhost", "four", "on")
+        assert servers.greeting(four, protocol, "127.0.0.1", 8080)[0] == "six"
+        host.restart()
+        assert servers.greeting(four, protocol, topology.HOST, 8080)[0] == "six"
+        host.moat("port", "rm", "six", f"8080:80/{protocol}")
+        assert servers.unreachable(four, protocol, topology.HOST, 8080)
+
+
 def test_an_ipv4_address_leads_to_no_ipv6_guest(host):
     host.moat("net", "create", "six", *ALONE)
     host.refused("attach", "g", "--network", "six", "--pid", host.guest_space().pid, "-p", f"{topology.HOST}:8080:80", says="IPv6 only")

@@ -233,7 +233,9 @@ static void port_families(void **state)
     } rows[] = {
         {NULL, "10.0.0.2", NULL, {SET_PUB4, SET_RELAY6}, 2},
         {NULL, "10.0.0.2", "fd00::2", {SET_PUB4, SET_PUB6}, 2},
-        {NULL, NULL, "fd00::2", {SET_PUB6}, 1},
+        {NULL, NULL, "fd00::2", {SET_RELAY4, SET_PUB6}, 2},
+        {"::", NULL, "fd00::2", {SET_PUB6}, 1},
+        {"::", "10.0.0.2", NULL, {SET_RELAY6}, 1},
         {"127.0.0.1", "10.0.0.2", "fd00::2", {SET_PUB4_AT}, 1},
         {"2001:db8::1", "10.0.0.2", "fd00::2", {SET_PUB6_AT}, 1},
         {"2001:db8::1", "10.0.0.2", NULL, {SET_RELAY6_AT}, 1},
