@@ -22,7 +22,7 @@ static int query_status(struct remote *remote, struct status_result *ret_status,
 
 /* Adds the gateway of a network that has a name service. */
 static int query_gateway(struct remote *remote, const char *name, struct ips *gateways,
-                         struct error *error)
+                         struct ips *internal, struct error *error)
 {
     _cleanup_(proto_response_freep) struct proto_response *response = NULL;
     struct error refused = ERROR_INIT;
@@ -41,7 +41,8 @@ static int query_gateway(struct remote *remote, const char *name, struct ips *ga
         return r;
     }
     if (network.dns && (ip_is_set(&network.gateway) || ip_is_set(&network.gateway6))) {
-        r = ips_add(gateways, ip_is_set(&network.gateway) ? &network.gateway : &network.gateway6);
+        r = ips_add(network.internal ? internal : gateways,
+                    ip_is_set(&network.gateway) ? &network.gateway : &network.gateway6);
         if (r < 0)
             error_set(error, r, "gateways");
     }
@@ -53,12 +54,17 @@ int resolver_facts_query(struct remote *remote, const char *const networks[], si
                          struct resolver_facts *ret_facts, struct error *error)
 {
     struct resolver_facts facts = {0};
+    struct ips internal = {0};
     int r = query_status(remote, &facts.status, error);
 
     if (r < 0)
         return r;
     for (size_t i = 0; r == 0 && i < count; i++)
-        r = query_gateway(remote, networks[i], &facts.gateways, error);
+        r = query_gateway(remote, networks[i], &facts.gateways, &internal, error);
+    for (size_t i = 0; r == 0 && i < internal.count; i++)
+        if (ips_add(&facts.gateways, &internal.items[i]) < 0)
+            r = error_set(error, ENOMEM, "gateways");
+    ips_deinit(&internal);
     if (r < 0)
         resolver_facts_deinit(&facts);
     else

@@ -17,7 +17,8 @@ struct resolver_wish {
  * needs the daemon any more, which may be restarted at any moment. */
 struct resolver_facts {
     struct status_result status;
-    struct ips gateways; /* of the networks that have a name service, in their order */
+    struct ips gateways; /* of the networks that have a name service; internal ones, which answer
+                            for nothing outside, behind the others */
 };
 
 /* Asks for the domain and for networks[0…count-1]; one that the daemon refuses is left out. Blocks

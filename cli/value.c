@@ -210,7 +210,7 @@ static int set_form(const struct proto_field *field, void *member, const char *t
 {
     switch (field->type) {
     case PROTO_MAC:
-        return mac_parse(text, member) < 0
+        return mac_parse(text, member) < 0 || !mac_is_set(member)
                    ? refuse(error, text, "a MAC address; write it like 02:00:00:00:00:01")
                    : 0;
     case PROTO_MODE:

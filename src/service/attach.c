@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -230,6 +231,25 @@ static int check_identity(struct attach *attach, struct error *error)
     return netns_check_free(attach->service, &attach->guest, error);
 }
 
+/* A process number means something in the caller's process namespace only: from another one, as
+ * inside a guest of `moat run`, it would be a stranger's here. */
+static int check_pid_namespace(const struct attach *attach, struct error *error)
+{
+    char path[40];
+    struct stat ours;
+    struct stat callers;
+
+    snprintf(path, sizeof(path), "/proc/%d/ns/pid", attach->peer->pid);
+    if (attach->peer->pid > 0 && stat("/proc/self/ns/pid", &ours) == 0 &&
+        stat(path, &callers) == 0 && ours.st_ino == callers.st_ino && ours.st_dev == callers.st_dev)
+        return 0;
+    return error_set_reason(error, REASON_NOT_SUPPORTED,
+                            "process %u is not looked for: the caller is in another process "
+                            "namespace than moatd (inside a container?); give the network "
+                            "namespace by path or descriptor, or call from the host",
+                            attach->params->pid);
+}
+
 static int open_namespace(struct attach *attach, struct error *error)
 {
     const struct guest_attach_params *params = attach->params;
@@ -244,7 +264,9 @@ static int open_namespace(struct attach *attach, struct error *error)
         r = fd < 0 ? error_set(error, errno, "dup") : netns_check(fd, error);
     } else if (params->pid) {
         guest->pid = (int32_t)params->pid;
-        r = netns_open_pid(guest->pid, &fd, &guest->pid_start, error);
+        r = check_pid_namespace(attach, error);
+        if (r >= 0)
+            r = netns_open_pid(guest->pid, &fd, &guest->pid_start, error);
     } else {
         r = netns_open_path(params->netns, &fd, error);
     }

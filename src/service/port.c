@@ -36,10 +36,11 @@ static int check_overlap(struct service *service, const struct port *port, struc
     int r = store_port_overlap(service->store, port, holder, &taken, &found, error);
 
     if (r >= 0 && found)
-        return error_set_reason(error, REASON_PORT_IN_USE,
-                                "port %u/%s is taken by guest \"%s\" (%s); give another host port",
-                                port->host_port, port->protocol == IPPROTO_UDP ? "udp" : "tcp",
-                                holder, port_format(&taken, text));
+        return error_set_reason(
+            error, REASON_PORT_IN_USE,
+            "port %u/%s is taken by guest \"%s\" (%s); give another host port",
+            taken.host_port > port->host_port ? taken.host_port : port->host_port,
+            port->protocol == IPPROTO_UDP ? "udp" : "tcp", holder, port_format(&taken, text));
     return r;
 }
 

@@ -31,7 +31,7 @@ class Closed(Exception):
 class Rpc:
     """One connection. Lines in both directions; descriptors received wait in .fds."""
 
-    def __init__(self, path, timeout=15.0):
+    def __init__(self, path, timeout=40.0):
         self.path = path
         self.timeout = timeout * wait.PATIENCE
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)

@@ -142,6 +142,7 @@ ATTACH = [
     (["attach", "g", "--network", "default,ip=10.88.0.1", "--pid", "FREE"], REFUSED, "10.88.0.1"),
     (["attach", "g", "--network", "default,ip=10.88.0.2", "--pid", "FREE"], REFUSED, "web"),
     (["attach", "g", "--network", "default,mac=x", "--pid", "FREE"], USAGE, "x"),
+    (["attach", "g", "--network", "default,mac=00:00:00:00:00:00", "--pid", "FREE"], USAGE, "00:00:00:00:00:00"),
     (["attach", "g", "--network", "default,mac=01:00:00:00:00:01", "--pid", "FREE"], None, "01:00:00:00:00:01"),
     (["attach", "g", "--network", "default,mac=02:00:00:00:00:05", "--pid", "FREE"], REFUSED, "web"),
     (["attach", "g", "--network", "default,alias=", "--pid", "FREE"], USAGE, ""),

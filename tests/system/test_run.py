@@ -710,3 +710,20 @@ def port_answers(net, address, port):
     except OSError:
         return False
     return True
+
+
+def test_process_numbers_of_another_namespace_are_refused(host):
+    """Inside a guest a process has another number: the one that has this number outside is a bystander's."""
+    bystander = host.guest_space("bystander")
+    outcome = host.moat("run", "--", daemon.binary("moat"), "attach", "wrong", "--pid", bystander.pid, "--network", "default", check=False)
+    assert outcome.code == 1 and "process namespace" in outcome.err, outcome
+    outcome = host.moat("run", "--", daemon.binary("moat"), "run", "--", "true", check=False)
+    assert outcome.code == 125 and "process namespace" in outcome.err, outcome
+    assert host.guest_names() == [] and "eth0" not in bystander.links()
+
+
+def test_the_resolver_with_a_way_out_is_asked_first(host):
+    host.call("network.create", name="inner", internal=True)
+    outcome = host.moat("run", "--network", "inner", "--network", "default", "--", "cat", "/etc/resolv.conf")
+    servers_listed = [line.split()[1] for line in outcome.out.splitlines() if line.startswith("nameserver")]
+    assert servers_listed == ["10.88.0.1", host.call("network.get", name="inner")["gateway"]]
