@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "base/rate.h"
 #include "network_option.h"
 #include "value.h"
 
@@ -95,4 +96,43 @@ int arguments_set_user(struct invocation *invocation, const char *value, struct 
         return option_refuse(error, "\"%.80s\" is not UID[:GID]", value);
     invocation->process.user = value;
     return 0;
+}
+
+int arguments_set_rate_up(struct invocation *invocation, const char *value, struct error *error)
+{
+    return rate_parse(value, "", &invocation->params.guest_attach.limits.rate_up, error);
+}
+
+int arguments_set_rate_down(struct invocation *invocation, const char *value, struct error *error)
+{
+    return rate_parse(value, "", &invocation->params.guest_attach.limits.rate_down, error);
+}
+
+int arguments_set_count(const char *value, const char *none, uint32_t *ret_count,
+                        struct error *error)
+{
+    size_t digits = strspn(value, "0123456789");
+    unsigned long count = digits > 0 && digits < 9 ? strtoul(value, NULL, 10) : 0;
+
+    if (strcmp(value, none) == 0) {
+        *ret_count = 0;
+        return 0;
+    }
+    if (value[digits] != '\0' || count < 1 || count > LIMIT_CONNS)
+        return option_refuse(error, "\"%.40s\" is not a whole number from 1 to %d, or %s", value,
+                             LIMIT_CONNS, none);
+    *ret_count = (uint32_t)count;
+    return 0;
+}
+
+int arguments_set_max_conns(struct invocation *invocation, const char *value, struct error *error)
+{
+    return arguments_set_count(value, "default", &invocation->params.guest_attach.limits.max_conns,
+                               error);
+}
+
+int arguments_set_conn_rate(struct invocation *invocation, const char *value, struct error *error)
+{
+    return arguments_set_count(value, "none", &invocation->params.guest_attach.limits.conn_rate,
+                               error);
 }

@@ -58,6 +58,39 @@ int arguments_set_user(struct invocation *invocation, const char *value, struct 
         .name = "drop", .field = (field_),                                      \
         .doc = "drop what is denied in silence, instead of refusing it at once" \
     }
+int arguments_set_rate_up(struct invocation *invocation, const char *value, struct error *error);
+int arguments_set_rate_down(struct invocation *invocation, const char *value, struct error *error);
+int arguments_set_max_conns(struct invocation *invocation, const char *value, struct error *error);
+int arguments_set_conn_rate(struct invocation *invocation, const char *value, struct error *error);
+/* A number from 1 to LIMIT_CONNS, or this word for 0. */
+int arguments_set_count(const char *value, const char *none, uint32_t *ret_count,
+                        struct error *error);
+
+#define ARGUMENTS_RATE_UP(field_, set_)                                                        \
+    {                                                                                          \
+        .name = "rate-up", .kind = OPTION_VALUE, .value = "RATE", .field = (field_),           \
+        .set = (set_), .doc = "what each interface may send, such as 10mbit or 1gbit, or none" \
+    }
+#define ARGUMENTS_RATE_DOWN(field_, set_)                                                \
+    {                                                                                    \
+        .name = "rate-down", .kind = OPTION_VALUE, .value = "RATE", .field = (field_),   \
+        .set = (set_), .doc = "what each interface may receive, such as 10mbit, or none" \
+    }
+#define ARGUMENTS_MAX_CONNS(field_, set_)                                                          \
+    {                                                                                              \
+        .name = "max-conns", .kind = OPTION_VALUE, .value = "N", .field = (field_), .set = (set_), \
+        .doc = "connections through the host at once (default: a share of all)"                    \
+    }
+#define ARGUMENTS_CONN_RATE(field_, set_)                                                          \
+    {                                                                                              \
+        .name = "conn-rate", .kind = OPTION_VALUE, .value = "N", .field = (field_), .set = (set_), \
+        .doc = "connections that may be opened a second, or none"                                  \
+    }
+#define ARGUMENTS_LIMITS                                                  \
+    ARGUMENTS_RATE_UP("limits.rate_up", arguments_set_rate_up),           \
+        ARGUMENTS_RATE_DOWN("limits.rate_down", arguments_set_rate_down), \
+        ARGUMENTS_MAX_CONNS("limits.max_conns", arguments_set_max_conns), \
+        ARGUMENTS_CONN_RATE("limits.conn_rate", arguments_set_conn_rate)
 #define ARGUMENTS_LABEL                                                                           \
     {                                                                                             \
         .name = "label", .kind = OPTION_VALUE, .repeat = true, .value = "K=V", .field = "labels", \

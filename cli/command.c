@@ -12,8 +12,9 @@
 /* --- the table --- */
 
 static const struct command *const tables[] = {
-    net_commands,    run_commands, guest_commands,   exec_commands,   port_commands,
-    policy_commands, dns_commands, compose_commands, system_commands, completion_commands,
+    net_commands,     run_commands,    guest_commands,      exec_commands,
+    port_commands,    policy_commands, limit_commands,      dns_commands,
+    compose_commands, system_commands, completion_commands,
 };
 
 static const struct {
@@ -24,6 +25,7 @@ static const struct {
     {"net", "networks", NULL},
     {"port", "published ports", NULL},
     {"policy", "who may talk to whom", NULL},
+    {"limit", "how much and how many", NULL},
     {"dns", "names that the name service answers", NULL},
     {"compose", "services and networks of a Compose file", compose_group_options},
 };

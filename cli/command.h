@@ -120,5 +120,5 @@ int command_main(int argc, char **argv);
 /* --- the tables, by file; each ends with a row without a name --- */
 extern const struct option compose_group_options[];
 extern const struct command net_commands[], run_commands[], guest_commands[], exec_commands[],
-    port_commands[], policy_commands[], dns_commands[], compose_commands[], system_commands[],
-    completion_commands[];
+    port_commands[], policy_commands[], limit_commands[], dns_commands[], compose_commands[],
+    system_commands[], completion_commands[];

@@ -124,6 +124,7 @@ static const struct option attach_options[] = {
     ARGUMENTS_DENY("policy.deny"),
     ARGUMENTS_LOG_DENIED("policy.log_denied"),
     ARGUMENTS_DROP("policy.drop"),
+    ARGUMENTS_LIMITS,
     {.name = "tap-owner",
      .kind = OPTION_VALUE,
      .value = "UID[:GID]",

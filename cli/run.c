@@ -92,6 +92,7 @@ static const struct option run_options[] = {
     ARGUMENTS_DENY("policy.deny"),
     ARGUMENTS_LOG_DENIED("policy.log_denied"),
     ARGUMENTS_DROP("policy.drop"),
+    ARGUMENTS_LIMITS,
     {.name = "dns",
      .kind = OPTION_VALUE,
      .repeat = true,

@@ -80,6 +80,7 @@ struct guest_attach_params {
     struct strings
         ports; /* PORT text: each is parsed by the service, which knows the field's index */
     struct policy policy;
+    struct limits limits;
     struct strings hosts;
     struct ips dns;
     struct strings dns_search;
@@ -113,6 +114,15 @@ struct policy_set_params {
 struct policy_test_params {
     char guest[NAME_MAX_LENGTH + 1];
     char *destination; /* DEST:PORT[/tcp|/udp], DEST/icmp */
+};
+
+struct limit_set_params {
+    char guest[NAME_MAX_LENGTH + 1];
+    struct limits limits;
+    bool has_rate_up;
+    bool has_rate_down;
+    bool has_max_conns;
+    bool has_conn_rate;
 };
 
 struct localhost_params {
@@ -152,6 +162,7 @@ union params {
     struct guest_params guest;
     struct policy_set_params policy_set;
     struct policy_test_params policy_test;
+    struct limit_set_params limit_set;
     struct localhost_params localhost;
     struct dns_params dns;
     struct dns_flush_params dns_flush;

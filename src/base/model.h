@@ -30,6 +30,7 @@
 #define LIMIT_RULES 1024 /* allow + deny of one policy */
 #define LIMIT_DNS_RECORDS 65536
 #define LIMIT_DNS_VALUES 64 /* of one `dns add` */
+#define LIMIT_CONNS 1000000 /* of --max-conns and --conn-rate */
 #define LIMIT_PASSAGES 4096 /* spans of ports between networks in all */
 
 enum guest_mode { MODE_DISABLED, MODE_LOOPBACK, MODE_OUTBOUND, MODE_FULL, MODE_COUNT_ };
@@ -147,6 +148,14 @@ struct vmm {
     size_t n_devices;
 };
 
+/* What a guest is limited to, on each of its interfaces. */
+struct limits {
+    uint64_t rate_up; /* bits a second that it sends; 0: any */
+    uint64_t rate_down;
+    uint32_t max_conns; /* that go through the host at once; 0: a share of the table */
+    uint32_t conn_rate; /* that it opens a second; 0: any */
+};
+
 /* What was dropped of a guest, counted since its rules were made. */
 struct drops_result {
     uint64_t frames;      /* that it may not send */
@@ -179,6 +188,7 @@ struct guest {
     struct port *ports;
     size_t n_ports;
     struct policy policy;
+    struct limits limits;
     struct strings hosts;      /* "NAME:IP" */
     struct ips dns;            /* --dns */
     struct strings dns_search; /* --dns-search */

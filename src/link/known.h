@@ -9,7 +9,7 @@
 #include "base/address.h"
 #include "base/error.h"
 
-enum known_kind { KNOWN_BRIDGE, KNOWN_BRIDGED, KNOWN_ROUTED };
+enum known_kind { KNOWN_BRIDGE, KNOWN_BRIDGED, KNOWN_ROUTED, KNOWN_BETWEEN };
 
 struct known {
     enum known_kind kind;

@@ -21,7 +21,8 @@
 
 #define LINK_GROUP_BASE 0x6d000000u /* 'm' */
 #define LINK_GROUP_MASK 0xff000000u
-#define LINK_GROUP_DYING 0x6dffffffu /* soft-detached: the reaper deletes the whole group */
+#define LINK_GROUP_DYING 0x6dffffffu   /* soft-detached: the reaper deletes the whole group */
+#define LINK_GROUP_BETWEEN 0x6dfffffeu /* links that what guests send is led over (shape.c) */
 #define LINK_GROUP_OF(network_id) (LINK_GROUP_BASE | ((uint32_t)(network_id)&0x00ffffffu))
 #define LINK_ROUTE_PROTOCOL 109 /* 'm'; rtnetlink(7) leaves 5–255 to user space daemons */
 #define LINK_ALIAS_PREFIX "moat:"
@@ -153,6 +154,22 @@ int link_default_route_set(int netns_fd, const char *interface, const struct ip 
 int link_guest_set_mtu(int netns_fd, const char *interface, uint32_t mtu, struct error *error);
 /* `moat localhost`, the link part: route_localnet on an interface inside. */
 int link_set_route_localnet(int netns_fd, const char *interface, bool on, struct error *error);
+
+/* --- rates of endpoints (shape.c) --- */
+struct link_shape {
+    char host_name[IFNAMSIZ];
+    char between[IFNAMSIZ];   /* name of the link that what the guest sends is led over */
+    char alias[IFNAMSIZ * 2]; /* "moat:<guest uid>" */
+    uint32_t mtu;             /* bytes */
+    uint64_t rate_up;         /* bits a second that the guest may send; 0: any */
+    uint64_t rate_down;       /* and receive */
+};
+/* Makes the port match, whatever it had before, while it carries traffic; harmless when all is
+ * right already. Reasons: not_supported on a kernel without the parts, not_found when the port is
+ * gone, in_use when the name is a foreign link's. */
+int link_shape_set(struct link *link, const struct link_shape *shape, struct error *error);
+/* After the port was removed: what was made beside it. Fine when there is nothing. */
+int link_shape_remove(struct link *link, const struct link_shape *shape, struct error *error);
 
 /* --- what the host has (host.c) --- */
 enum link_prefix_kind { LINK_PREFIX_ADDRESS, LINK_PREFIX_ROUTE };

@@ -204,7 +204,8 @@ static void take_settings(struct watch *watch, const struct nlmsghdr *message)
         return;
     }
     const struct known *known = known_find(all, (uint32_t)index);
-    if (!known || known->kind == KNOWN_BRIDGED || header->ncm_family != AF_INET)
+    if (!known || known->kind == KNOWN_BRIDGED || known->kind == KNOWN_BETWEEN ||
+        header->ncm_family != AF_INET)
         return;
     bool wrong = forwarding_off;
     if (known->kind == KNOWN_ROUTED)

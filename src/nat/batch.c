@@ -141,7 +141,7 @@ static void batch_keep(struct nat_batch *batch)
 
         if (item->set != last->set || memcmp(item->key, last->key, sizeof(item->key)) != 0)
             continue;
-        if (item->add)
+        if (item->add || item->amount != last->amount)
             return;
         memmove(item, item + 1, (batch->count - i - 2) * sizeof(*item));
         batch->count -= 2;
@@ -255,6 +255,20 @@ void nat_batch_passage(struct nat_batch *batch, const struct nat_passage *passag
 
 /* --- endpoints --- */
 
+/* An endpoint in a set that matches beyond an amount. */
+static void batch_amount(struct nat_batch *batch, enum set_id set, bool add,
+                         const struct values *key, uint32_t amount)
+{
+    struct nat_element *element = amount > 0 ? batch_push(batch, set, add) : NULL;
+
+    if (!element)
+        return;
+    fields_write(set_def_get(set)->key, key, element->key);
+    element->amount = amount;
+    if (add && batch->n_deletions > 0)
+        batch_keep(batch);
+}
+
 static void batch_endpoint_ip(struct nat_batch *batch, const struct nat_endpoint *endpoint,
                               const struct ip *ip, bool add)
 {
@@ -265,6 +279,9 @@ static void batch_endpoint_ip(struct nat_batch *batch, const struct nat_endpoint
         return;
     batch_element(batch, v6 ? SET_GUEST6 : SET_GUEST4, add, &values, NULL);
     batch_element(batch, v6 ? SET_DENIED6 : SET_DENIED4, add, &values, NULL);
+    batch_amount(batch, v6 ? SET_RATE6 : SET_RATE4, add, &values, endpoint->conn_rate);
+    batch_amount(batch, v6 ? SET_CONNS6 : SET_CONNS4, add, &values,
+                 endpoint->max_conns || !batch->nat ? endpoint->max_conns : batch->nat->share);
     if (endpoint->logged)
         batch_element(batch, v6 ? SET_LOGGED6 : SET_LOGGED4, add, &values, NULL);
     if (endpoint->silent)
@@ -442,7 +459,7 @@ static void put_element(struct nlmsghdr *message, const struct nat_element *elem
     else if (data > 0)
         put_value(message, NFTA_SET_ELEM_DATA, element->data, data);
     if (element->add)
-        counter_put(message, (enum set_id)element->set, counter);
+        counter_put(message, element, counter);
     mnl_attr_nest_end(message, nest);
 }
 

@@ -56,9 +56,33 @@ static void put_limit(struct nlmsghdr *message, uint8_t per_second)
     expression_end(message, nest, data);
 }
 
-void counter_put(struct nlmsghdr *message, enum set_id set, const struct counter *counter)
+static void put_over_conns(struct nlmsghdr *message, uint32_t amount)
 {
-    const struct set_state *state = set_state_get(set);
+    struct nlattr *data;
+    struct nlattr *nest = expression_begin(message, "connlimit", &data);
+
+    mnl_attr_put_u32(message, NFTA_CONNLIMIT_COUNT, htonl(amount));
+    mnl_attr_put_u32(message, NFTA_CONNLIMIT_FLAGS, htonl(NFT_CONNLIMIT_F_INV));
+    expression_end(message, nest, data);
+}
+
+static void put_over_rate(struct nlmsghdr *message, uint32_t amount)
+{
+    struct nlattr *data;
+    struct nlattr *nest = expression_begin(message, "limit", &data);
+
+    mnl_attr_put_u64(message, NFTA_LIMIT_RATE, htobe64(amount));
+    mnl_attr_put_u64(message, NFTA_LIMIT_UNIT, htobe64(1));
+    mnl_attr_put_u32(message, NFTA_LIMIT_BURST, htonl(amount));
+    mnl_attr_put_u32(message, NFTA_LIMIT_TYPE, htonl(NFT_LIMIT_PKTS));
+    mnl_attr_put_u32(message, NFTA_LIMIT_FLAGS, htonl(NFT_LIMIT_F_INV));
+    expression_end(message, nest, data);
+}
+
+void counter_put(struct nlmsghdr *message, const struct nat_element *element,
+                 const struct counter *counter)
+{
+    const struct set_state *state = set_state_get((enum set_id)element->set);
     struct nlattr *list;
 
     if (!state)
@@ -68,37 +92,70 @@ void counter_put(struct nlmsghdr *message, enum set_id set, const struct counter
         put_counter(message, counter);
     if (state->per_second)
         put_limit(message, state->per_second);
+    if (state->over_conns)
+        put_over_conns(message, element->amount);
+    if (state->over_rate)
+        put_over_rate(message, element->amount);
     mnl_attr_nest_end(message, list);
 }
 
 /* --- from the kernel --- */
 
-/* One expression; what is no counter is passed over. */
-static void counter_read_expression(const struct nlattr *expression, struct counter *counter)
+/* The data of an expression of that name; NULL where it is another. */
+static const struct nlattr *expression_data(const struct nlattr *expression, const char *name)
 {
     const struct nlattr *data = NULL;
     struct nlattr *attribute;
-    bool counts = false;
+    bool is = false;
 
     mnl_attr_for_each_nested(attribute, expression)
     {
         if (mnl_attr_get_type(attribute) == NFTA_EXPR_NAME)
-            counts = mnl_attr_validate(attribute, MNL_TYPE_NUL_STRING) >= 0 &&
-                     strcmp(mnl_attr_get_str(attribute), "counter") == 0;
+            is = mnl_attr_validate(attribute, MNL_TYPE_NUL_STRING) >= 0 &&
+                 strcmp(mnl_attr_get_str(attribute), name) == 0;
         if (mnl_attr_get_type(attribute) == NFTA_EXPR_DATA)
             data = attribute;
     }
-    if (!counts || !data)
-        return;
+    return is ? data : NULL;
+}
+
+static uint64_t number_read(const struct nlattr *data, uint16_t type)
+{
+    struct nlattr *attribute;
+
     mnl_attr_for_each_nested(attribute, data)
     {
-        if (mnl_attr_get_payload_len(attribute) != sizeof(uint64_t))
+        if (mnl_attr_get_type(attribute) != type)
             continue;
-        if (mnl_attr_get_type(attribute) == NFTA_COUNTER_PACKETS)
-            counter->packets = be64toh(mnl_attr_get_u64(attribute));
-        if (mnl_attr_get_type(attribute) == NFTA_COUNTER_BYTES)
-            counter->bytes = be64toh(mnl_attr_get_u64(attribute));
+        if (mnl_attr_get_payload_len(attribute) == sizeof(uint32_t))
+            return ntohl(mnl_attr_get_u32(attribute));
+        if (mnl_attr_get_payload_len(attribute) == sizeof(uint64_t))
+            return be64toh(mnl_attr_get_u64(attribute));
     }
+    return 0;
+}
+
+uint32_t counter_read_amount(const struct nlattr *expression, enum set_id set)
+{
+    const struct set_state *state = set_state_get(set);
+    const struct nlattr *data = NULL;
+
+    if (state && state->over_conns && (data = expression_data(expression, "connlimit")))
+        return (uint32_t)number_read(data, NFTA_CONNLIMIT_COUNT);
+    if (state && state->over_rate && (data = expression_data(expression, "limit")))
+        return (uint32_t)number_read(data, NFTA_LIMIT_RATE);
+    return 0;
+}
+
+/* One expression; what is no counter is passed over. */
+static void counter_read_expression(const struct nlattr *expression, struct counter *counter)
+{
+    const struct nlattr *data = expression_data(expression, "counter");
+
+    if (!data)
+        return;
+    counter->packets = number_read(data, NFTA_COUNTER_PACKETS);
+    counter->bytes = number_read(data, NFTA_COUNTER_BYTES);
 }
 
 static void counter_read_key(const struct nlattr *nest, struct counter *counter)

@@ -25,4 +25,7 @@ const struct counter *counters_find(const struct counters *counters, const struc
 
 /* The expressions of an element as its set has them, if it has, counting from there on (NULL: from
  * 0). */
-void counter_put(struct nlmsghdr *message, enum set_id set, const struct counter *counter);
+void counter_put(struct nlmsghdr *message, const struct nat_element *element,
+                 const struct counter *counter);
+/* What an element's expression says of nat_element.amount; 0 where it says nothing of it. */
+uint32_t counter_read_amount(const struct nlattr *expression, enum set_id set);

@@ -104,10 +104,23 @@ int nat_log_parse_packet(const uint8_t *data, size_t length, struct nat_log_entr
 
 /* --- messages --- */
 
-static bool is_prefix(const struct nlattr *attribute, const char *prefix)
+static bool prefix_find(const struct nlattr *attribute, enum nat_log_kind *ret_kind)
 {
-    return mnl_attr_validate(attribute, MNL_TYPE_NUL_STRING) >= 0 &&
-           strcmp(mnl_attr_get_str(attribute), prefix) == 0;
+    static const char *const prefixes[] = {
+        [NAT_LOG_DROPPED] = RULESET_LOG_DROPPED,
+        [NAT_LOG_LIMITED] = RULESET_LOG_LIMITED,
+        [NAT_LOG_DENIED] = RULESET_LOG_DENIED,
+    };
+
+    if (mnl_attr_validate(attribute, MNL_TYPE_NUL_STRING) < 0)
+        return false;
+    for (size_t i = 0; i < ARRAY_SIZE(prefixes); i++) {
+        if (strcmp(mnl_attr_get_str(attribute), prefixes[i]) != 0)
+            continue;
+        *ret_kind = (enum nat_log_kind)i;
+        return true;
+    }
+    return false;
 }
 
 struct message {
@@ -127,10 +140,7 @@ static void message_read(const struct nlmsghdr *netlink, struct message *message
     {
         switch (mnl_attr_get_type(attribute)) {
         case NFULA_PREFIX:
-            message->known = is_prefix(attribute, RULESET_LOG_DROPPED) ||
-                             is_prefix(attribute, RULESET_LOG_DENIED);
-            message->kind =
-                is_prefix(attribute, RULESET_LOG_DROPPED) ? NAT_LOG_DROPPED : NAT_LOG_DENIED;
+            message->known = prefix_find(attribute, &message->kind);
             break;
         case NFULA_IFINDEX_INDEV:
             if (mnl_attr_get_payload_len(attribute) == 4)
@@ -160,7 +170,7 @@ static void message_take(struct nat_log *log, const struct nlmsghdr *netlink)
     entry.interface = message.bridge_port ? message.bridge_port : message.device;
     if (!message.known || !entry.interface)
         return;
-    if (entry.kind == NAT_LOG_DENIED &&
+    if (entry.kind != NAT_LOG_DROPPED &&
         (!message.packet ||
          nat_log_parse_packet(mnl_attr_get_payload(message.packet),
                               mnl_attr_get_payload_len(message.packet), &entry) < 0))

@@ -15,6 +15,7 @@ struct nat_log;
 
 enum nat_log_kind {
     NAT_LOG_DROPPED, /* a source that was not given to the endpoint */
+    NAT_LOG_LIMITED, /* a connection too many */
     NAT_LOG_DENIED,  /* a connection that policy or the table's own rules refuse */
 };
 

@@ -204,6 +204,26 @@ static int table_open(struct nat *nat, struct error *error)
     return result;
 }
 
+/* The table's size is one for the machine, and may be read in any namespace. */
+static uint32_t share_read(void)
+{
+    FILE *file = fopen("/proc/sys/net/netfilter/nf_conntrack_max", "re");
+    unsigned size = 0;
+
+    if (file) {
+        if (fscanf(file, "%u", &size) != 1)
+            size = 0;
+        fclose(file);
+    }
+    size /= 8;
+    return size == 0 || size > NAT_SHARE_MAX ? NAT_SHARE_MAX : size;
+}
+
+uint32_t nat_share_get(const struct nat *nat)
+{
+    return nat->share;
+}
+
 int nat_open(uint32_t group_base, uint32_t group_mask, struct nat **ret_nat, struct error *error)
 {
     _cleanup_(nat_closep) struct nat *nat = calloc(1, sizeof(*nat));
@@ -212,6 +232,7 @@ int nat_open(uint32_t group_base, uint32_t group_mask, struct nat **ret_nat, str
     if (!nat)
         return error_set(error, ENOMEM, "cannot open nftables");
     nat->groups = (struct ruleset_groups){group_base, group_mask};
+    nat->share = share_read();
     /* Tests play a kernel without owned tables. */
     nat->owner_impossible = fault_point("nat.owner", &fault) < 0;
     nat->renews = opening_kernel_renews() && fault_point("nat.renew", &fault) == 0;

@@ -33,6 +33,11 @@ int nat_remove_all(struct nat *nat, struct error *error);
  * found by nat_open until the next nat_rebuild. */
 bool nat_is_owned(const struct nat *nat);
 
+/* How many connections an endpoint may have where nothing else is said: an eighth of the connection
+ * tracking table, and no more than what the kernel counts without effort. */
+#define NAT_SHARE_MAX 8192
+uint32_t nat_share_get(const struct nat *nat);
+
 struct nat_network {
     uint32_t group;
     struct cidr subnet;
@@ -60,9 +65,11 @@ struct nat_endpoint {
     char host_interface[IFNAMSIZ]; /* only its MAC and addresses may come in there; "": no check */
     struct mac mac;
     bool routed;
-    bool localhost; /* `moat localhost`: see nat_localhost_set */
-    bool logged;    /* refused connections are told of (log.h) */
-    bool silent;    /* and dropped, instead of refused */
+    bool localhost;     /* `moat localhost`: see nat_localhost_set */
+    bool logged;        /* refused connections are told of (log.h) */
+    bool silent;        /* and dropped, instead of refused */
+    uint32_t max_conns; /* of each address, that go through the host at once; 0: nat_share_get */
+    uint32_t conn_rate; /* and that it opens a second, as many at once; 0: any */
     /* Both 0: no policy; else of one that is there before the endpoint, or added with it. */
     int64_t policy_id;
     uint64_t policy_version;

@@ -167,6 +167,12 @@ static const struct set_def set_defs[] = {
         {"silent4", "refused in silence", {FIELD_GROUP, FIELD_IP4}, {0}, false, TABLE_INET},
     [SET_SILENT6] =
         {"silent6", "refused in silence", {FIELD_GROUP, FIELD_IP6}, {0}, false, TABLE_INET},
+    [SET_CONNS4] =
+        {"conns4", "too many connections", {FIELD_GROUP, FIELD_IP4}, {0}, false, TABLE_INET},
+    [SET_CONNS6] =
+        {"conns6", "too many connections", {FIELD_GROUP, FIELD_IP6}, {0}, false, TABLE_INET},
+    [SET_RATE4] = {"rate4", "too many a second", {FIELD_GROUP, FIELD_IP4}, {0}, false, TABLE_INET},
+    [SET_RATE6] = {"rate6", "too many a second", {FIELD_GROUP, FIELD_IP6}, {0}, false, TABLE_INET},
     [SET_DROPPED_PORT] = {"dropped_port",
                           "frames that an endpoint may not send",
                           {FIELD_INTERFACE},
@@ -190,19 +196,24 @@ static const struct set_def set_defs[] = {
 static_assert(ARRAY_SIZE(set_defs) == SET_COUNT_, "a definition for each set");
 
 static const struct set_state set_states[SET_COUNT_] = {
-    [SET_DROPPED] = {true, DROPPED_PER_SECOND},
-    [SET_DROPPED_PORT] = {true, DROPPED_PER_SECOND},
-    [SET_DENIED4] = {true, 0},
-    [SET_DENIED6] = {true, 0},
-    [SET_LOGGED4] = {false, DENIED_PER_SECOND},
-    [SET_LOGGED6] = {false, DENIED_PER_SECOND},
+    [SET_DROPPED] = {.counts = true, .per_second = DROPPED_PER_SECOND},
+    [SET_DROPPED_PORT] = {.counts = true, .per_second = DROPPED_PER_SECOND},
+    [SET_DENIED4] = {.counts = true},
+    [SET_DENIED6] = {.counts = true},
+    [SET_LOGGED4] = {.per_second = DENIED_PER_SECOND},
+    [SET_LOGGED6] = {.per_second = DENIED_PER_SECOND},
+    [SET_CONNS4] = {.over_conns = true},
+    [SET_CONNS6] = {.over_conns = true},
+    [SET_RATE4] = {.over_rate = true},
+    [SET_RATE6] = {.over_rate = true},
 };
 
 const struct set_state *set_state_get(enum set_id id)
 {
     const struct set_state *state = &set_states[id];
 
-    return state->counts || state->per_second ? state : NULL;
+    return state->counts || state->per_second || state->over_conns || state->over_rate ? state
+                                                                                       : NULL;
 }
 
 uint8_t ruleset_table_family(enum ruleset_table table)
@@ -393,7 +404,10 @@ static const struct nft_chain chain_defs[] = {
     [CHAIN_INPUT] = {"input", "filter", NF_INET_LOCAL_IN, NF_IP_PRI_FILTER},
     [CHAIN_OUTPUT] = {"output", "filter", NF_INET_LOCAL_OUT, NF_IP_PRI_FILTER},
     [CHAIN_FROM_GUEST] = {"from_guest", NULL, 0, 0},
+    [CHAIN_CONNS] = {"conns", NULL, 0, 0},
     [CHAIN_REFUSE] = {"refuse", NULL, 0, 0},
+    [CHAIN_LIMITED] = {"limited", NULL, 0, 0},
+    [CHAIN_REJECT] = {"reject_it", NULL, 0, 0},
     [CHAIN_NOT_GIVEN] = {"not_given", NULL, 0, 0},
     [CHAIN_PORTS] = {"ports", "filter", NF_BR_PRE_ROUTING, PORTS_PRIORITY},
     [CHAIN_PORTS_IP4] = {"ports_ip4", NULL, 0, 0},
@@ -1241,6 +1255,31 @@ static void tell_denied(struct rule *rule)
     tell(rule, RULESET_LOG_DENIED);
 }
 
+static void tell_limited(struct rule *rule)
+{
+    tell(rule, RULESET_LOG_LIMITED);
+}
+
+static void over_conns4(struct rule *rule)
+{
+    endpoint4_in(rule, SET_CONNS4);
+}
+
+static void over_conns6(struct rule *rule)
+{
+    endpoint6_in(rule, SET_CONNS6);
+}
+
+static void over_rate4(struct rule *rule)
+{
+    endpoint4_in(rule, SET_RATE4);
+}
+
+static void over_rate6(struct rule *rule)
+{
+    endpoint6_in(rule, SET_RATE6);
+}
+
 /* --- words: actions --- */
 
 static void accept_it(struct rule *rule)
@@ -1266,6 +1305,22 @@ static void not_given(struct rule *rule)
 static void not_given_port(struct rule *rule)
 {
     rule_verdict(rule, (uint32_t)NFT_GOTO, chain_defs[CHAIN_PORTS_NOT_GIVEN].name);
+}
+
+/* Allowed, where it is not too many. */
+static void goto_conns(struct rule *rule)
+{
+    rule_verdict(rule, (uint32_t)NFT_GOTO, chain_defs[CHAIN_CONNS].name);
+}
+
+static void goto_limited(struct rule *rule)
+{
+    rule_verdict(rule, (uint32_t)NFT_GOTO, chain_defs[CHAIN_LIMITED].name);
+}
+
+static void goto_reject(struct rule *rule)
+{
+    rule_verdict(rule, (uint32_t)NFT_GOTO, chain_defs[CHAIN_REJECT].name);
 }
 
 static void goto_from_guest(struct rule *rule)
@@ -1527,14 +1582,15 @@ static const struct rule_def rule_defs[] = {
     {CHAIN_FORWARD, "known connections", {known, accept_it}},
     {CHAIN_FORWARD, "closed guests", {to_closed4, refuse_it}},
     {CHAIN_FORWARD, "closed guests, IPv6", {to_closed6, refuse_it}},
-    {CHAIN_FORWARD, "within a network", {within_same, accept_it}},
+    {CHAIN_FORWARD, "within a network", {within_same, goto_conns}},
     {CHAIN_FORWARD, "no connection", {invalid, drop_it}},
-    {CHAIN_FORWARD, "from network to network", {on_passage, accept_it}},
-    {CHAIN_FORWARD, "from network to ports of a network", {on_passage_port, accept_it}},
+    {CHAIN_FORWARD, "from network to network", {on_passage, goto_conns}},
+    {CHAIN_FORWARD, "from network to ports of a network", {on_passage_port, goto_conns}},
     {CHAIN_FORWARD, "out of an internal network", {from_internal, refuse_it}},
     {CHAIN_FORWARD, "into an internal network", {to_internal, refuse_it}},
-    {CHAIN_FORWARD, "published ports", {to_ours, published, accept_it}},
+    {CHAIN_FORWARD, "published ports", {to_ours, published, goto_conns}},
     {CHAIN_FORWARD, "nothing else gets in", {to_ours, refuse_it}},
+    {CHAIN_FORWARD, "to the outside", {goto_conns}},
 
     {CHAIN_INPUT, "the host itself", {from_loopback, accept_it}},
     {CHAIN_INPUT, "guests", {from_ours, goto_from_guest}},
@@ -1559,17 +1615,17 @@ static const struct rule_def rule_defs[] = {
     {CHAIN_FROM_GUEST, "DHCPv6 is the worker's", {dhcp6_request, drop_it}},
     {CHAIN_FROM_GUEST, "router solicitation", {router_solicit, accept_it}},
     {CHAIN_FROM_GUEST, "neighbour discovery", {neighbour_discovery, accept_it}},
-    {CHAIN_FROM_GUEST, "name service", {to_dns4, accept_it}},
-    {CHAIN_FROM_GUEST, "name service, IPv6", {to_dns6, accept_it}},
-    {CHAIN_FROM_GUEST, "ping of the gateway", {to_own4, echo4, accept_it}},
-    {CHAIN_FROM_GUEST, "ping of the gateway, IPv6", {to_own6, echo6, accept_it}},
-    {CHAIN_FROM_GUEST, "with access to the host", {from_host_access, accept_it}},
+    {CHAIN_FROM_GUEST, "name service", {to_dns4, goto_conns}},
+    {CHAIN_FROM_GUEST, "name service, IPv6", {to_dns6, goto_conns}},
+    {CHAIN_FROM_GUEST, "ping of the gateway", {to_own4, echo4, goto_conns}},
+    {CHAIN_FROM_GUEST, "ping of the gateway, IPv6", {to_own6, echo6, goto_conns}},
+    {CHAIN_FROM_GUEST, "with access to the host", {from_host_access, goto_conns}},
     {CHAIN_FROM_GUEST, "internal networks", {from_internal, refuse_it}},
-    {CHAIN_FROM_GUEST, "ping", {echo4, accept_it}},
-    {CHAIN_FROM_GUEST, "ping, IPv6", {echo6, accept_it}},
-    {CHAIN_FROM_GUEST, "relayed ports", {to_relay4, accept_it}},
-    {CHAIN_FROM_GUEST, "relayed ports, IPv6", {to_relay6, accept_it}},
-    {CHAIN_FROM_GUEST, "relayed ports on this address", {to_relay6_at, accept_it}},
+    {CHAIN_FROM_GUEST, "ping", {echo4, goto_conns}},
+    {CHAIN_FROM_GUEST, "ping, IPv6", {echo6, goto_conns}},
+    {CHAIN_FROM_GUEST, "relayed ports", {to_relay4, goto_conns}},
+    {CHAIN_FROM_GUEST, "relayed ports, IPv6", {to_relay6, goto_conns}},
+    {CHAIN_FROM_GUEST, "relayed ports on this address", {to_relay6_at, goto_conns}},
     {CHAIN_FROM_GUEST, "nothing else", {refuse_it}},
 
     {CHAIN_REFUSE, "no connection", {invalid, drop_it}},
@@ -1577,10 +1633,23 @@ static const struct rule_def rule_defs[] = {
     {CHAIN_REFUSE, "counted, IPv6", {count_denied6}},
     {CHAIN_REFUSE, "told", {from_logged4, tell_denied}},
     {CHAIN_REFUSE, "told, IPv6", {from_logged6, tell_denied}},
-    {CHAIN_REFUSE, "in silence", {from_silent4, drop_it}},
-    {CHAIN_REFUSE, "in silence, IPv6", {from_silent6, drop_it}},
-    {CHAIN_REFUSE, "refused by reset", {tcp, reject_by_reset}},
-    {CHAIN_REFUSE, "refused by ICMP", {reject_by_icmp}},
+    {CHAIN_REFUSE, "refused", {goto_reject}},
+
+    {CHAIN_CONNS, "too many a second", {over_rate4, goto_limited}},
+    {CHAIN_CONNS, "too many a second, IPv6", {over_rate6, goto_limited}},
+    {CHAIN_CONNS, "too many at once", {over_conns4, goto_limited}},
+    {CHAIN_CONNS, "too many at once, IPv6", {over_conns6, goto_limited}},
+
+    {CHAIN_LIMITED, "counted", {count_denied4}},
+    {CHAIN_LIMITED, "counted, IPv6", {count_denied6}},
+    {CHAIN_LIMITED, "told", {from_logged4, tell_limited}},
+    {CHAIN_LIMITED, "told, IPv6", {from_logged6, tell_limited}},
+    {CHAIN_LIMITED, "refused", {goto_reject}},
+
+    {CHAIN_REJECT, "in silence", {from_silent4, drop_it}},
+    {CHAIN_REJECT, "in silence, IPv6", {from_silent6, drop_it}},
+    {CHAIN_REJECT, "refused by reset", {tcp, reject_by_reset}},
+    {CHAIN_REJECT, "refused by ICMP", {reject_by_icmp}},
 
     {CHAIN_NOT_GIVEN, "counted and told", {from_counted, tell_dropped}},
     {CHAIN_NOT_GIVEN, "dropped", {drop_it}},
@@ -1675,6 +1744,9 @@ static uint64_t hash_sets_and_chains(uint64_t hash)
         snprintf(text, sizeof(text), "%s %x %x %x %d %u", set_defs[i].name,
                  fields_type(set_defs[i].key), fields_type(set_defs[i].data),
                  set_flags(&set_defs[i]), set_states[i].counts, set_states[i].per_second);
+        hash = hash_text(hash, set_states[i].over_conns  ? "conns"
+                               : set_states[i].over_rate ? "rate"
+                                                         : "");
         hash = hash_text(hash, text);
     }
     for (size_t i = 0; i < CHAIN_COUNT_; i++) {

@@ -17,6 +17,7 @@
 #define RULESET_LOG_GROUP 28013
 #define RULESET_LOG_DROPPED "moat dropped"
 #define RULESET_LOG_DENIED "moat denied"
+#define RULESET_LOG_LIMITED "moat limited"
 #define RULESET_LOG_LENGTH 128 /* bytes: IPv6 with some extension headers, and ports */
 
 /* Both tables have this name, and are made, replaced and removed together. */
@@ -69,6 +70,10 @@ enum set_id {
     SET_LOGGED6,
     SET_SILENT4, /* group . address: endpoints that are refused in silence */
     SET_SILENT6,
+    SET_CONNS4, /* group . address: endpoints that have more connections than they may */
+    SET_CONNS6,
+    SET_RATE4, /* group . address: endpoints that open more a second than they may */
+    SET_RATE6,
     SET_DROPPED_PORT, /* interface: the same, as seen by the bridge */
     SET_PORT4,        /* interface . MAC . address: what may come in there, as seen by the bridge */
     SET_PORT6,
@@ -109,6 +114,8 @@ const struct set_def *set_def_get(enum set_id id);
 struct set_state {
     bool counts;
     uint8_t per_second; /* then matches so often only; 0: always */
+    bool over_conns;    /* matches beyond as many connections as the element says */
+    bool over_rate;     /* matches beyond as many a second */
 };
 
 /* NULL: nothing. */
@@ -131,7 +138,10 @@ enum chain_id {
     CHAIN_INPUT,
     CHAIN_OUTPUT,
     CHAIN_FROM_GUEST,
+    CHAIN_CONNS,
     CHAIN_REFUSE,
+    CHAIN_LIMITED,
+    CHAIN_REJECT,
     CHAIN_NOT_GIVEN,
     CHAIN_PORTS,
     CHAIN_PORTS_IP4,

@@ -18,6 +18,7 @@ struct nat {
     struct nft_socket *socket;
     struct ruleset_groups groups;
     bool owned;            /* the table in the kernel is ours alone */
+    uint32_t share;        /* of the connection tracking table, for one endpoint: connections */
     bool owner_impossible; /* this kernel has no owner|persist */
     bool renews;           /* this kernel renews elements that are added again (opening.c) */
     struct nat_watch *watch;
@@ -30,6 +31,7 @@ struct nat_element {
     uint8_t key[SET_KEY_MAX];
     uint8_t key_end[SET_KEY_MAX]; /* of ranges */
     uint8_t data[SET_DATA_MAX];
+    uint32_t amount; /* of sets that match beyond one (struct set_state) */
 };
 
 struct nat_batch {

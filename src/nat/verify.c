@@ -2,6 +2,7 @@
 /* Compares the kernel's table with what a rebuild would make. The static part is not compared byte
  * by byte, which kernels give back in different forms, but by marks that nobody else sets: the hash
  * in the table's comment and the comment of every rule, in order. Elements are compared in full. */
+#include "nat/counter.h"
 #include "nat/opening.h"
 #include "nat/table.h"
 
@@ -530,6 +531,8 @@ static bool element_parse(const struct dump *dump, const struct nlattr *nest,
         case NFTA_SET_ELEM_EXPRESSIONS:
             if (dump->set >= SET_COUNT_ || !set_state_get(dump->set))
                 return false;
+            if (mnl_attr_get_type(attribute) == NFTA_SET_ELEM_EXPR)
+                element->amount = counter_read_amount(attribute, dump->set);
             break;
         default: /* somebody gave it a timeout, a comment, … : it is not what we made */
             if (mnl_attr_get_type(attribute) != NFTA_SET_ELEM_PAD)

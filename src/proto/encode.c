@@ -312,6 +312,8 @@ static bool is_default(const struct proto_field *field, const char *data)
         return *(const bool *)member == field->fallback;
     case PROTO_UINT32:
         return *(const uint32_t *)member == 0;
+    case PROTO_UINT64:
+        return *(const uint64_t *)member == 0;
     case PROTO_ID:
         return *(const int64_t *)member < 0;
     case PROTO_STRINGS:

@@ -197,6 +197,20 @@ static const struct proto_field vmm_fields[] = {
 #undef V
 const struct proto_object proto_vmm = OBJECT("Vmm", struct vmm, vmm_fields, port_free_fields);
 
+#define RATE_DOC "bits a second, 64000 to 1000000000000; 0: any"
+static const struct proto_field limits_fields[] = {
+    FIELD(PROTO_UINT64, struct limits, rate_up, "rate_up", .max = 1000000000000,
+          .doc = "what it sends, " RATE_DOC),
+    FIELD(PROTO_UINT64, struct limits, rate_down, "rate_down", .max = 1000000000000,
+          .doc = "what it receives, " RATE_DOC),
+    FIELD(PROTO_UINT32, struct limits, max_conns, "max_conns", .max = LIMIT_CONNS,
+          .doc = "connections through the host at once; 0: a share of the host's table"),
+    FIELD(PROTO_UINT32, struct limits, conn_rate, "conn_rate", .max = LIMIT_CONNS,
+          .doc = "connections that it opens a second; 0: any"),
+};
+const struct proto_object proto_limits =
+    OBJECT("Limits", struct limits, limits_fields, port_free_fields);
+
 static const struct proto_field drops_fields[] = {
     FIELD(PROTO_UINT64, struct drops_result, frames, "frames",
           .doc = "that it may not send: not its MAC or address, or a router's or server's word"),
@@ -529,6 +543,8 @@ static const struct proto_field guest_attach_fields[] = {
     FIELD(PROTO_STRINGS, A, ports, "ports", .max = LIMIT_PORTS_PER_GUEST,
           .doc = "PORTs to publish"),
     FIELD(PROTO_OBJECT, A, policy, "policy", .object = &proto_policy, .doc = "its rules"),
+    FIELD(PROTO_OBJECT, A, limits, "limits", .object = &proto_limits,
+          .doc = "what each of its interfaces is limited to"),
     FIELD(PROTO_STRINGS, A, hosts, "hosts", .max = LIMIT_HOSTS,
           .doc = "NAME:IP, for its hosts file"),
     FIELD(PROTO_IPS, A, dns, "dns", .max = LIMIT_DNS_SERVERS,
@@ -585,6 +601,23 @@ static const struct proto_field policy_test_fields[] = {
           .flags = PROTO_REQUIRED, .max = RULE_TEXT_MAX,
           .doc = "ADDRESS:PORT or NAME:PORT, with /tcp (default) or /udp; or ADDRESS/icmp"),
 };
+#define L struct limit_set_params
+static const struct proto_field limit_set_fields[] = {
+    FIELD(PROTO_NAME, L, guest, "guest", .flags = PROTO_REQUIRED, .doc = "the guest's name"),
+    FIELD(PROTO_UINT64, L, limits.rate_up, "rate_up", .flags = PROTO_HAS,
+          .has_offset = offsetof(L, has_rate_up), .max = 1000000000000,
+          .doc = "what it sends, " RATE_DOC "; as it is when absent"),
+    FIELD(PROTO_UINT64, L, limits.rate_down, "rate_down", .flags = PROTO_HAS,
+          .has_offset = offsetof(L, has_rate_down), .max = 1000000000000,
+          .doc = "what it receives, " RATE_DOC "; as it is when absent"),
+    FIELD(PROTO_UINT32, L, limits.max_conns, "max_conns", .flags = PROTO_HAS,
+          .has_offset = offsetof(L, has_max_conns), .max = LIMIT_CONNS,
+          .doc = "connections through the host at once; 0: a share of the host's table"),
+    FIELD(PROTO_UINT32, L, limits.conn_rate, "conn_rate", .flags = PROTO_HAS,
+          .has_offset = offsetof(L, has_conn_rate), .max = LIMIT_CONNS,
+          .doc = "connections that it opens a second; 0: any"),
+};
+#undef L
 static const struct proto_field localhost_fields[] = {
     FIELD(PROTO_NAME, struct localhost_params, guest, "guest", .flags = PROTO_REQUIRED,
           .doc = "the guest's name"),
@@ -696,6 +729,8 @@ static const struct proto_object policy_set_params =
     OBJECT("", struct policy_set_params, policy_set_fields, policy_set_free_fields);
 static const struct proto_object policy_test_params =
     OBJECT("", struct policy_test_params, policy_test_fields, policy_test_free_fields);
+static const struct proto_object limit_set_params =
+    OBJECT("", struct limit_set_params, limit_set_fields, NULL);
 static const struct proto_object localhost_params =
     OBJECT("", struct localhost_params, localhost_fields, NULL);
 static const struct proto_object dns_list_params =
@@ -752,6 +787,10 @@ static const struct proto_method methods[] = {
     METHOD(METHOD_POLICY_TEST, "policy.test", &policy_test_params, RESULT_OBJECT,
            &proto_policy_test_result,
            "Whether a guest could open a connection, and by which rule; sends nothing."),
+    METHOD(METHOD_LIMIT_GET, "limit.get", &guest_required_params, RESULT_OBJECT, &proto_limits,
+           "What a guest is limited to; max_conns as it is in force."),
+    METHOD(METHOD_LIMIT_SET, "limit.set", &limit_set_params, RESULT_OBJECT, &proto_limits,
+           "Changes what a guest is limited to, while it runs."),
     METHOD(METHOD_LOCALHOST_SET, "localhost.set", &localhost_params, RESULT_EMPTY, NULL,
            "127.0.0.1 inside the guest reaches its gateway where nothing local listens."),
     METHOD(METHOD_DNS_LIST, "dns.list", &dns_list_params, RESULT_LIST, &proto_record,

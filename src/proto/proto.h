@@ -41,6 +41,8 @@ enum method_id {
     METHOD_POLICY_GET,
     METHOD_POLICY_SET,
     METHOD_POLICY_TEST,
+    METHOD_LIMIT_GET,
+    METHOD_LIMIT_SET,
     METHOD_LOCALHOST_SET,
     METHOD_DNS_LIST,
     METHOD_DNS_ADD,
@@ -136,7 +138,7 @@ struct proto_method {
 };
 
 extern const struct proto_object proto_network, proto_opening, proto_guest, proto_vmm,
-    proto_endpoint, proto_drops, proto_port, proto_policy, proto_policy_result,
+    proto_endpoint, proto_drops, proto_limits, proto_port, proto_policy, proto_policy_result,
     proto_policy_test_result, proto_record, proto_dns_log, proto_status, proto_check, proto_denial,
     proto_event;
 

@@ -104,13 +104,21 @@ static void write_result(struct text *text, const struct proto_method *method)
 void proto_reference_write(struct text *text)
 {
     static const struct proto_object *const results[] = {
-        &proto_network,       &proto_opening,
-        &proto_guest,         &proto_vmm,
-        &proto_endpoint,      &proto_drops,
-        &proto_port,          &proto_policy,
-        &proto_policy_result, &proto_policy_test_result,
-        &proto_record,        &proto_status,
-        &proto_check,         &proto_denial,
+        &proto_network,
+        &proto_opening,
+        &proto_guest,
+        &proto_vmm,
+        &proto_endpoint,
+        &proto_drops,
+        &proto_limits,
+        &proto_port,
+        &proto_policy,
+        &proto_policy_result,
+        &proto_policy_test_result,
+        &proto_record,
+        &proto_status,
+        &proto_check,
+        &proto_denial,
         &proto_event,
     };
 

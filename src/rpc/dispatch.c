@@ -14,6 +14,7 @@ struct result {
         struct guest guest;
         struct policy_result policy;
         struct policy_test_result verdict;
+        struct limits limits;
         struct status_result status;
         struct dns_log_result dns_log;
         struct strings strings;
@@ -122,6 +123,16 @@ static int policy_test(struct call *call, struct result *result, struct error *e
     return service_policy_test(call->service, &PARAMS->policy_test, &result->value.verdict, error);
 }
 
+static int limit_get(struct call *call, struct result *result, struct error *error)
+{
+    return service_limit_get(call->service, &PARAMS->guest, &result->value.limits, error);
+}
+
+static int limit_set(struct call *call, struct result *result, struct error *error)
+{
+    return service_limit_set(call->service, &PARAMS->limit_set, &result->value.limits, error);
+}
+
 static int localhost_set(struct call *call, struct result *result, struct error *error)
 {
     (void)result;
@@ -200,6 +211,8 @@ static const handler handlers[] = {
     [METHOD_POLICY_GET] = policy_get,
     [METHOD_POLICY_SET] = policy_set,
     [METHOD_POLICY_TEST] = policy_test,
+    [METHOD_LIMIT_GET] = limit_get,
+    [METHOD_LIMIT_SET] = limit_set,
     [METHOD_LOCALHOST_SET] = localhost_set,
     [METHOD_DNS_LIST] = dns_list,
     [METHOD_DNS_ADD] = dns_add,

@@ -167,7 +167,10 @@ static int copy_settings(struct attach *attach, struct error *error)
         strings_copy(&params->dns_search, &guest->dns_search) < 0 ||
         labels_copy(&params->labels, &guest->labels) < 0)
         return error_set(error, ENOMEM, "guest");
-    r = policy_accept(&params->policy, "policy.", &guest->policy, error);
+    guest->limits = params->limits;
+    r = limits_check(&params->limits, "limits.", error);
+    if (r >= 0)
+        r = policy_accept(&params->policy, "policy.", &guest->policy, error);
     return r < 0 ? r : domain_check(attach->service, &guest->policy, "policy.", error);
 }
 
@@ -613,22 +616,33 @@ static int attach_new(struct attach *attach, struct error *error)
 
 /* --- one more network for a guest that is there --- */
 
+static bool has_policy(const struct policy *policy)
+{
+    return policy->allow.count || policy->deny.count || policy->log_denied || policy->silent;
+}
+
+static bool has_limits(const struct limits *limits)
+{
+    return limits->rate_up || limits->rate_down || limits->max_conns || limits->conn_rate;
+}
+
 static int check_join(const struct guest_attach_params *params, struct error *error)
 {
-    const char *field = params->netns                                             ? "netns"
-                        : params->pid                                             ? "pid"
-                        : params->netns_fd                                        ? "netns_fd"
-                        : params->tap.given                                       ? "tap"
-                        : params->has_mode                                        ? "mode"
-                        : params->ports.count                                     ? "ports"
-                        : params->hosts.count                                     ? "hosts"
-                        : params->dns.count                                       ? "dns"
-                        : params->dns_search.count                                ? "dns_search"
-                        : params->labels.count                                    ? "labels"
-                        : params->policy.allow.count || params->policy.deny.count ? "policy"
-                        : params->ephemeral                                       ? "ephemeral"
-                        : params->dns_inject                                      ? "dns_inject"
-                                                                                  : NULL;
+    const char *field = params->netns                 ? "netns"
+                        : params->pid                 ? "pid"
+                        : params->netns_fd            ? "netns_fd"
+                        : params->tap.given           ? "tap"
+                        : params->has_mode            ? "mode"
+                        : params->ports.count         ? "ports"
+                        : params->hosts.count         ? "hosts"
+                        : params->dns.count           ? "dns"
+                        : params->dns_search.count    ? "dns_search"
+                        : params->labels.count        ? "labels"
+                        : has_policy(&params->policy) ? "policy"
+                        : has_limits(&params->limits) ? "limits"
+                        : params->ephemeral           ? "ephemeral"
+                        : params->dns_inject          ? "dns_inject"
+                                                      : NULL;
 
     if (field)
         return error_set_field(

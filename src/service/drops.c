@@ -200,7 +200,9 @@ static int attempt_fill(struct service *service, const struct nat_log_entry *ent
     protocol_name(entry->protocol, attempt->denial.protocol, sizeof(attempt->denial.protocol));
     snprintf(attempt->guest, sizeof(attempt->guest), "%s", guest.name);
     snprintf(attempt->network, sizeof(attempt->network), "%s", network_of(&guest, &entry->source));
-    if (r >= 0 && *ret_found)
+    if (entry->kind == NAT_LOG_LIMITED)
+        snprintf(attempt->denial.rule, sizeof(attempt->denial.rule), "too many connections");
+    else if (r >= 0 && *ret_found)
         r = find_rule(service, &guest, entry, &attempt->denial, error);
     guest_deinit(&guest);
     return r;
@@ -208,7 +210,7 @@ static int attempt_fill(struct service *service, const struct nat_log_entry *ent
 
 static bool attempt_is(const struct attempt *attempt, const struct nat_log_entry *entry)
 {
-    return attempt->entry.interface == entry->interface &&
+    return attempt->entry.kind == entry->kind && attempt->entry.interface == entry->interface &&
            attempt->entry.protocol == entry->protocol && attempt->entry.port == entry->port &&
            ip_equal(&attempt->entry.source, &entry->source) &&
            ip_equal(&attempt->entry.destination, &entry->destination);
@@ -287,7 +289,7 @@ static void on_log(void *userdata, const struct nat_log_entry *entry)
     struct drops *drops = userdata;
     char interface[IFNAMSIZ];
 
-    if (entry->kind == NAT_LOG_DENIED)
+    if (entry->kind != NAT_LOG_DROPPED)
         on_denied(drops, entry);
     else if (link_name_find(entry->interface, interface))
         remember(drops, interface);

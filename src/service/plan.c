@@ -104,6 +104,8 @@ void plan_nat_endpoint(const struct guest_plan *plan, size_t index,
         .localhost = plan->guest->localhost && index == plan_localhost_endpoint(plan),
         .logged = plan->guest->policy.log_denied,
         .silent = plan->guest->policy.silent,
+        .max_conns = plan->guest->limits.max_conns,
+        .conn_rate = plan->guest->limits.conn_rate,
     };
 
     if (policy_has_rules(&plan->guest->policy)) {

@@ -213,6 +213,16 @@ int policy_append(struct nat_batch *batch, const struct guest *guest, bool add,
  * milliseconds at most. */
 int policy_cut(struct service *service, struct guest *guest, struct error *error);
 
+/* --- limits (limit.c) --- */
+/* prefix: of the fields' names, such as "limits.". */
+int limits_check(const struct limits *limits, const char *prefix, struct error *error);
+/* The link that what the endpoint sends is led over. */
+void limit_link_name(const struct endpoint *endpoint, char ret_name[IFNAMSIZ]);
+/* Rates of an endpoint whose link is there; nothing where it has none. */
+int limit_apply(struct service *service, const struct guest_plan *plan, size_t index,
+                struct error *error);
+void limit_undo(struct service *service, const struct guest_plan *plan, size_t index);
+
 /* --- ports (port.c) --- */
 /* Parses, checks and binds; entries get temporary ids. On failure nothing stays bound. */
 int ports_reserve(struct service *service, const struct strings *texts, const char *field,

@@ -195,7 +195,12 @@ static bool is_known_link(const struct state *state, const char *name)
     }
     for (size_t i = 0; i < state->n_guests; i++) {
         for (size_t j = 0; j < state->guests[i].n_endpoints; j++) {
-            if (strcmp(state->guests[i].endpoints[j].host_interface, name) == 0)
+            const struct endpoint *endpoint = &state->guests[i].endpoints[j];
+            char between[IFNAMSIZ];
+
+            limit_link_name(endpoint, between);
+            if (strcmp(endpoint->host_interface, name) == 0 ||
+                (state->guests[i].limits.rate_up > 0 && strcmp(between, name) == 0))
                 return true;
         }
     }
@@ -419,6 +424,8 @@ static void ensure_guest(const struct state *state, struct guest_plan *plan)
 
     for (size_t i = 0; r >= 0 && i < plan->guest->n_endpoints; i++)
         r = ensure_endpoint(state, plan, i, &made, &error);
+    for (size_t i = 0; r >= 0 && i < plan->guest->n_endpoints; i++)
+        r = limit_apply(state->service, plan, i, &error);
     if (r >= 0)
         r = guest_leases_apply(state->service, plan, &error);
     if (r >= 0)

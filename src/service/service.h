@@ -92,6 +92,10 @@ int service_policy_set(struct service *service, const struct policy_set_params *
                        struct policy_result *ret_policy, struct error *error);
 int service_policy_test(struct service *service, const struct policy_test_params *params,
                         struct policy_test_result *ret_result, struct error *error);
+int service_limit_get(struct service *service, const struct guest_params *params,
+                      struct limits *ret_limits, struct error *error);
+int service_limit_set(struct service *service, const struct limit_set_params *params,
+                      struct limits *ret_limits, struct error *error);
 int service_localhost_set(struct service *service, const struct localhost_params *params,
                           struct error *error);
 

@@ -19,15 +19,35 @@ struct step {
 };
 
 const char *const service_fault_points[] = {
-    "network.forwarding", "network.rules",  "network.bridge",
-    "network.names",      "guest.rules",    "guest.loopback",
-    "guest.links",        "guest.names",    "guest.relay",
-    "store.commit",       "link.bridge",    "link.veth",
-    "link.guest",         "link.route",     "link.tap",
-    "link.remove",        "nat.commit",     "nat.rebuild",
-    "names.network",      "names.endpoint", "names.record",
-    "guest.leases",       "names.lease",    "port.reserve",
-    "names.permit",       "guest.inside",   NULL,
+    "network.forwarding",
+    "network.rules",
+    "network.bridge",
+    "network.names",
+    "guest.rules",
+    "guest.loopback",
+    "guest.links",
+    "guest.names",
+    "guest.relay",
+    "store.commit",
+    "link.bridge",
+    "link.veth",
+    "link.guest",
+    "link.route",
+    "link.tap",
+    "link.remove",
+    "nat.commit",
+    "nat.rebuild",
+    "names.network",
+    "names.endpoint",
+    "names.record",
+    "guest.leases",
+    "names.lease",
+    "port.reserve",
+    "names.permit",
+    "guest.inside",
+    "guest.limits",
+    "link.shape",
+    NULL,
 };
 
 static int steps_apply(struct service *service, const struct step *steps, size_t count,
@@ -255,6 +275,30 @@ static void guest_links_undo(struct service *service, void *subject)
     }
 }
 
+static int guest_limits_apply(struct service *service, void *subject, struct error *error)
+{
+    const struct guest_plan *plan = subject;
+
+    for (size_t i = plan->first_endpoint; i < plan->guest->n_endpoints; i++) {
+        int r = limit_apply(service, plan, i, error);
+
+        if (r >= 0)
+            continue;
+        for (size_t j = plan->first_endpoint; j <= i; j++)
+            limit_undo(service, plan, j);
+        return r;
+    }
+    return 0;
+}
+
+static void guest_limits_undo(struct service *service, void *subject)
+{
+    const struct guest_plan *plan = subject;
+
+    for (size_t i = plan->first_endpoint; i < plan->guest->n_endpoints; i++)
+        limit_undo(service, plan, i);
+}
+
 int guest_leases_apply(struct service *service, const struct guest_plan *plan, struct error *error)
 {
     if (plan->guest->kind != KIND_TAP)
@@ -366,6 +410,7 @@ static const struct step guest_steps[] = {
     {"guest.rules", guest_rules_apply, guest_rules_undo},
     {"guest.loopback", guest_loopback_apply, guest_loopback_undo},
     {"guest.links", guest_links_apply, guest_links_undo},
+    {"guest.limits", guest_limits_apply, guest_limits_undo},
     {"guest.leases", guest_lease_step, guest_lease_step_undo},
     {"guest.names", guest_names_apply, guest_names_undo},
     {"guest.relay", guest_relay_apply, guest_relay_undo},

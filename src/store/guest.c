@@ -13,7 +13,8 @@
     "id, uid, name, kind, mode, netns, pid, pid_start, netns_dev, netns_ino, ephemeral, "      \
     "owner_pid,"                                                                               \
     " owner_start, owner_uid, localhost, tap_owner, tap_group, tap_multi_queue, tap_vnet_hdr," \
-    " allow, deny, log_denied, silent, hosts, dns, dns_search, labels, created_s, dns_inject"
+    " allow, deny, log_denied, silent, rate_up, rate_down, max_conns, conn_rate, hosts, dns,"  \
+    " dns_search, labels, created_s, dns_inject"
 
 /* --- inserting --- */
 
@@ -41,6 +42,10 @@ static void guest_bind(struct query *query, const struct guest *guest)
     query_bind_strings(query, &guest->policy.deny);
     query_bind_int(query, guest->policy.log_denied);
     query_bind_int(query, guest->policy.silent);
+    query_bind_int(query, (int64_t)guest->limits.rate_up);
+    query_bind_int(query, (int64_t)guest->limits.rate_down);
+    query_bind_int(query, guest->limits.max_conns);
+    query_bind_int(query, guest->limits.conn_rate);
     query_bind_strings(query, &guest->hosts);
     query_bind_ips(query, &guest->dns);
     query_bind_strings(query, &guest->dns_search);
@@ -56,9 +61,10 @@ static int guest_insert_row(struct store *store, const struct guest *guest, int6
         store, "INSERT INTO guest (uid, name, kind, mode, netns, pid, pid_start, netns_dev,"
                " netns_ino, ephemeral, owner_pid, owner_start, owner_uid, localhost, tap_owner,"
                " tap_group, tap_multi_queue, tap_vnet_hdr, allow, deny, log_denied, silent,"
-               " hosts, dns, dns_search, labels, created_s, dns_inject)"
+               " rate_up, rate_down, max_conns, conn_rate, hosts, dns, dns_search, labels,"
+               " created_s, dns_inject)"
                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,"
-               " ?, ?, ?, ?)");
+               " ?, ?, ?, ?, ?, ?, ?, ?)");
     enum query_conflict conflict;
 
     guest_bind(&query, guest);
@@ -179,6 +185,10 @@ static int guest_read(struct query *query, struct guest *ret_guest, struct error
     query_strings(query, &guest.policy.deny);
     guest.policy.log_denied = query_bool(query);
     guest.policy.silent = query_bool(query);
+    guest.limits.rate_up = (uint64_t)query_int(query);
+    guest.limits.rate_down = (uint64_t)query_int(query);
+    guest.limits.max_conns = (uint32_t)query_int(query);
+    guest.limits.conn_rate = (uint32_t)query_int(query);
     query_strings(query, &guest.hosts);
     query_ips(query, &guest.dns);
     query_strings(query, &guest.dns_search);
@@ -438,6 +448,21 @@ int store_guest_set_policy(struct store *store, int64_t guest_id, enum guest_mod
     query_bind_strings(&query, &policy->deny);
     query_bind_int(&query, policy->log_denied);
     query_bind_int(&query, policy->silent);
+    query_bind_int(&query, guest_id);
+    return require_changed(store, query_run(&query, error), error);
+}
+
+int store_guest_set_limits(struct store *store, int64_t guest_id, const struct limits *limits,
+                           struct error *error)
+{
+    _cleanup_query_ struct query query =
+        query_begin(store, "UPDATE guest SET rate_up = ?, rate_down = ?, max_conns = ?,"
+                           " conn_rate = ? WHERE id = ?");
+
+    query_bind_int(&query, (int64_t)limits->rate_up);
+    query_bind_int(&query, (int64_t)limits->rate_down);
+    query_bind_int(&query, limits->max_conns);
+    query_bind_int(&query, limits->conn_rate);
     query_bind_int(&query, guest_id);
     return require_changed(store, query_run(&query, error), error);
 }

@@ -234,7 +234,16 @@ static const char *const step_4[] = {
     NULL,
 };
 
-static const char *const *const steps[] = {step_1, step_2, step_3, step_4};
+/* Limits of guests; 0: none. */
+static const char *const step_5[] = {
+    "ALTER TABLE guest ADD COLUMN rate_up INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE guest ADD COLUMN rate_down INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE guest ADD COLUMN max_conns INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE guest ADD COLUMN conn_rate INTEGER NOT NULL DEFAULT 0",
+    NULL,
+};
+
+static const char *const *const steps[] = {step_1, step_2, step_3, step_4, step_5};
 
 #define VERSION ((int64_t)ARRAY_SIZE(steps))
 

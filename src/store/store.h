@@ -149,6 +149,8 @@ int store_mac_find(struct store *store, int64_t network_id, const struct mac *ma
 /* Replace what was there. Reason not_found without such a guest. */
 int store_guest_set_policy(struct store *store, int64_t guest_id, enum guest_mode mode,
                            const struct policy *policy, struct error *error);
+int store_guest_set_limits(struct store *store, int64_t guest_id, const struct limits *limits,
+                           struct error *error);
 int store_guest_set_localhost(struct store *store, int64_t guest_id, bool on, struct error *error);
 
 /* Ports: insert sets the id; reason port_in_use where it would overlap another, of the same guest

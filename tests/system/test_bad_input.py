@@ -197,6 +197,10 @@ PORTS = [(["port", "add", "out", "9090:90"], REFUSED, "outbound"),
 
 OTHERS = [
     (["localhost", "web"], USAGE, ""), (["localhost", "web", "maybe"], USAGE, "maybe"), (["localhost", "nobody", "on"], REFUSED, "nobody"),
+    (["limit", "set", "web"], USAGE, "limit"), (["limit", "set"], USAGE, "GUEST"), (["limit", "show", "nobody"], REFUSED, "nobody"),
+    (["limit", "set", "nobody", "--rate-up", "1mbit"], REFUSED, "nobody"),
+    *[(["limit", "set", "web", f"--rate-{way}", rate], USAGE, rate) for way in ("up", "down") for rate in ("10", "10mb", "1kbit", "2tbit", "-1mbit", "fast")],
+    *[(["limit", "set", "web", option, count], USAGE, count) for option in ("--max-conns", "--conn-rate") for count in ("0", "-1", "1000001", "many", "1.5")],
     (["policy"], USAGE, ""), (["policy", "show"], USAGE, ""), (["policy", "show", "nobody"], REFUSED, "nobody"),
     (["policy", "test", "web"], USAGE, "DEST"), (["policy", "test", "nobody", "192.0.2.1:80"], REFUSED, "nobody"),
     (["policy", "test", "web", "192.0.2.1"], REFUSED, "has no port"), (["policy", "test", "web", "any:80"], REFUSED, "any:80"),
@@ -361,6 +365,7 @@ ROWS = [
         [([{"name": "default", "aliases": value}], "field") for value in (None, 1, "a", {}, [1], ["a b"], [""], ["x" * 64], ["a"] * 17)],
         "ports": STRING_LIST + field(*[[port] for port in PORTS_BAD], ["80"] * 257) + [(["8080:80"], "port_in_use"), (["192.0.2.1:90:90"], "address_outside")],
         "policy": field(None, 1, "", [], {"x": 1}, {"allow": "any"}, {"allow": [1]}, {"deny": None}, {"log_denied": 1}, {"drop": 1}, {"cut": True}),
+        "limits": field(None, 1, "", [], {"x": 1}, {"rate_up": 1}, {"rate_down": "1mbit"}, {"max_conns": -1}, {"conn_rate": 1000001}),
         "hosts": STRING_LIST + field(["nohost"], ["a:b"], ["a b:192.0.2.1"], [":192.0.2.1"], ["a\nb:192.0.2.1"], ["a:192.0.2.1"] * 65),
         "dns": STRING_LIST + field(["x"], ["192.0.2.1"] * 9),
         "dns_search": STRING_LIST + field(["a b"], ["x" * 300], ["a\nb"], ["a.example"] * 9),
@@ -388,6 +393,11 @@ ROWS = [
               "destination": field(None, 1, "", LONG, "x" * 400, "any:80", "192.0.2.1", "192.0.2.1:x", "10.0.0.0/8:80")}),
     *members("policy.set", {"guest": "web"}, {"guest": NAME_ROWS + [("nobody", "not_found")], "mode": MODE_ROWS, "allow": STRING_LIST, "deny": STRING_LIST,
                                              "log_denied": BOOL_ROWS, "drop": BOOL_ROWS, "cut": BOOL_ROWS}),
+    *members("limit.get", {}, {"guest": NAME_ROWS + [("nobody", "not_found")]}),
+    *members("limit.set", {"guest": "web"}, {
+        "guest": NAME_ROWS + [("nobody", "not_found")],
+        **{rate: field(None, "10mbit", -1, 1, 63999, 1.5, 10 ** 12 + 1, True, [], {}) for rate in ("rate_up", "rate_down")},
+        **{count: field(None, "1", -1, 1.5, 1000001, True, [], {}) for count in ("max_conns", "conn_rate")}, "x": field(1)}),
     *members("localhost.set", {"guest": "web", "enabled": True}, {"guest": NAME_ROWS + [("nobody", "not_found")], "enabled": BOOL_ROWS}),
     *members("dns.add", {"name": "printer", "ip": "192.0.2.1"}, {
         "name": field(*STRANGE, "a..b", ".", "a.", "x" * 64), "ip": IP_ROWS, "network": field(None, 1, "", "A") + [("nowhere", "not_found")],
@@ -455,7 +465,7 @@ def undo(host, method, params):
 def test_every_method_has_rows(ready):
     """The table grows with the API: a method that the documentation knows and this table does not is missing here."""
     known = {"network.create", "network.list", "network.get", "network.remove", "network.prune", "network.allow", "network.deny", "guest.attach", "guest.detach",
-             "guest.list", "guest.get", "port.add", "port.remove", "port.list", "policy.get", "policy.set", "policy.test", "localhost.set",
+             "guest.list", "guest.get", "port.add", "port.remove", "port.list", "policy.get", "policy.set", "policy.test", "limit.get", "limit.set", "localhost.set",
              "dns.list", "dns.add", "dns.remove", "dns.flush", "dns.log", "events.subscribe", "system.status", "system.doctor", "system.teardown"}
     assert set(METHODS) == known
     for method in known:

@@ -155,7 +155,11 @@ static void opening_again_migrates_nothing(void **state)
     "DROP TABLE passage;"                       \
     "DELETE FROM tally WHERE what = 'passage';" \
     "ALTER TABLE guest DROP COLUMN silent;"     \
-    "ALTER TABLE guest DROP COLUMN dns_inject;"
+    "ALTER TABLE guest DROP COLUMN dns_inject;" \
+    "ALTER TABLE guest DROP COLUMN rate_up;"    \
+    "ALTER TABLE guest DROP COLUMN rate_down;"  \
+    "ALTER TABLE guest DROP COLUMN max_conns;"  \
+    "ALTER TABLE guest DROP COLUMN conn_rate;"
 
 /* Version 1 had addresses only. */
 static void records_of_version_1_are_kept(void **state)
