@@ -115,6 +115,11 @@ struct policy_test_params {
     char *destination; /* DEST:PORT[/tcp|/udp], DEST/icmp */
 };
 
+struct learn_params {
+    char guest[NAME_MAX_LENGTH + 1];
+    bool enabled;
+};
+
 struct localhost_params {
     char guest[NAME_MAX_LENGTH + 1];
     bool enabled;
@@ -152,6 +157,7 @@ union params {
     struct guest_params guest;
     struct policy_set_params policy_set;
     struct policy_test_params policy_test;
+    struct learn_params learn;
     struct localhost_params localhost;
     struct dns_params dns;
     struct dns_flush_params dns_flush;
@@ -171,6 +177,13 @@ struct policy_test_result {
     char list[8];             /* "allow" or "deny": where the rule stands; "": no rule decided */
     char rule[RULE_TEXT_MAX]; /* the rule that decided */
     char reason[RULE_TEXT_MAX + 256];
+};
+
+struct learn_result {
+    uint64_t seconds;
+    uint64_t connections; /* different ones: destination, protocol and port */
+    bool complete;        /* none was missed */
+    struct strings rules;
 };
 
 struct record_result { /* one record that the name service answers */

@@ -277,6 +277,22 @@ static const struct proto_field policy_test_result_fields[] = {
 const struct proto_object proto_policy_test_result =
     OBJECT("Verdict", struct policy_test_result, policy_test_result_fields, port_free_fields);
 
+#define L struct learn_result
+static const struct proto_field learn_result_fields[] = {
+    FIELD(PROTO_UINT64, L, seconds, "seconds", .doc = "how long so far"),
+    FIELD(PROTO_UINT64, L, connections, "connections",
+          .doc = "different connections: destination, protocol, port"),
+    FIELD(PROTO_BOOL, L, complete, "complete", .doc = "false: some were missed"),
+    FIELD(PROTO_STRINGS, L, rules, "rules", .doc = "RULEs that allow them and nothing else"),
+};
+#undef L
+static void learn_result_free_fields(void *object)
+{
+    strings_deinit(&((struct learn_result *)object)->rules);
+}
+const struct proto_object proto_learn_result =
+    OBJECT("Learned", struct learn_result, learn_result_fields, learn_result_free_fields);
+
 static const struct proto_field record_fields[] = {
     FIELD(PROTO_TEXT, struct record_result, name, "name", .doc = "name, without the domain"),
     FIELD(PROTO_TEXT, struct record_result, network, "network", .flags = PROTO_NULL,
@@ -585,6 +601,12 @@ static const struct proto_field policy_test_fields[] = {
           .flags = PROTO_REQUIRED, .max = RULE_TEXT_MAX,
           .doc = "ADDRESS:PORT or NAME:PORT, with /tcp (default) or /udp; or ADDRESS/icmp"),
 };
+static const struct proto_field learn_fields[] = {
+    FIELD(PROTO_NAME, struct learn_params, guest, "guest", .flags = PROTO_REQUIRED,
+          .doc = "the guest's name"),
+    FIELD(PROTO_BOOL, struct learn_params, enabled, "enabled", .flags = PROTO_REQUIRED,
+          .doc = "begin or end; it ends with this connection too"),
+};
 static const struct proto_field localhost_fields[] = {
     FIELD(PROTO_NAME, struct localhost_params, guest, "guest", .flags = PROTO_REQUIRED,
           .doc = "the guest's name"),
@@ -696,6 +718,7 @@ static const struct proto_object policy_set_params =
     OBJECT("", struct policy_set_params, policy_set_fields, policy_set_free_fields);
 static const struct proto_object policy_test_params =
     OBJECT("", struct policy_test_params, policy_test_fields, policy_test_free_fields);
+static const struct proto_object learn_params = OBJECT("", struct learn_params, learn_fields, NULL);
 static const struct proto_object localhost_params =
     OBJECT("", struct localhost_params, localhost_fields, NULL);
 static const struct proto_object dns_list_params =
@@ -752,6 +775,10 @@ static const struct proto_method methods[] = {
     METHOD(METHOD_POLICY_TEST, "policy.test", &policy_test_params, RESULT_OBJECT,
            &proto_policy_test_result,
            "Whether a guest could open a connection, and by which rule; sends nothing."),
+    METHOD(METHOD_POLICY_LEARN, "policy.learn", &learn_params, RESULT_EMPTY, NULL,
+           "Begins to record what a guest opens, or ends it."),
+    METHOD(METHOD_POLICY_LEARNED, "policy.learned", &guest_required_params, RESULT_OBJECT,
+           &proto_learn_result, "What was recorded so far, as rules."),
     METHOD(METHOD_LOCALHOST_SET, "localhost.set", &localhost_params, RESULT_EMPTY, NULL,
            "127.0.0.1 inside the guest reaches its gateway where nothing local listens."),
     METHOD(METHOD_DNS_LIST, "dns.list", &dns_list_params, RESULT_LIST, &proto_record,

@@ -109,9 +109,9 @@ void proto_reference_write(struct text *text)
         &proto_endpoint,      &proto_drops,
         &proto_port,          &proto_policy,
         &proto_policy_result, &proto_policy_test_result,
-        &proto_record,        &proto_status,
-        &proto_check,         &proto_denial,
-        &proto_event,
+        &proto_learn_result,  &proto_record,
+        &proto_status,        &proto_check,
+        &proto_denial,        &proto_event,
     };
 
     text_append(

@@ -14,6 +14,7 @@ struct result {
         struct guest guest;
         struct policy_result policy;
         struct policy_test_result verdict;
+        struct learn_result learned;
         struct status_result status;
         struct dns_log_result dns_log;
         struct strings strings;
@@ -122,6 +123,17 @@ static int policy_test(struct call *call, struct result *result, struct error *e
     return service_policy_test(call->service, &PARAMS->policy_test, &result->value.verdict, error);
 }
 
+static int policy_learn(struct call *call, struct result *result, struct error *error)
+{
+    (void)result;
+    return service_policy_learn(call->service, call->peer, &PARAMS->learn, error);
+}
+
+static int policy_learned(struct call *call, struct result *result, struct error *error)
+{
+    return service_policy_learned(call->service, &PARAMS->guest, &result->value.learned, error);
+}
+
 static int localhost_set(struct call *call, struct result *result, struct error *error)
 {
     (void)result;
@@ -200,6 +212,8 @@ static const handler handlers[] = {
     [METHOD_POLICY_GET] = policy_get,
     [METHOD_POLICY_SET] = policy_set,
     [METHOD_POLICY_TEST] = policy_test,
+    [METHOD_POLICY_LEARN] = policy_learn,
+    [METHOD_POLICY_LEARNED] = policy_learned,
     [METHOD_LOCALHOST_SET] = localhost_set,
     [METHOD_DNS_LIST] = dns_list,
     [METHOD_DNS_ADD] = dns_add,

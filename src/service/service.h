@@ -92,6 +92,11 @@ int service_policy_set(struct service *service, const struct policy_set_params *
                        struct policy_result *ret_policy, struct error *error);
 int service_policy_test(struct service *service, const struct policy_test_params *params,
                         struct policy_test_result *ret_result, struct error *error);
+/* Bound to the peer's connection. */
+int service_policy_learn(struct service *service, const struct peer *peer,
+                         const struct learn_params *params, struct error *error);
+int service_policy_learned(struct service *service, const struct guest_params *params,
+                           struct learn_result *ret_result, struct error *error);
 int service_localhost_set(struct service *service, const struct localhost_params *params,
                           struct error *error);
 
