@@ -62,6 +62,7 @@ struct invocation {
     bool quiet;
     bool yes;
     bool follow;
+    uint32_t for_s; /* policy learn; 0: the default */
     struct process_options process;
     struct compose_options compose;
     struct strings words; /* positional arguments that go to no member of params */

@@ -125,6 +125,11 @@ struct limit_set_params {
     bool has_conn_rate;
 };
 
+struct learn_params {
+    char guest[NAME_MAX_LENGTH + 1];
+    bool enabled;
+};
+
 struct localhost_params {
     char guest[NAME_MAX_LENGTH + 1];
     bool enabled;
@@ -163,6 +168,7 @@ union params {
     struct policy_set_params policy_set;
     struct policy_test_params policy_test;
     struct limit_set_params limit_set;
+    struct learn_params learn;
     struct localhost_params localhost;
     struct dns_params dns;
     struct dns_flush_params dns_flush;
@@ -182,6 +188,13 @@ struct policy_test_result {
     char list[8];             /* "allow" or "deny": where the rule stands; "": no rule decided */
     char rule[RULE_TEXT_MAX]; /* the rule that decided */
     char reason[RULE_TEXT_MAX + 256];
+};
+
+struct learn_result {
+    uint64_t seconds;
+    uint64_t connections; /* different ones: destination, protocol and port */
+    bool complete;        /* none was missed */
+    struct strings rules;
 };
 
 struct record_result { /* one record that the name service answers */

@@ -291,6 +291,22 @@ static const struct proto_field policy_test_result_fields[] = {
 const struct proto_object proto_policy_test_result =
     OBJECT("Verdict", struct policy_test_result, policy_test_result_fields, port_free_fields);
 
+#define L struct learn_result
+static const struct proto_field learn_result_fields[] = {
+    FIELD(PROTO_UINT64, L, seconds, "seconds", .doc = "how long so far"),
+    FIELD(PROTO_UINT64, L, connections, "connections",
+          .doc = "different connections: destination, protocol, port"),
+    FIELD(PROTO_BOOL, L, complete, "complete", .doc = "false: some were missed"),
+    FIELD(PROTO_STRINGS, L, rules, "rules", .doc = "RULEs that allow them and nothing else"),
+};
+#undef L
+static void learn_result_free_fields(void *object)
+{
+    strings_deinit(&((struct learn_result *)object)->rules);
+}
+const struct proto_object proto_learn_result =
+    OBJECT("Learned", struct learn_result, learn_result_fields, learn_result_free_fields);
+
 static const struct proto_field record_fields[] = {
     FIELD(PROTO_TEXT, struct record_result, name, "name", .doc = "name, without the domain"),
     FIELD(PROTO_TEXT, struct record_result, network, "network", .flags = PROTO_NULL,
@@ -618,6 +634,12 @@ static const struct proto_field limit_set_fields[] = {
           .doc = "connections that it opens a second; 0: any"),
 };
 #undef L
+static const struct proto_field learn_fields[] = {
+    FIELD(PROTO_NAME, struct learn_params, guest, "guest", .flags = PROTO_REQUIRED,
+          .doc = "the guest's name"),
+    FIELD(PROTO_BOOL, struct learn_params, enabled, "enabled", .flags = PROTO_REQUIRED,
+          .doc = "begin or end; it ends with this connection too"),
+};
 static const struct proto_field localhost_fields[] = {
     FIELD(PROTO_NAME, struct localhost_params, guest, "guest", .flags = PROTO_REQUIRED,
           .doc = "the guest's name"),
@@ -731,6 +753,7 @@ static const struct proto_object policy_test_params =
     OBJECT("", struct policy_test_params, policy_test_fields, policy_test_free_fields);
 static const struct proto_object limit_set_params =
     OBJECT("", struct limit_set_params, limit_set_fields, NULL);
+static const struct proto_object learn_params = OBJECT("", struct learn_params, learn_fields, NULL);
 static const struct proto_object localhost_params =
     OBJECT("", struct localhost_params, localhost_fields, NULL);
 static const struct proto_object dns_list_params =
@@ -791,6 +814,10 @@ static const struct proto_method methods[] = {
            "What a guest is limited to; max_conns as it is in force."),
     METHOD(METHOD_LIMIT_SET, "limit.set", &limit_set_params, RESULT_OBJECT, &proto_limits,
            "Changes what a guest is limited to, while it runs."),
+    METHOD(METHOD_POLICY_LEARN, "policy.learn", &learn_params, RESULT_EMPTY, NULL,
+           "Begins to record what a guest opens, or ends it."),
+    METHOD(METHOD_POLICY_LEARNED, "policy.learned", &guest_required_params, RESULT_OBJECT,
+           &proto_learn_result, "What was recorded so far, as rules."),
     METHOD(METHOD_LOCALHOST_SET, "localhost.set", &localhost_params, RESULT_EMPTY, NULL,
            "127.0.0.1 inside the guest reaches its gateway where nothing local listens."),
     METHOD(METHOD_DNS_LIST, "dns.list", &dns_list_params, RESULT_LIST, &proto_record,

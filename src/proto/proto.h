@@ -43,6 +43,8 @@ enum method_id {
     METHOD_POLICY_TEST,
     METHOD_LIMIT_GET,
     METHOD_LIMIT_SET,
+    METHOD_POLICY_LEARN,
+    METHOD_POLICY_LEARNED,
     METHOD_LOCALHOST_SET,
     METHOD_DNS_LIST,
     METHOD_DNS_ADD,
@@ -139,8 +141,8 @@ struct proto_method {
 
 extern const struct proto_object proto_network, proto_opening, proto_guest, proto_vmm,
     proto_endpoint, proto_drops, proto_limits, proto_port, proto_policy, proto_policy_result,
-    proto_policy_test_result, proto_record, proto_dns_log, proto_status, proto_check, proto_denial,
-    proto_event;
+    proto_policy_test_result, proto_learn_result, proto_record, proto_dns_log, proto_status,
+    proto_check, proto_denial, proto_event;
 
 /* Sets an object's members to their defaults (bool fallbacks, -1 for ids); the rest is zeroed by
  * the caller. */

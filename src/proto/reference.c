@@ -115,6 +115,7 @@ void proto_reference_write(struct text *text)
         &proto_policy,
         &proto_policy_result,
         &proto_policy_test_result,
+        &proto_learn_result,
         &proto_record,
         &proto_status,
         &proto_check,

@@ -15,6 +15,7 @@ struct result {
         struct policy_result policy;
         struct policy_test_result verdict;
         struct limits limits;
+        struct learn_result learned;
         struct status_result status;
         struct dns_log_result dns_log;
         struct strings strings;
@@ -133,6 +134,17 @@ static int limit_set(struct call *call, struct result *result, struct error *err
     return service_limit_set(call->service, &PARAMS->limit_set, &result->value.limits, error);
 }
 
+static int policy_learn(struct call *call, struct result *result, struct error *error)
+{
+    (void)result;
+    return service_policy_learn(call->service, call->peer, &PARAMS->learn, error);
+}
+
+static int policy_learned(struct call *call, struct result *result, struct error *error)
+{
+    return service_policy_learned(call->service, &PARAMS->guest, &result->value.learned, error);
+}
+
 static int localhost_set(struct call *call, struct result *result, struct error *error)
 {
     (void)result;
@@ -213,6 +225,8 @@ static const handler handlers[] = {
     [METHOD_POLICY_TEST] = policy_test,
     [METHOD_LIMIT_GET] = limit_get,
     [METHOD_LIMIT_SET] = limit_set,
+    [METHOD_POLICY_LEARN] = policy_learn,
+    [METHOD_POLICY_LEARNED] = policy_learned,
     [METHOD_LOCALHOST_SET] = localhost_set,
     [METHOD_DNS_LIST] = dns_list,
     [METHOD_DNS_ADD] = dns_add,

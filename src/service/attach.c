@@ -376,21 +376,6 @@ static void choose_interface(const struct attach *attach, struct endpoint *endpo
     snprintf(endpoint->interface, sizeof(endpoint->interface), "eth%u", number);
 }
 
-/* More ports than a bridge carries well: the rest is routed (DESIGN.md). */
-static int wants_routed(struct attach *attach, const struct network *network, bool *ret_routed,
-                        struct error *error)
-{
-    uint64_t bridged = 0;
-    int r;
-
-    *ret_routed = policy_wants_routed(&attach->guest, network);
-    if (*ret_routed)
-        return 0;
-    r = store_endpoint_count(attach->service->store, network->id, false, &bridged, error);
-    *ret_routed = bridged >= attach->service->config->bridge_ports;
-    return r;
-}
-
 static int add_endpoint(struct attach *attach, const struct attach_network *wanted,
                         struct error *error)
 {
@@ -421,7 +406,9 @@ static int add_endpoint(struct attach *attach, const struct attach_network *want
     if (strings_copy(&wanted->aliases, &endpoint->aliases) < 0)
         return error_set(error, ENOMEM, "guest");
     r = check_network(attach, wanted, network, index, error);
-    return r < 0 ? r : wants_routed(attach, network, &endpoint->routed, error);
+    return r < 0 ? r
+                 : policy_choose_port(attach->service, &attach->guest, network, false,
+                                      &endpoint->routed, error);
 }
 
 static int add_endpoints(struct attach *attach, struct error *error)

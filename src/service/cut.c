@@ -9,7 +9,10 @@
 
 #define DNS_PORT 53
 
+#define NAMES_MAX 64
+
 struct cut {
+    struct service *service;
     const struct guest_plan *plan; /* the guest as it is now */
     struct policy_rules allow;
     struct policy_rules deny;
@@ -63,11 +66,15 @@ static bool wants(void *userdata, struct conntrack *conntrack, const struct conn
     const struct cut *cut = userdata;
 
     if (is_guest(cut, &flow->source)) {
+        const char *names[NAMES_MAX];
         const struct policy_flow asked = {
             .ip = flow->destination,
             .own = is_own(cut, conntrack, &flow->destination),
             .protocol = flow->protocol,
             .port = flow->port,
+            .names = names,
+            .n_names = domain_names_find(cut->service, cut->plan->guest->id, &flow->destination,
+                                         false, names, NAMES_MAX),
         };
 
         return !is_name_service(cut, flow) && !policy_allows(&cut->allow, &cut->deny, &asked, NULL);
@@ -83,6 +90,7 @@ int policy_cut(struct service *service, struct guest *guest, struct error *error
 
     if (r < 0)
         return r;
+    cut.service = service;
     cut.plan = &plan;
     r = policy_rules_parse(&guest->policy.allow, "allow", &cut.allow, error);
     if (r >= 0)

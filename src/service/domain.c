@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* For each guest with domain rules there is one *domain*: its rules, and the addresses that it was
- * given. An address has *facts* (for this name, until then) and *outcomes* (this service is open,
- * or closed, until then), which follow from facts and rules and are what the kernel has. An outcome
- * lasts as long as the longest fact that leads to it.
+/* For each guest with domain rules, and for those whose connections are told of, there is one
+ * *domain*: its rules, and the addresses that it was given. An address has *facts* (for this name,
+ * until then) and *outcomes* (this service is open, or closed, until then), which follow from facts
+ * and rules and are what the kernel has. An outcome lasts as long as the longest fact that leads to
+ * it.
  *
  * A new policy makes a new domain out of the facts of the old one, beside it, and takes its place
- * when the kernel has the policy. Facts whose time is over leave when their number has doubled. */
+ * when the kernel has the policy. Facts whose time is over are remembered for a while, since
+ * connections that they led to may run; they leave when the number of addresses has doubled. */
 #include "service/domain.h"
 
 #include <ctype.h>
@@ -27,11 +29,13 @@
 #define FACTS_MAX 64        /* names of one address; beyond, the one that ends first goes */
 #define SWEEP_FIRST 256     /* addresses */
 #define TTL_MAX_S 86400
+#define REMEMBERED_MS 86400000 /* facts, beyond their time */
 #define LABELS_MAX 128
 #define SALT_ADDRESS 32
 
 struct fact {
     char *name;
+    uint64_t given_ms; /* last */
     uint64_t until_ms;
 };
 
@@ -66,6 +70,7 @@ struct domain {
     struct dns_table addresses;
     size_t n_outcomes;
     size_t sweep_at; /* number of addresses at which those that are over leave */
+    bool reports;    /* of every name, whether rules speak of it or not */
     bool full;       /* said already */
 };
 
@@ -73,8 +78,7 @@ struct domain {
 struct loaded {
     int64_t guest_id;
     struct ip ip;
-    uint64_t until_ms;
-    char *name;
+    struct fact fact;
 };
 
 struct domains {
@@ -211,7 +215,7 @@ void domains_loaded_forget(struct service *service)
     struct domains *domains = service->domains;
 
     for (size_t i = 0; i < domains->n_loaded; i++)
-        free(domains->loaded[i].name);
+        free(domains->loaded[i].fact.name);
     free(domains->loaded);
     domains->loaded = NULL;
     domains->n_loaded = 0;
@@ -272,13 +276,14 @@ static struct address *address_find(const struct domain *domain, const struct ip
     return dns_table_find(&domain->addresses, ip_hash(ip), address_has_ip, ip);
 }
 
-/* Drops what is over; returns whether anything of the address is left. */
-static bool address_sweep(struct domain *domain, struct address *address, uint64_t now)
+/* Drops what has been over for so long; returns whether anything of the address is left. */
+static bool address_sweep(struct domain *domain, struct address *address, uint64_t now,
+                          uint64_t remembered_ms)
 {
     size_t kept = 0;
 
     for (size_t i = 0; i < address->n_facts; i++) {
-        if (address->facts[i].until_ms > now)
+        if (address->facts[i].until_ms + remembered_ms > now)
             address->facts[kept++] = address->facts[i];
         else
             free(address->facts[i].name);
@@ -294,12 +299,12 @@ static bool address_sweep(struct domain *domain, struct address *address, uint64
 }
 
 /* Removing moves other items into the freed slot, which is looked at again. */
-static void domain_sweep(struct domain *domain, uint64_t now)
+static void domain_sweep(struct domain *domain, uint64_t now, uint64_t remembered_ms)
 {
     for (uint32_t i = 0; domain->addresses.slots && i <= domain->addresses.mask;) {
         struct address *address = domain->addresses.slots[i].item;
 
-        if (!address || address_sweep(domain, address, now)) {
+        if (!address || address_sweep(domain, address, now, remembered_ms)) {
             i++;
             continue;
         }
@@ -318,8 +323,10 @@ static struct address *address_get(struct domain *domain, const struct ip *ip, u
 
     if (address)
         return address;
-    if (domain->addresses.count >= domain->sweep_at || domain->addresses.count >= ADDRESSES_MAX)
-        domain_sweep(domain, now);
+    if (domain->addresses.count >= domain->sweep_at)
+        domain_sweep(domain, now, REMEMBERED_MS);
+    if (domain->addresses.count >= ADDRESSES_MAX)
+        domain_sweep(domain, now, 0);
     if (domain->addresses.count >= ADDRESSES_MAX)
         return NULL;
     address = calloc(1, sizeof(*address));
@@ -352,7 +359,7 @@ static struct fact *fact_ends_first(struct address *address)
 }
 
 /* 0 or -ENOMEM. */
-static int fact_set(struct address *address, const char *name, uint64_t until_ms)
+static int fact_set(struct address *address, const char *name, uint64_t given_ms, uint64_t until_ms)
 {
     struct fact *fact = fact_find(address, name);
     struct fact *facts;
@@ -361,6 +368,8 @@ static int fact_set(struct address *address, const char *name, uint64_t until_ms
     if (fact) {
         if (fact->until_ms < until_ms)
             fact->until_ms = until_ms;
+        if (fact->given_ms < given_ms)
+            fact->given_ms = given_ms;
         return 0;
     }
     copy = strdup(name);
@@ -369,7 +378,7 @@ static int fact_set(struct address *address, const char *name, uint64_t until_ms
     if (address->n_facts == FACTS_MAX) {
         fact = fact_ends_first(address);
         free(fact->name);
-        *fact = (struct fact){copy, until_ms};
+        *fact = (struct fact){copy, given_ms, until_ms};
         return 0;
     }
     facts = list_grow(address->facts, address->n_facts, sizeof(*facts));
@@ -378,7 +387,7 @@ static int fact_set(struct address *address, const char *name, uint64_t until_ms
         return -ENOMEM;
     }
     address->facts = facts;
-    facts[address->n_facts++] = (struct fact){copy, until_ms};
+    facts[address->n_facts++] = (struct fact){copy, given_ms, until_ms};
     return 0;
 }
 
@@ -491,7 +500,14 @@ static size_t rules_find(struct domain *domain, const char *name)
 
 /* --- a new policy --- */
 
-static int domain_new(const struct guest *guest, struct domain **ret_domain, struct error *error)
+/* Where the guest's connections are told of, the names that led to them are wanted. */
+static bool wants_reports(const struct service *service, const struct guest *guest)
+{
+    return guest->policy.log_denied || learn_is_on(service, guest->id);
+}
+
+static int domain_new(const struct guest *guest, bool reports, struct domain **ret_domain,
+                      struct error *error)
 {
     _cleanup_(domain_freep) struct domain *domain = calloc(1, sizeof(*domain));
     int r;
@@ -506,7 +522,8 @@ static int domain_new(const struct guest *guest, struct domain **ret_domain, str
         r = rule_list_init(&domain->deny, &guest->policy.deny, "deny", error);
     if (r < 0)
         return r;
-    if (!policy_has_domains(&domain->allow.rules, &domain->deny.rules))
+    domain->reports = reports;
+    if (!reports && !policy_has_domains(&domain->allow.rules, &domain->deny.rules))
         return 0;
     r = policy_services_compile(&domain->allow.rules, &domain->deny.rules, &domain->services);
     if (r < 0) /* nat_batch_policy has refused those that have too many */
@@ -517,18 +534,18 @@ static int domain_new(const struct guest *guest, struct domain **ret_domain, str
 
 /* Takes a fact over, with what the rules make of it. What finds no room is closed until it is asked
  * for again. */
-static void domain_take(struct domain *domain, const struct ip *ip, const char *name,
-                        uint64_t until_ms, uint64_t now, struct nat_batch *batch)
+static void domain_take(struct domain *domain, const struct ip *ip, const struct fact *former,
+                        uint64_t now, struct nat_batch *batch)
 {
-    size_t n_denied = rules_find(domain, name);
+    size_t n_denied = rules_find(domain, former->name);
     struct address *address;
 
-    if (until_ms <= now || (domain->allow.n_found == 0 && n_denied == 0))
+    if (domain->allow.n_found == 0 && n_denied == 0 && !domain->reports)
         return;
     address = address_get(domain, ip, now);
-    if (!address || fact_set(address, name, until_ms) < 0)
-        return;
-    fact_judge(domain, address, fact_find(address, name), n_denied, now, batch);
+    if (address && fact_set(address, former->name, former->given_ms, former->until_ms) == 0 &&
+        former->until_ms > now)
+        fact_judge(domain, address, fact_find(address, former->name), n_denied, now, batch);
 }
 
 static void domain_take_all(struct domain *domain, const struct domain *former, uint64_t now,
@@ -538,8 +555,7 @@ static void domain_take_all(struct domain *domain, const struct domain *former, 
         const struct address *address = former->addresses.slots[i].item;
 
         for (size_t j = 0; address && j < address->n_facts; j++)
-            domain_take(domain, &address->ip, address->facts[j].name, address->facts[j].until_ms,
-                        now, batch);
+            domain_take(domain, &address->ip, &address->facts[j], now, batch);
     }
 }
 
@@ -550,7 +566,7 @@ int domain_prepare(struct service *service, const struct guest *guest, struct na
     const struct domain *former = domain_find(domains, guest->id);
     struct domain *domain = NULL;
     uint64_t now = now_ms();
-    int r = domain_new(guest, &domain, error);
+    int r = domain_new(guest, wants_reports(service, guest), &domain, error);
 
     if (r < 0)
         return r;
@@ -561,8 +577,7 @@ int domain_prepare(struct service *service, const struct guest *guest, struct na
         domain_take_all(domain, former, now, batch);
     for (size_t i = 0; !former && i < domains->n_loaded; i++)
         if (domains->loaded[i].guest_id == guest->id)
-            domain_take(domain, &domains->loaded[i].ip, domains->loaded[i].name,
-                        domains->loaded[i].until_ms, now, batch);
+            domain_take(domain, &domains->loaded[i].ip, &domains->loaded[i].fact, now, batch);
     return 0;
 }
 
@@ -606,20 +621,67 @@ void domain_install(struct service *service, int64_t guest_id, struct domain *do
     domains->count++;
 }
 
+/* Tells the name service what the guest may ask. */
+static int permit_tell(struct service *service, const struct guest *guest, struct error *error)
+{
+    const struct domain *domain = domain_find(service->domains, guest->id);
+
+    if (!domain) {
+        names_permit_remove(service->names, guest->id);
+        return 0;
+    }
+    return names_permit_set(service->names,
+                            &(struct names_permit){
+                                .guest_id = guest->id,
+                                .version = domain->version,
+                                .allow = &domain->allow.rules,
+                                .deny = &domain->deny.rules,
+                                .grace_ms = service->config->grace_s * 1000,
+                                .report = domain->reports,
+                            },
+                            error);
+}
+
 bool domain_is_current(const struct service *service, const struct guest *guest)
 {
     const struct domain *domain = domain_find(service->domains, guest->id);
 
-    return domain && domain->version == policy_version(&guest->policy);
+    return domain && domain->version == policy_version(&guest->policy) &&
+           domain->reports == wants_reports(service, guest);
+}
+
+int domain_follow(struct service *service, const struct guest *guest, struct error *error)
+{
+    struct domain *domain = NULL;
+    int r = 0;
+
+    if (!domain_is_current(service, guest)) {
+        r = domain_prepare(service, guest, NULL, &domain, error);
+        if (r >= 0)
+            domain_install(service, guest->id, domain);
+    }
+    return r < 0 ? r : permit_tell(service, guest, error);
+}
+
+/* A name that leads to the outcome for so long. */
+static const char *outcome_name(const struct address *address, const struct outcome *outcome)
+{
+    for (size_t i = 0; i < address->n_facts; i++)
+        if (address->facts[i].until_ms >= outcome->until_ms)
+            return address->facts[i].name;
+    return NULL;
 }
 
 static void address_append(const struct domain *domain, struct address *address, uint64_t now,
                            struct nat_batch *batch)
 {
-    for (size_t i = 0; i < address->n_outcomes; i++)
-        if (address->outcomes[i].until_ms > now && address->n_facts > 0)
-            opening_append(domain, address, &address->outcomes[i], address->facts[0].name, false,
-                           now, batch);
+    for (size_t i = 0; i < address->n_outcomes; i++) {
+        const struct outcome *outcome = &address->outcomes[i];
+        const char *name = outcome_name(address, outcome);
+
+        if (outcome->until_ms > now && name)
+            opening_append(domain, address, outcome, name, false, now, batch);
+    }
 }
 
 void domain_append(struct service *service, int64_t guest_id, struct nat_batch *batch)
@@ -682,7 +744,7 @@ static int give_one(struct service *service, struct domain *domain, const char *
         address = address_get(domain, &given->ip, now);
     if (!address)
         return -ENOSPC;
-    if (fact_set(address, name, until_ms) < 0)
+    if (fact_set(address, name, now, until_ms) < 0)
         return -ENOMEM;
     return fact_judge(domain, address, fact_find(address, name), n_denied, now, batch);
 }
@@ -716,6 +778,24 @@ static int give_all(struct service *service, struct domain *domain, const struct
     return r;
 }
 
+/* Nobody waits: what finds no room is not remembered. */
+static void note_all(const struct service *service, struct domain *domain,
+                     const struct names_give *give)
+{
+    uint64_t now = now_ms();
+
+    for (size_t i = 0; i < give->count; i++) {
+        struct address *address = address_get(domain, &give->addresses[i].ip, now);
+        uint32_t ttl_s = give->addresses[i].ttl_s;
+
+        if (ttl_s > TTL_MAX_S)
+            ttl_s = TTL_MAX_S;
+        if (address)
+            (void)fact_set(address, give->name, now,
+                           now + ((uint64_t)ttl_s + service->config->grace_s) * 1000);
+    }
+}
+
 enum names_given domain_give(void *userdata, const struct names_give *give)
 {
     struct service *service = userdata;
@@ -726,33 +806,17 @@ enum names_given domain_give(void *userdata, const struct names_give *give)
     if (!domain || !policy_allows_name(&domain->allow.rules, &domain->deny.rules, give->name, NULL))
         return NAMES_GIVEN_REFUSED;
     n_denied = rules_find(domain, give->name);
-    if (domain->allow.n_found == 0 && n_denied == 0)
+    if (!give->wait || (domain->allow.n_found == 0 && n_denied == 0)) {
+        if (domain->reports)
+            note_all(service, domain, give);
         return NAMES_GIVEN_OPEN;
+    }
     if (give_all(service, domain, give, n_denied, &error) < 0) {
         give_failed(domain, give, error.text);
         return NAMES_GIVEN_FAILED;
     }
     domain->full = false;
     return NAMES_GIVEN_OPEN;
-}
-
-int domain_permit(struct service *service, const struct guest *guest, struct error *error)
-{
-    const struct domain *domain = domain_find(service->domains, guest->id);
-
-    if (!domain) {
-        names_permit_remove(service->names, guest->id);
-        return 0;
-    }
-    return names_permit_set(service->names,
-                            &(struct names_permit){
-                                .guest_id = guest->id,
-                                .version = domain->version,
-                                .allow = &domain->allow.rules,
-                                .deny = &domain->deny.rules,
-                                .grace_ms = service->config->grace_s * 1000,
-                            },
-                            error);
 }
 
 /* Names of guests are no names of the outside, and a domain rule never opens a guest. */
@@ -797,16 +861,26 @@ int domain_check(const struct service *service, const struct policy *policy, con
     return r;
 }
 
-size_t domain_names_find(struct service *service, int64_t guest_id, const struct ip *ip,
+static int latest_first(const void *a, const void *b)
+{
+    const struct fact *one = a;
+    const struct fact *other = b;
+
+    return one->given_ms > other->given_ms ? -1 : one->given_ms < other->given_ms;
+}
+
+size_t domain_names_find(struct service *service, int64_t guest_id, const struct ip *ip, bool live,
                          const char **ret_names, size_t max)
 {
     const struct domain *domain = domain_find(service->domains, guest_id);
-    const struct address *address = domain ? address_find(domain, ip) : NULL;
+    struct address *address = domain ? address_find(domain, ip) : NULL;
     uint64_t now = now_ms();
     size_t count = 0;
 
+    if (address && address->n_facts > 1)
+        qsort(address->facts, address->n_facts, sizeof(*address->facts), latest_first);
     for (size_t i = 0; address && i < address->n_facts && count < max; i++)
-        if (address->facts[i].until_ms > now)
+        if (!live || address->facts[i].until_ms > now)
             ret_names[count++] = address->facts[i].name;
     return count;
 }
@@ -828,8 +902,7 @@ static int loaded_add(void *userdata, const struct nat_opening *opening)
     loaded[domains->n_loaded++] = (struct loaded){
         .guest_id = opening->policy_id,
         .ip = opening->ip,
-        .until_ms = now_ms() + opening->timeout_ms,
-        .name = name,
+        .fact = {name, now_ms(), now_ms() + opening->timeout_ms},
     };
     return 0;
 }

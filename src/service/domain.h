@@ -34,8 +34,9 @@ void domain_append(struct service *service, int64_t guest_id, struct nat_batch *
 /* Refuses rules that speak of names which are not the outside's. prefix: of the fields' names. */
 int domain_check(const struct service *service, const struct policy *policy, const char *prefix,
                  struct error *error);
-/* Tells the name service what the guest may ask. */
-int domain_permit(struct service *service, const struct guest *guest, struct error *error);
+/* After the guest's rules are in the kernel: makes what is installed that of the guest's policy,
+ * and tells the name service what the guest may ask. */
+int domain_follow(struct service *service, const struct guest *guest, struct error *error);
 /* names_config.give; userdata: the service. */
 enum names_given domain_give(void *userdata, const struct names_give *give);
 
@@ -44,7 +45,9 @@ enum names_given domain_give(void *userdata, const struct names_give *give);
 int domains_load(struct service *service, struct error *error);
 void domains_loaded_forget(struct service *service);
 
-/* The names for which the guest was given this address lately; valid until the next call of the
- * loop. Returns how many there are, at most `max`. */
-size_t domain_names_find(struct service *service, int64_t guest_id, const struct ip *ip,
+/* The names for which the guest was given this address, the latest first: those for which it is
+ * open (live), or all that are remembered, a day or so. Valid until the next call of the loop.
+ * Returns how many there are, at most `max`. None for guests without domain rules whose connections
+ * are not told of. */
+size_t domain_names_find(struct service *service, int64_t guest_id, const struct ip *ip, bool live,
                          const char **ret_names, size_t max);

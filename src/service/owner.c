@@ -109,6 +109,7 @@ void service_connection_closed(struct service *service, const void *connection)
 {
     struct owner *owner;
 
+    learn_connection_closed(service, connection);
     while ((owner = find(service, connection))) {
         int64_t guest_id = owner->guest_id;
 

@@ -162,23 +162,48 @@ static int check_mode(const struct guest *guest, enum guest_mode mode, struct er
     return 0;
 }
 
-/* The live port changes kind; rules were there before it does. */
-static int move_ports(struct service *service, struct guest_plan *plan, struct error *error)
+/* Must it be a routed port? Else it is one where the bridge has enough of them (DESIGN.md). */
+int policy_choose_port(struct service *service, const struct guest *guest,
+                       const struct network *network, bool bridged, bool *ret_routed,
+                       struct error *error)
+{
+    uint64_t count = 0;
+    int r;
+
+    *ret_routed = policy_wants_routed(guest, network) || learn_is_on(service, guest->id);
+    if (*ret_routed || bridged)
+        return 0;
+    r = store_endpoint_count(service->store, network->id, false, &count, error);
+    *ret_routed = count >= service->config->bridge_ports;
+    return r;
+}
+
+static int move_port(struct service *service, const struct guest_plan *plan, size_t index,
+                     bool routed, struct error *error)
+{
+    struct endpoint *endpoint = &plan->guest->endpoints[index];
+    struct link_endpoint link;
+    int r;
+
+    if (endpoint->routed == routed)
+        return 0;
+    endpoint->routed = routed;
+    plan_link(plan, index, &link);
+    r = link_endpoint_set_routed(service->link, &link, error);
+    return r < 0 ? r : store_endpoint_set_routed(service->store, endpoint->id, routed, error);
+}
+
+int policy_move_ports(struct service *service, const struct guest_plan *plan, struct error *error)
 {
     int r = 0;
 
     for (size_t i = 0; r >= 0 && i < plan->guest->n_endpoints; i++) {
-        struct endpoint *endpoint = &plan->guest->endpoints[i];
-        bool routed = policy_wants_routed(plan->guest, &plan->networks[i]);
-        struct link_endpoint link;
+        bool routed;
 
-        if (endpoint->routed == routed)
-            continue;
-        endpoint->routed = routed;
-        plan_link(plan, i, &link);
-        r = link_endpoint_set_routed(service->link, &link, error);
+        r = policy_choose_port(service, plan->guest, &plan->networks[i],
+                               !plan->guest->endpoints[i].routed, &routed, error);
         if (r >= 0)
-            r = store_endpoint_set_routed(service->store, endpoint->id, routed, error);
+            r = move_port(service, plan, i, routed, error);
     }
     return r;
 }
@@ -202,9 +227,9 @@ static int change_guest(struct service *service, struct guest *guest, enum guest
     after_plan.guest = &after; /* shares the endpoints, whose kind of port is noted as it changes */
     r = guest_rules_replace(service, &plan, &after, error);
     if (r >= 0)
-        r = domain_permit(service, &after, error);
+        r = domain_follow(service, &after, error);
     if (r >= 0)
-        r = move_ports(service, &after_plan, error);
+        r = policy_move_ports(service, &after_plan, error);
     guest_plan_deinit_networks(&plan);
     return r;
 }

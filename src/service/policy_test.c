@@ -193,15 +193,13 @@ static int ask_host(struct probe *probe, const struct network *network, struct e
                     network->name);
 }
 
-static int ask_peer(struct probe *probe, const struct network *network, struct error *error)
+/* A guest in mode outbound answers nobody. */
+static int ask_mode(struct probe *probe, struct error *error)
 {
     struct guest *guests = NULL;
     size_t count = 0;
     int r = store_guest_list(probe->service->store, &guests, &count, error);
 
-    if (r >= 0 && network->isolated)
-        conclude(probe, false, "network \"%s\" is isolated: its guests don't reach one another",
-                 network->name);
     for (size_t i = 0; i < count; i++) {
         for (size_t j = 0; r >= 0 && j < guests[i].n_endpoints; j++)
             if (guests[i].mode == MODE_OUTBOUND &&
@@ -212,6 +210,43 @@ static int ask_peer(struct probe *probe, const struct network *network, struct e
     }
     free(guests);
     return r;
+}
+
+static int ask_peer(struct probe *probe, const struct network *network, struct error *error)
+{
+    if (network->isolated)
+        return conclude(probe, false,
+                        "network \"%s\" is isolated: its guests don't reach one another",
+                        network->name);
+    return ask_mode(probe, error);
+}
+
+/* On a network that the guest is not on: only a passage leads there. */
+static int ask_passage(struct probe *probe, const struct network *from, struct error *error)
+{
+    const struct port_span span = {probe->flow.protocol, probe->flow.port, probe->flow.port};
+    const struct port_span everything = {0};
+    struct network *networks = NULL;
+    struct port_spans spans = {0};
+    size_t count = 0;
+    bool open = false;
+    int r = store_network_list(probe->service->store, &networks, &count, error);
+
+    for (size_t i = 0; i < count; i++) {
+        if (r >= 0 && (cidr_contains_ip(&networks[i].subnet, &probe->flow.ip) ||
+                       cidr_contains_ip(&networks[i].subnet6, &probe->flow.ip))) {
+            r = store_passage_get(probe->service->store, from->id, networks[i].id, &spans, error);
+            open = open || spans_contains(&spans, &everything) || spans_contains(&spans, &span);
+            spans_deinit(&spans);
+        }
+        network_deinit(&networks[i]);
+    }
+    free(networks);
+    if (r < 0 || open)
+        return r < 0 ? r : ask_mode(probe, error);
+    return conclude(probe, false,
+                    "it is on a network that the guest is not on, and to which \"%s\" is not let",
+                    from->name);
 }
 
 static int ask_networks(struct probe *probe, bool local, struct error *error)
@@ -230,7 +265,7 @@ static int ask_networks(struct probe *probe, bool local, struct error *error)
     if (local)
         return ask_host(probe, out, error);
     if (names_is_of_networks(probe->service->names, ip))
-        return conclude(probe, false, "it is on a network that the guest is not on");
+        return ask_passage(probe, out, error);
     return 0;
 }
 
@@ -250,8 +285,8 @@ static int ask_address(struct probe *probe, struct error *error)
     if (r < 0)
         return r;
     probe->flow.own = local || names_is_of_networks(probe->service->names, ip);
-    probe->flow.n_names =
-        domain_names_find(probe->service, probe->plan->guest->id, ip, probe->names, NAMES_MAX);
+    probe->flow.n_names = domain_names_find(probe->service, probe->plan->guest->id, ip, true,
+                                            probe->names, NAMES_MAX);
     if (!ask_rules(probe))
         return 0;
     return ask_networks(probe, local, error);

@@ -39,6 +39,7 @@ struct service {
     struct conntrack *conntrack;
     struct names *names;
     struct domains *domains; /* what guests were given by name (domain.c) */
+    struct learns *learns;   /* guests that are learnt (learn.c); NULL before the first */
     struct leases *leases;
     struct reservations *reservations;
     int lock_fds[2]; /* state directory, run directory; -1 when not held */
@@ -212,6 +213,21 @@ int policy_append(struct nat_batch *batch, const struct guest *guest, bool add,
 /* Ends the guest's connections that its rules and mode don't allow; cut.c. Blocks for some
  * milliseconds at most. */
 int policy_cut(struct service *service, struct guest *guest, struct error *error);
+
+/* Which kind of port the guest gets on this network, or has to have now; bridged: whether it has a
+ * bridged one. */
+int policy_choose_port(struct service *service, const struct guest *guest,
+                       const struct network *network, bool bridged, bool *ret_routed,
+                       struct error *error);
+/* Live ports change their kind where they must; rules were there before they do. */
+int policy_move_ports(struct service *service, const struct guest_plan *plan, struct error *error);
+
+/* --- learning (learn.c) --- */
+bool learn_is_on(const struct service *service, int64_t guest_id);
+/* The guest is gone. */
+void learn_forget(struct service *service, int64_t guest_id);
+void learn_connection_closed(struct service *service, const void *connection);
+void learn_free_all(struct service *service);
 
 /* --- limits (limit.c) --- */
 /* prefix: of the fields' names, such as "limits.". */

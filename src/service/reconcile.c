@@ -429,7 +429,7 @@ static void ensure_guest(const struct state *state, struct guest_plan *plan)
     if (r >= 0)
         r = guest_leases_apply(state->service, plan, &error);
     if (r >= 0)
-        r = domain_permit(state->service, plan->guest, &error);
+        r = domain_follow(state->service, plan->guest, &error);
     if (r >= 0 && state->start)
         r = start_names_and_ports(state, plan, &error);
     if (r >= 0 && (state->start || made))

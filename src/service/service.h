@@ -96,6 +96,11 @@ int service_limit_get(struct service *service, const struct guest_params *params
                       struct limits *ret_limits, struct error *error);
 int service_limit_set(struct service *service, const struct limit_set_params *params,
                       struct limits *ret_limits, struct error *error);
+/* Bound to the peer's connection. */
+int service_policy_learn(struct service *service, const struct peer *peer,
+                         const struct learn_params *params, struct error *error);
+int service_policy_learned(struct service *service, const struct guest_params *params,
+                           struct learn_result *ret_result, struct error *error);
 int service_localhost_set(struct service *service, const struct localhost_params *params,
                           struct error *error);
 

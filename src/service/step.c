@@ -342,7 +342,7 @@ static void names_remove(struct service *service, const struct guest_plan *plan,
 static int guest_names_apply(struct service *service, void *subject, struct error *error)
 {
     const struct guest_plan *plan = subject;
-    int r = plan->first_endpoint == 0 ? domain_permit(service, plan->guest, error) : 0;
+    int r = plan->first_endpoint == 0 ? domain_follow(service, plan->guest, error) : 0;
 
     if (r < 0)
         return r;
@@ -363,8 +363,10 @@ static void guest_names_undo(struct service *service, void *subject)
     const struct guest_plan *plan = subject;
 
     names_remove(service, plan, plan->guest->n_endpoints);
-    if (plan->first_endpoint == 0)
+    if (plan->first_endpoint == 0) {
         names_permit_remove(service->names, plan->guest->id);
+        learn_forget(service, plan->guest->id);
+    }
 }
 
 static int guest_relay_apply(struct service *service, void *subject, struct error *error)

@@ -209,6 +209,8 @@ OTHERS = [
     (["policy", "test", "web", "*.example.org:80"], REFUSED, "more than one"),
     (["policy", "test", "web", "192.0.2.1:0"], REFUSED, "1 to 65535"), (["policy", "test", "web", ""], USAGE, "empty"),
     (["policy", "test", "web", LONG], REFUSED, ""), (["policy", "test", "web", "peer:80"], REFUSED, "address"),
+    (["policy", "learn"], USAGE, "GUEST"), (["policy", "learn", "nobody"], REFUSED, "nobody"),
+    *[(["policy", "learn", "web", "--for", time], USAGE, time) for time in ("", "0", "x", "-1s", "1w", "8d", "99999999999999999999", "1 s")],
     (["policy", "set", "web", "--allow", "web.moat.internal"], REFUSED, "address"),
     (["policy", "set", "nobody", "--mode", "full"], REFUSED, "nobody"), (["policy", "set", "web", "--mode", "x"], USAGE, "x"),
     (["dns"], USAGE, ""), (["dns", "add", "printer"], USAGE, ""), (["dns", "add", "printer", "x"], USAGE, "x"),
@@ -391,6 +393,8 @@ ROWS = [
     *members("policy.test", {"guest": "web", "destination": "192.0.2.1:80"},
              {"guest": NAME_ROWS + [("nobody", "not_found")],
               "destination": field(None, 1, "", LONG, "x" * 400, "any:80", "192.0.2.1", "192.0.2.1:x", "10.0.0.0/8:80")}),
+    *members("policy.learn", {"guest": "web", "enabled": True}, {"guest": NAME_ROWS + [("nobody", "not_found")], "enabled": BOOL_ROWS}),
+    *members("policy.learned", {}, {"guest": NAME_ROWS + [("nobody", "not_found"), ("web", "not_found")]}),
     *members("policy.set", {"guest": "web"}, {"guest": NAME_ROWS + [("nobody", "not_found")], "mode": MODE_ROWS, "allow": STRING_LIST, "deny": STRING_LIST,
                                              "log_denied": BOOL_ROWS, "drop": BOOL_ROWS, "cut": BOOL_ROWS}),
     *members("limit.get", {}, {"guest": NAME_ROWS + [("nobody", "not_found")]}),
@@ -465,7 +469,7 @@ def undo(host, method, params):
 def test_every_method_has_rows(ready):
     """The table grows with the API: a method that the documentation knows and this table does not is missing here."""
     known = {"network.create", "network.list", "network.get", "network.remove", "network.prune", "network.allow", "network.deny", "guest.attach", "guest.detach",
-             "guest.list", "guest.get", "port.add", "port.remove", "port.list", "policy.get", "policy.set", "policy.test", "limit.get", "limit.set", "localhost.set",
+             "guest.list", "guest.get", "port.add", "port.remove", "port.list", "policy.get", "policy.set", "policy.test", "policy.learn", "policy.learned", "limit.get", "limit.set", "localhost.set",
              "dns.list", "dns.add", "dns.remove", "dns.flush", "dns.log", "events.subscribe", "system.status", "system.doctor", "system.teardown"}
     assert set(METHODS) == known
     for method in known:

@@ -63,6 +63,12 @@ def test_bridge_ports(configured):
         assert one.ping(topology.INTERNET)
         for other in guests:
             assert one.ping(other.ip_address), f"{one.name} does not reach {other.name}"
+    # A guest whose rules end goes back to the bridge only where that has room.
+    for name in ("g3", "g0"):
+        host.moat("policy", "set", name, "--deny", "192.0.2.1")
+        host.moat("policy", "set", name)
+    links = host.links()
+    assert ["master" in links[g.endpoint()["host_interface"]] for g in guests] == [True, True, False, False]
 
 
 def test_upstreams(configured, world):

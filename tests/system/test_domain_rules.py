@@ -338,6 +338,26 @@ def test_a_change_of_the_rules_keeps_what_they_still_name(host, guest, internet,
     assert ask(guest, "far.example.org").rcode == "NOERROR", "without domain rules every name is asked"
 
 
+def test_what_runs_is_cut_by_names_too(machine, internet, far):
+    """--cut ends what the rules don't name any more, and leaves what was opened by a name that they do, also when
+    its time is over."""
+    host = short(machine)
+    internet.dns.table[(NAME, "A")] = [with_ttl([topology.INTERNET], 0)]
+    guest = host.attach_guest("guest", "--allow", f"{NAME}:7")
+    ask(guest)
+    with servers.connect(guest, topology.INTERNET, 7) as sock:
+        servers.read_line(sock)
+        wait_for(lambda: attempt(guest, "tcp", topology.INTERNET, 7, 0.5) == "ECONNREFUSED", 10, "the end of the opening")
+        set_policy(host, "--cut", "--allow", ".example.org", "--allow", far)
+        sock.sendall(b"x" * 5000)
+        assert len(dns.receive_exactly(sock, 5000)) == 5000
+        set_policy(host, "--cut", "--allow", "example.net")
+        with pytest.raises(OSError):
+            sock.sendall(b"x")
+            assert sock.recv(1), "the end of the connection"
+            raise AssertionError("it goes on")
+
+
 @pytest.mark.parametrize("crash", [False, True], ids=["stop", "kill"])
 def test_it_outlives_moatd(host, guest, internet, far, crash):
     ask(guest)

@@ -83,14 +83,21 @@ def test_what_networks_and_modes_let_through(host, lan, internet):
     guests = {name: host.attach_guest(name, network=network) for name, network in
               (("peer", "default"), ("guest", "default"), ("one", "apart"), ("two", "apart"), ("shut", "inside"), ("friend", "open"))}
     quiet = host.attach_guest("quiet", "--mode", "outbound")
+    hidden = host.attach_guest("hidden", "--mode", "outbound", network="open")
     host.moat("port", "add", "peer", "8080:80")
+    host.moat("net", "allow", "default", "open", "80", "81/udp")
     addresses = {name: guest.ip_address for name, guest in guests.items()}
     with servers.TcpServer(guests["peer"], 80), servers.TcpServer(guests["two"], 80), servers.TcpServer(quiet, 80), \
-            servers.TcpServer(host, 90), servers.TcpServer(lan, 80):
+            servers.TcpServer(host, 90), servers.TcpServer(lan, 80), \
+            servers.TcpServer(guests["friend"], 80), servers.TcpServer(guests["friend"], 81), \
+            servers.TcpServer(hidden, 80):
         for guest, address, port, says in (
                 ("guest", addresses["peer"], 80, ""), ("guest", quiet.ip_address, 80, "mode outbound"),
                 ("guest", topology.INTERNET, 7, ""), ("guest", topology.LAN, 80, ""),
                 ("guest", addresses["two"], 80, "a network that the guest is not on"),
+                ("guest", addresses["friend"], 80, ""), ("guest", addresses["friend"], 81, "not let"),
+                ("friend", quiet.ip_address, 80, "not let"), ("guest", hidden.ip_address, 80, "mode outbound"),
+                ("friend", guests["guest"].ip_address, 80, "\"open\" is not let"),
                 ("one", addresses["two"], 80, "isolated"), ("one", topology.INTERNET, 7, ""),
                 ("shut", topology.INTERNET, 7, "outside"), ("guest", topology.HOST, 90, "host-access"),
                 ("friend", topology.HOST, 90, ""), ("guest", topology.HOST, 8080, "published by guest \"peer\""),
