@@ -27,6 +27,24 @@ static const struct ipv4_setting routed_settings[] = {
     {IPV4_DEVCONF_SEND_REDIRECTS, 0}, {IPV4_DEVCONF_ROUTE_LOCALNET, 1},
 };
 
+/* What a new link has of them: a port that was routed before goes back to that. */
+static void settings_take_default(struct ipv4_setting settings[ARRAY_SIZE(routed_settings)])
+{
+    static const char *const names[] = {"forwarding", "proxy_arp", "rp_filter", "send_redirects",
+                                        "route_localnet"};
+
+    for (size_t i = 0; i < ARRAY_SIZE(routed_settings); i++) {
+        char key[64];
+        char value[SYSCTL_VALUE_MAX];
+        struct error error = ERROR_INIT;
+
+        settings[i] = (struct ipv4_setting){routed_settings[i].id, 0};
+        snprintf(key, sizeof(key), "net.ipv4.conf.default.%s", names[i]);
+        if (sysctl_get(key, value, &error) >= 0)
+            settings[i].value = (uint32_t)strtoul(value, NULL, 10);
+    }
+}
+
 static struct cidr host_prefix(const struct ip *ip)
 {
     return (struct cidr){.ip = *ip, .prefix = (uint8_t)ip_bits(ip->family)};
@@ -84,14 +102,20 @@ static void request_forget_ip(struct request *request, const struct link_endpoin
 }
 
 static struct nlmsghdr *request_port_settings(const struct link *link, struct request *request,
-                                              const struct link_endpoint *endpoint, uint32_t index)
+                                              const struct link_endpoint *endpoint, uint32_t index,
+                                              bool is_new)
 {
     struct nlmsghdr *message = request_link(request, RTM_SETLINK, 0, index, "set up");
+    struct ipv4_setting settings[ARRAY_SIZE(routed_settings)];
+    size_t count = is_new && !endpoint->routed ? 0 : ARRAY_SIZE(settings);
     bool silent = link_has_ipv6(link, endpoint->mtu);
 
-    if (endpoint->routed || silent)
-        message_put_settings(message, routed_settings,
-                             endpoint->routed ? ARRAY_SIZE(routed_settings) : 0, silent);
+    if (endpoint->routed)
+        memcpy(settings, routed_settings, sizeof(settings));
+    else if (count > 0)
+        settings_take_default(settings);
+    if (count > 0 || silent)
+        message_put_settings(message, settings, count, silent);
     return message;
 }
 
@@ -175,7 +199,7 @@ int endpoint_settle(struct link *link, const struct link_endpoint *endpoint, uin
     struct request request;
 
     request_init(&request);
-    mnl_attr_put_strz(request_port_settings(link, &request, endpoint, index), IFLA_IFALIAS,
+    mnl_attr_put_strz(request_port_settings(link, &request, endpoint, index, true), IFLA_IFALIAS,
                       endpoint->alias);
     if (!endpoint->routed)
         request_bridged(link, &request, endpoint, index, bridge_index);
@@ -306,7 +330,7 @@ static int endpoint_match(struct link *link, const struct link_endpoint *endpoin
     struct request request;
 
     request_init(&request);
-    request_port_settings(link, &request, endpoint, state->info.index);
+    request_port_settings(link, &request, endpoint, state->info.index, false);
     request_other_kind_gone(&request, endpoint, state->info.index, bridge_index);
     request_port_link(&request, endpoint, state, endpoint->routed ? 0 : bridge_index);
     int r = netlink_commit(&link->host, &request, endpoint->host_name, error);

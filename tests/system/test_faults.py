@@ -48,7 +48,7 @@ def operations(host):
         ("network.attach", lambda: host.call("network.create", name="green", subnet="10.9.2.0/24"),
          lambda: host.call("guest.attach", name="old", networks=[{"name": "green"}])),
         ("dns.add", lambda: None, lambda: host.call("dns.add", name="printer", ip="192.168.77.44")),
-        ("policy.set", lambda: None, lambda: host.call("policy.set", guest="old", allow=["192.0.2.0/24", "www.example.org:80"])),
+        ("policy.set", lambda: None, lambda: host.call("policy.set", guest="old", allow=[f"{topology.INTERNET}/32", "www.example.org:80"])),
         ("policy.set again", lambda: None, lambda: host.call("policy.set", guest="old", deny=["example.net"])),
         ("guest.detach", lambda: None, lambda: host.call("guest.detach", name="old")),
         ("network.remove", lambda: None, lambda: host.call("network.remove", name="green", force=True)),
