@@ -321,6 +321,10 @@ static void request_other_kind_gone(struct request *request, const struct link_e
         return;
     request_forget_ip(request, endpoint, index, bridge_index, &endpoint->ip);
     request_forget_ip(request, endpoint, index, bridge_index, &endpoint->ip6);
+    if (ip_is_set(&endpoint->ip))
+        request_neighbour_remove(request, index, &endpoint->ip);
+    if (ip_is_set(&endpoint->ip6))
+        request_neighbour_remove(request, index, &endpoint->ip6);
 }
 
 static int endpoint_match(struct link *link, const struct link_endpoint *endpoint,

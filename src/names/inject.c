@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/pidfd.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -76,7 +77,7 @@ static int place_refused(int32_t pid, int errnum, struct error *error)
 
 int inject_place_open(int32_t pid, struct inject_place *ret_place, struct error *error)
 {
-    struct inject_place place = {.root_fd = -1};
+    struct inject_place place = {.root_fd = -1, .file_fd = -1};
     char path[48];
     int r = find_owner(pid, &place.owner);
 
@@ -92,6 +93,13 @@ int inject_place_open(int32_t pid, struct inject_place *ret_place, struct error 
         return place_refused(pid, errno, error);
     *ret_place = place;
     return 0;
+}
+
+void inject_place_deinit(struct inject_place *place)
+{
+    cleanup_close(&place->root_fd);
+    cleanup_close(&place->file_fd);
+    place->root_fd = place->file_fd = -1;
 }
 
 /* --- the text --- */
@@ -171,11 +179,16 @@ struct outcome {
     enum stage stage;
 };
 
+struct file_id {
+    dev_t dev;
+    ino_t ino;
+};
+
 struct task {
     const struct inject_place *place;
     const char *block;
-    dev_t host_dev; /* of the host's own file */
-    ino_t host_ino;
+    struct file_id
+        hosts[2]; /* files that are the host's own: as we see it, and as process 1 does */
 };
 
 /* setres*id of the C library would stop the other threads, which a forked process has not got. */
@@ -191,13 +204,32 @@ static int become(const struct inject_place *place)
     return syscall(SYS_capset, &header, none) < 0 ? -errno : 0;
 }
 
-static int open_inside(const struct task *task)
+/* O_PATH: nothing is done to what is there, whatever it is. */
+static int find_file(int root_fd)
 {
-    struct open_how how = {.flags = O_RDWR | O_CLOEXEC | O_NONBLOCK | O_NOCTTY,
+    struct open_how how = {.flags = O_PATH | O_CLOEXEC,
                            .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS};
-    long fd = syscall(SYS_openat2, task->place->root_fd, FILE_NAME, &how, sizeof(how));
+    long fd = syscall(SYS_openat2, root_fd, FILE_NAME, &how, sizeof(how));
 
     return fd < 0 ? -errno : (int)fd;
+}
+
+static int open_file(int file_fd)
+{
+    char path[32];
+    int fd;
+
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", file_fd);
+    fd = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    return fd < 0 ? -errno : fd;
+}
+
+static bool is_hosts(const struct task *task, const struct stat *status)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(task->hosts); i++)
+        if (task->hosts[i].ino == status->st_ino && task->hosts[i].dev == status->st_dev)
+            return true;
+    return false;
 }
 
 static ssize_t read_all(int fd, char *data, size_t size)
@@ -246,34 +278,67 @@ static struct outcome edit_file(int fd, const struct task *task)
         return (struct outcome){EFBIG, STAGE_SIZE};
     if (result == length && memcmp(old, new, (size_t)length) == 0)
         return (struct outcome){0, STAGE_WRITE};
-    return (struct outcome){-write_all(fd, new, (size_t)result), STAGE_WRITE};
+    result = write_all(fd, new, (size_t)result);
+    if (result < 0) /* the disk is full, or worse: as it was */
+        (void)write_all(fd, old, (size_t)length);
+    return (struct outcome){(int)-result, STAGE_WRITE};
 }
 
-static struct outcome work(const struct task *task)
+static struct outcome work(const struct task *task, int *ret_file_fd)
 {
     struct stat status;
     int r = become(task->place);
+    int file_fd;
     int fd;
 
     if (r < 0)
         return (struct outcome){-r, STAGE_IDENTITY};
-    fd = open_inside(task);
-    if (fd < 0)
-        return (struct outcome){-fd, STAGE_OPEN};
-    if (fstat(fd, &status) < 0)
+    file_fd = task->place->root_fd >= 0 ? find_file(task->place->root_fd) : task->place->file_fd;
+    if (file_fd < 0)
+        return (struct outcome){-file_fd, STAGE_OPEN};
+    if (fstat(file_fd, &status) < 0)
         return (struct outcome){errno, STAGE_OPEN};
+    if (is_hosts(task, &status))
+        return (struct outcome){EINVAL, STAGE_HOST};
     if (!S_ISREG(status.st_mode))
         return (struct outcome){EINVAL, STAGE_KIND};
-    if (status.st_dev == task->host_dev && status.st_ino == task->host_ino)
-        return (struct outcome){EINVAL, STAGE_HOST};
+    fd = open_file(file_fd);
+    if (fd < 0)
+        return (struct outcome){-fd, STAGE_OPEN};
+    *ret_file_fd = file_fd;
     return edit_file(fd, task);
+}
+
+union control {
+    char bytes[CMSG_SPACE(sizeof(int))];
+    struct cmsghdr align;
+};
+
+/* The file goes along with the outcome. */
+static void send_outcome(int channel, struct outcome *outcome, int file_fd)
+{
+    union control control = {0};
+    struct iovec part = {.iov_base = outcome, .iov_len = sizeof(*outcome)};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+
+    if (file_fd >= 0) {
+        message.msg_control = control.bytes;
+        message.msg_controllen = sizeof(control.bytes);
+        struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+        header->cmsg_level = SOL_SOCKET;
+        header->cmsg_type = SCM_RIGHTS;
+        header->cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(header), &file_fd, sizeof(file_fd));
+    }
+    (void)sendmsg(channel, &message, MSG_NOSIGNAL);
 }
 
 static _Noreturn void work_and_exit(const struct task *task, int channel)
 {
-    struct outcome outcome = work(task);
+    int file_fd = -1;
+    struct outcome outcome = work(task, &file_fd);
 
-    (void)!write(channel, &outcome, sizeof(outcome));
+    send_outcome(channel, &outcome, file_fd);
     _exit(0);
 }
 
@@ -324,7 +389,24 @@ static void end_process(int pidfd, pid_t pid)
         (void)waitid(P_PID, (id_t)pid, &info, WEXITED);
 }
 
-static int wait_for(int channel, pid_t pid, struct error *error)
+static bool receive_outcome(int channel, struct outcome *ret_outcome, int *ret_file_fd)
+{
+    union control control;
+    struct iovec part = {.iov_base = ret_outcome, .iov_len = sizeof(*ret_outcome)};
+    struct msghdr message = {.msg_iov = &part,
+                             .msg_iovlen = 1,
+                             .msg_control = control.bytes,
+                             .msg_controllen = sizeof(control.bytes)};
+    ssize_t n = recvmsg(channel, &message, MSG_CMSG_CLOEXEC);
+    const struct cmsghdr *header = n > 0 ? CMSG_FIRSTHDR(&message) : NULL;
+
+    if (header && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS)
+        memcpy(ret_file_fd, CMSG_DATA(header), sizeof(*ret_file_fd));
+    return n == sizeof(*ret_outcome);
+}
+
+/* *ret_file_fd stays unless the file was found. */
+static int wait_for(int channel, pid_t pid, int *ret_file_fd, struct error *error)
 {
     struct pollfd answer = {.fd = channel, .events = POLLIN};
     struct outcome outcome;
@@ -335,7 +417,7 @@ static int wait_for(int channel, pid_t pid, struct error *error)
     do
         n = poll(&answer, 1, INJECT_TIMEOUT_MS);
     while (n < 0 && errno == EINTR);
-    told = n > 0 && read(channel, &outcome, sizeof(outcome)) == sizeof(outcome);
+    told = n > 0 && receive_outcome(channel, &outcome, ret_file_fd);
     end_process(pidfd, pid);
     if (told)
         return outcome_tell(&outcome, error);
@@ -346,28 +428,42 @@ static int wait_for(int channel, pid_t pid, struct error *error)
                             INJECT_TIMEOUT_MS);
 }
 
-int inject_servers(const struct inject_place *place, const struct ips *servers, struct error *error)
+/* The host's own file, as a process with that root sees it. */
+static struct file_id hosts_file(const char *root)
+{
+    _cleanup_close_ int root_fd = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    _cleanup_close_ int fd = root_fd < 0 ? -1 : find_file(root_fd);
+    struct stat status;
+
+    if (fd < 0 || fstat(fd, &status) < 0)
+        return (struct file_id){0};
+    return (struct file_id){status.st_dev, status.st_ino};
+}
+
+int inject_servers(struct inject_place *place, const struct ips *servers, struct error *error)
 {
     char block[BLOCK_MAX];
-    struct task task = {.place = place, .block = block};
-    struct stat host;
+    struct task task = {
+        .place = place, .block = block, .hosts = {hosts_file("/"), hosts_file("/proc/1/root")}};
+    int file_fd = -1;
     int fds[2];
     pid_t pid;
     int r;
 
     write_block(servers, block);
-    if (stat(FILE_NAME, &host) == 0) {
-        task.host_dev = host.st_dev;
-        task.host_ino = host.st_ino;
-    }
-    if (pipe2(fds, O_CLOEXEC) < 0)
-        return error_set(error, errno, "pipe");
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) < 0)
+        return error_set(error, errno, "socket pair");
     pid = fork();
     if (pid == 0)
         work_and_exit(&task, fds[1]);
     r = errno;
     close(fds[1]);
-    r = pid < 0 ? error_set(error, r, "can't start a process") : wait_for(fds[0], pid, error);
+    r = pid < 0 ? error_set(error, r, "can't start a process")
+                : wait_for(fds[0], pid, &file_fd, error);
     close(fds[0]);
+    if (file_fd >= 0) {
+        cleanup_close(&place->file_fd);
+        place->file_fd = file_fd;
+    }
     return r;
 }

@@ -3,6 +3,7 @@
  * somebody else's container. Both are undone when the guest goes, and follow when it joins or
  * leaves a network. */
 #include <errno.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -157,7 +158,7 @@ static int inject_place_find(const struct guest *guest, struct inject_place *ret
     if (r < 0)
         return r;
     if (process_start_time(guest->pid, &start) < 0 || start != guest->pid_start) {
-        close(place.root_fd);
+        inject_place_deinit(&place);
         return error_set_reason(error, REASON_NOT_FOUND, "the process of guest \"%s\" is gone",
                                 guest->name);
     }
@@ -165,20 +166,100 @@ static int inject_place_find(const struct guest *guest, struct inject_place *ret
     return 0;
 }
 
-/* Those of the first n networks; none: what was put there is taken away. */
-static int inject(const struct guest_plan *plan, size_t n, struct error *error)
+/* The file of a guest that was written: it may outlive the guest's process, so that what undoes it
+ * needs to have it. */
+struct injected {
+    struct injected *next;
+    int64_t guest_id;
+    struct inject_place place; /* without a root */
+};
+
+static struct injected **injected_find(struct service *service, int64_t guest_id)
 {
-    struct inject_place place = {.root_fd = -1};
+    struct injected **link = &service->injected;
+
+    while (*link && (*link)->guest_id != guest_id)
+        link = &(*link)->next;
+    return link;
+}
+
+static void injected_forget(struct service *service, int64_t guest_id)
+{
+    struct injected **link = injected_find(service, guest_id);
+    struct injected *injected = *link;
+
+    if (!injected)
+        return;
+    *link = injected->next;
+    inject_place_deinit(&injected->place);
+    free(injected);
+}
+
+static int injected_remember(struct service *service, int64_t guest_id, struct inject_place *place,
+                             struct error *error)
+{
+    struct injected *injected = calloc(1, sizeof(*injected));
+
+    if (!injected)
+        return error_set(error, ENOMEM, "guest");
+    injected_forget(service, guest_id);
+    *injected = (struct injected){.next = service->injected, .guest_id = guest_id};
+    injected->place = *place;
+    injected->place.root_fd = -1;
+    place->file_fd = -1;
+    service->injected = injected;
+    return 0;
+}
+
+void inside_free_all(struct service *service)
+{
+    while (service->injected)
+        injected_forget(service, service->injected->guest_id);
+}
+
+static int inject_into(struct inject_place *place, const struct guest_plan *plan, size_t n,
+                       struct error *error)
+{
     struct ips servers = {0};
+    int r = inject_list(plan, n, &servers, error);
+
+    if (r >= 0)
+        r = inject_servers(place, &servers, error);
+    ips_deinit(&servers);
+    return r;
+}
+
+/* The name servers of the first n networks. */
+static int inject(struct service *service, const struct guest_plan *plan, size_t n,
+                  struct error *error)
+{
+    struct inject_place place;
     int r = inject_place_find(plan->guest, &place, error);
 
     if (r < 0)
         return r;
-    r = inject_list(plan, n, &servers, error);
+    r = inject_into(&place, plan, n, error);
     if (r >= 0)
-        r = inject_servers(&place, &servers, error);
-    ips_deinit(&servers);
-    close(place.root_fd);
+        r = injected_remember(service, plan->guest->id, &place, error);
+    inject_place_deinit(&place);
+    return r;
+}
+
+/* Takes away what was put there: in the file that the guest has now, or that it had last. */
+static int inject_undo(struct service *service, const struct guest_plan *plan, struct error *error)
+{
+    struct injected *injected = *injected_find(service, plan->guest->id);
+    struct inject_place place;
+    int r = inject_place_find(plan->guest, &place, error);
+
+    if (r >= 0) {
+        r = inject_into(&place, plan, 0, error);
+        inject_place_deinit(&place);
+    } else if (injected) {
+        *error = ERROR_INIT;
+        r = inject_into(&injected->place, plan, 0, error);
+    }
+    injected_forget(service, plan->guest->id);
     return r;
 }
 
@@ -204,7 +285,7 @@ int inject_check(const struct guest_plan *plan, const struct peer *peer, struct 
         r = inject_place_find(plan->guest, &place, error);
     if (r < 0)
         return r;
-    close(place.root_fd);
+    inject_place_deinit(&place);
     if (peer->uid == 0 || peer->uid == geteuid() || place.owner == peer->uid)
         return 0;
     return error_set_reason(error, REASON_PERMISSION_DENIED,
@@ -215,32 +296,37 @@ int inject_check(const struct guest_plan *plan, const struct peer *peer, struct 
 
 /* --- steps --- */
 
-int guest_inside_apply(const struct guest_plan *plan, struct error *error)
+int guest_inside_apply(struct service *service, const struct guest_plan *plan, struct error *error)
 {
-    return guest_inside_ensure(plan, true, error);
+    return guest_inside_ensure(service, plan, true, error);
 }
 
-int guest_inside_ensure(const struct guest_plan *plan, bool new_link, struct error *error)
+int guest_inside_ensure(struct service *service, const struct guest_plan *plan, bool new_link,
+                        struct error *error)
 {
     int r = 0;
 
     if (plan->guest->localhost && new_link)
         r = localhost_settle(plan, plan->guest->n_endpoints, true, error);
     if (r >= 0 && plan->guest->dns_inject)
-        r = inject(plan, plan->guest->n_endpoints, error);
+        r = inject(service, plan, plan->guest->n_endpoints, error);
     return r;
 }
 
-void guest_inside_undo(const struct guest_plan *plan)
+void guest_inside_undo(struct service *service, const struct guest_plan *plan)
 {
     const struct guest *guest = plan->guest;
     struct error error = ERROR_INIT;
+    int r;
 
     if (guest->localhost &&
         localhost_settle(plan, plan->first_endpoint, plan->first_endpoint > 0, &error) < 0)
         log_warning("localhost of guest %s: %s", guest->name, error.text);
+    if (!guest->dns_inject)
+        return;
     error = ERROR_INIT;
-    if (guest->dns_inject && inject(plan, plan->first_endpoint, &error) < 0 &&
-        error.reason != REASON_NOT_FOUND) /* gone, and its files with it */
+    r = plan->first_endpoint > 0 ? inject(service, plan, plan->first_endpoint, &error)
+                                 : inject_undo(service, plan, &error);
+    if (r < 0 && error.reason != REASON_NOT_FOUND) /* gone, and its files with it */
         log_warning("guest %s: %s", guest->name, error.text);
 }

@@ -208,6 +208,14 @@ int policy_move_ports(struct service *service, const struct guest_plan *plan, st
     return r;
 }
 
+static void move_ports_back(struct service *service, const struct guest_plan *plan)
+{
+    struct error error = ERROR_INIT;
+
+    if (policy_move_ports(service, plan, &error) < 0)
+        log_error("guest %s: %s", plan->guest->name, error.text);
+}
+
 /* Rules come first, in one transaction. A port that becomes a routed one passes them from the
  * instant it is; until then it is as open as it was. One that goes back to the bridge has none any
  * more. */
@@ -228,8 +236,11 @@ static int change_guest(struct service *service, struct guest *guest, enum guest
     r = guest_rules_replace(service, &plan, &after, error);
     if (r >= 0)
         r = domain_follow(service, &after, error);
-    if (r >= 0)
+    if (r >= 0) {
         r = policy_move_ports(service, &after_plan, error);
+        if (r < 0)
+            move_ports_back(service, &plan);
+    }
     guest_plan_deinit_networks(&plan);
     return r;
 }

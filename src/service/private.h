@@ -13,6 +13,7 @@
 #include "store/store.h"
 
 struct owner;
+struct injected;
 struct drops;
 
 #define NEIGHBOURS_LEFT 512 /* addresses that are remembered after they were given back */
@@ -49,8 +50,9 @@ struct service {
     bool torn_down;
     bool made_state_dir; /* by this moatd or a former one: teardown takes it back */
     bool made_run_dir;
-    struct drops *drops;  /* drops.c */
-    struct owner *owners; /* who keeps ephemeral guests alive (owner.c) */
+    struct drops *drops;       /* drops.c */
+    struct owner *owners;      /* who keeps ephemeral guests alive (owner.c) */
+    struct injected *injected; /* files that were changed inside guests (inside.c) */
     struct loop_timer *repair_timer;
     struct loop_timer *checkpoint_timer; /* moves the store's log into its file in idle moments */
     struct loop_timer *host_timer;       /* the host changed: look at MTU and subnets */
@@ -187,13 +189,16 @@ int endpoint_forget(struct service *service, const struct guest *guest, size_t i
 /* Can the guest's resolv.conf be changed, and may this caller ask for it? Fine when nobody asks. */
 int inject_check(const struct guest_plan *plan, const struct peer *peer, struct error *error);
 /* localhost and resolv.conf as all endpoints of the plan want them. */
-int guest_inside_apply(const struct guest_plan *plan, struct error *error);
+int guest_inside_apply(struct service *service, const struct guest_plan *plan, struct error *error);
 /* After a start: the resolv.conf; localhost only if a link is a new one, since what it remembers of
  * flows would be lost. */
-int guest_inside_ensure(const struct guest_plan *plan, bool new_link, struct error *error);
+int guest_inside_ensure(struct service *service, const struct guest_plan *plan, bool new_link,
+                        struct error *error);
 /* The same as only the endpoints before the first want them; without any, as they were. Never
  * fails: what can't be undone is logged. */
-void guest_inside_undo(const struct guest_plan *plan);
+void guest_inside_undo(struct service *service, const struct guest_plan *plan);
+/* Forgets what was changed, and leaves it: moatd ends. */
+void inside_free_all(struct service *service);
 
 /* --- policy (policy.c) --- */
 /* Checks the rules and copies them. prefix: of the fields' names, such as "policy.". */

@@ -433,7 +433,7 @@ static void ensure_guest(const struct state *state, struct guest_plan *plan)
     if (r >= 0 && state->start)
         r = start_names_and_ports(state, plan, &error);
     if (r >= 0 && (state->start || made))
-        r = guest_inside_ensure(plan, made, &error);
+        r = guest_inside_ensure(state->service, plan, made, &error);
     if (r < 0)
         log_error("guest %s: %s", plan->guest->name, error.text);
 }

@@ -398,14 +398,12 @@ static void guest_relay_undo(struct service *service, void *subject)
 
 static int guest_inside_step(struct service *service, void *subject, struct error *error)
 {
-    (void)service;
-    return guest_inside_apply(subject, error);
+    return guest_inside_apply(service, subject, error);
 }
 
 static void guest_inside_step_undo(struct service *service, void *subject)
 {
-    (void)service;
-    guest_inside_undo(subject);
+    guest_inside_undo(service, subject);
 }
 
 static const struct step guest_steps[] = {

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """moat attach, detach, ps, inspect, exec: guests whose namespace somebody else made."""
 
+import contextlib
 import os
 import re
 import select
@@ -200,6 +201,45 @@ def test_detach_from_one_network(host):
         assert servers.tcp_greeting(host, topology.HOST, 8080)[0] == "box"
     host.moat("attach", "box", "--network", "blue")
     assert guest.refresh().endpoint("blue")["interface"] == "eth1"
+
+
+def test_connections_on_other_networks_go_on(host, internet):
+    """Joining and leaving is felt by nobody else: each connection is used after every step."""
+    host.call("network.create", name="blue")
+    host.call("network.create", name="green")
+    guest = host.attach_guest("box")
+    peers = {name: host.attach_guest(f"peer-{name}", network=name) for name in ("default", "blue")}
+    with contextlib.ExitStack() as stack:
+        open_ones = []
+
+        def dial(net, address, port):
+            sock = stack.enter_context(servers.connect(net, address, port))
+            servers.read_line(sock)
+            open_ones.append(sock)
+
+        def all_go_on():
+            for number, sock in enumerate(open_ones):
+                sock.sendall(b"still there\n")
+                assert servers.read_line(sock) == "still there", f"connection {number} broke"
+
+        for peer in peers.values():
+            stack.enter_context(servers.TcpServer(peer, 7, name="peer"))
+        stack.enter_context(servers.TcpServer(guest, 8, name="box"))
+        dial(guest, peers["default"].ip_address, 7)
+        dial(peers["default"], guest.ip_address, 8)
+        dial(guest, topology.INTERNET, 7)
+        host.moat("attach", "box", "--network", "blue")
+        dial(guest, peers["blue"].ip_address, 7)
+        all_go_on()
+        host.moat("attach", "box", "--network", "green")
+        all_go_on()
+        host.moat("detach", "box", "--network", "green")
+        all_go_on()
+        blue, = [sock for sock in open_ones if sock.getpeername()[0] == peers["blue"].ip_address]
+        open_ones[:] = [blue]
+        host.moat("detach", "box", "--network", "default")
+        all_go_on()
+        assert guest.ping(topology.INTERNET), "the next network did not take the default route over"
 
 
 def test_detach_from_a_network_that_it_is_not_on(host):
