@@ -183,75 +183,85 @@ static int move_port(struct service *service, const struct guest_plan *plan, siz
 {
     struct endpoint *endpoint = &plan->guest->endpoints[index];
     struct link_endpoint link;
-    int r;
 
     if (endpoint->routed == routed)
         return 0;
     endpoint->routed = routed;
     plan_link(plan, index, &link);
-    r = link_endpoint_set_routed(service->link, &link, error);
-    return r < 0 ? r : store_endpoint_set_routed(service->store, endpoint->id, routed, error);
+    return link_endpoint_set_routed(service->link, &link, error);
+}
+
+/* RET_ROUTED: as many as the guest has endpoints. */
+static int choose_ports(struct service *service, const struct guest_plan *plan,
+                        const struct guest *guest, bool *ret_routed, struct error *error)
+{
+    int r = 0;
+
+    for (size_t i = 0; r >= 0 && i < guest->n_endpoints; i++)
+        r = policy_choose_port(service, guest, &plan->networks[i], !guest->endpoints[i].routed,
+                               &ret_routed[i], error);
+    return r;
+}
+
+static int move_ports(struct service *service, const struct guest_plan *plan, const bool *routed,
+                      struct error *error)
+{
+    int r = 0;
+
+    for (size_t i = 0; r >= 0 && i < plan->guest->n_endpoints; i++)
+        r = move_port(service, plan, i, routed[i], error);
+    return r;
+}
+
+static int write_ports(struct service *service, const struct guest *guest, const bool *routed,
+                       struct error *error)
+{
+    int r = 0;
+
+    for (size_t i = 0; r >= 0 && i < guest->n_endpoints; i++)
+        r = store_endpoint_set_routed(service->store, guest->endpoints[i].id, routed[i], error);
+    return r;
 }
 
 int policy_move_ports(struct service *service, const struct guest_plan *plan, struct error *error)
 {
-    int r = 0;
+    _cleanup_free_ bool *routed = calloc(plan->guest->n_endpoints + 1, sizeof(*routed));
+    int r;
 
-    for (size_t i = 0; r >= 0 && i < plan->guest->n_endpoints; i++) {
-        bool routed;
-
-        r = policy_choose_port(service, plan->guest, &plan->networks[i],
-                               !plan->guest->endpoints[i].routed, &routed, error);
-        if (r >= 0)
-            r = move_port(service, plan, i, routed, error);
-    }
-    return r;
-}
-
-static void move_ports_back(struct service *service, const struct guest_plan *plan)
-{
-    struct error error = ERROR_INIT;
-
-    if (policy_move_ports(service, plan, &error) < 0)
-        log_error("guest %s: %s", plan->guest->name, error.text);
+    if (!routed)
+        return error_set(error, ENOMEM, "policy");
+    r = choose_ports(service, plan, plan->guest, routed, error);
+    if (r >= 0)
+        r = move_ports(service, plan, routed, error);
+    return r < 0 ? r : write_ports(service, plan->guest, routed, error);
 }
 
 /* Rules come first, in one transaction. A port that becomes a routed one passes them from the
  * instant it is; until then it is as open as it was. One that goes back to the bridge has none any
  * more. */
-static int change_guest(struct service *service, struct guest *guest, enum guest_mode mode,
-                        const struct policy *policy, struct error *error)
+static int change_guest(struct service *service, const struct guest_plan *plan, struct guest *after,
+                        const bool *routed, struct error *error)
 {
-    struct guest_plan plan;
-    struct guest_plan after_plan;
-    struct guest after = *guest; /* shallow */
-    int r = guest_plan_load(service, guest, &plan, error);
+    struct guest_plan after_plan = *plan;
+    int r = guest_rules_replace(service, plan, after, error);
 
-    if (r < 0)
-        return r;
-    after.mode = mode;
-    after.policy = *policy;
-    after_plan = plan;
-    after_plan.guest = &after; /* shares the endpoints, whose kind of port is noted as it changes */
-    r = guest_rules_replace(service, &plan, &after, error);
+    after_plan.guest = after; /* shares the endpoints, whose kind of port is noted as it changes */
     if (r >= 0)
-        r = domain_follow(service, &after, error);
-    if (r >= 0) {
-        r = policy_move_ports(service, &after_plan, error);
-        if (r < 0)
-            move_ports_back(service, &plan);
-    }
-    guest_plan_deinit_networks(&plan);
-    return r;
+        r = domain_follow(service, after, error);
+    return r < 0 ? r : move_ports(service, &after_plan, routed, error);
 }
 
-static int write_policy(struct service *service, const struct guest *guest, enum guest_mode mode,
-                        const struct policy *policy, struct error *error)
+/* The kind of each port with the policy, or a crash in between would leave one that passes by the
+ * rules. */
+static int write_policy(struct service *service, const struct guest *guest, const bool *routed,
+                        struct error *error)
 {
     int r = store_begin(service->store, error);
 
     if (r >= 0)
-        r = store_guest_set_policy(service->store, guest->id, mode, policy, error);
+        r = store_guest_set_policy(service->store, guest->id, guest->mode, &guest->policy, error);
+    if (r >= 0)
+        r = write_ports(service, guest, routed, error);
     if (r >= 0)
         r = store_commit(service->store, error);
     if (r < 0)
@@ -260,11 +270,11 @@ static int write_policy(struct service *service, const struct guest *guest, enum
 }
 
 /* After a failed apply: the old intent, and the kernel made to match it. */
-static void restore(struct service *service, const struct guest *guest, enum guest_mode mode)
+static void restore(struct service *service, const struct guest *guest, const bool *was_routed)
 {
     struct error error = ERROR_INIT;
 
-    if (write_policy(service, guest, mode, &guest->policy, &error) < 0)
+    if (write_policy(service, guest, was_routed, &error) < 0)
         log_error("guest %s: %s", guest->name, error.text);
     reconcile_schedule(service);
 }
@@ -283,19 +293,45 @@ static bool policy_equal(const struct policy *a, const struct policy *b)
     return true;
 }
 
+static int replace_policy(struct service *service, const struct guest_plan *plan,
+                          struct guest *after, struct error *error)
+{
+    const struct guest *before = plan->guest;
+    size_t count = before->n_endpoints;
+    _cleanup_free_ bool *routed = calloc(2 * count + 1, sizeof(*routed));
+    int r;
+
+    if (!routed)
+        return error_set(error, ENOMEM, "policy");
+    for (size_t i = 0; i < count; i++)
+        routed[count + i] = before->endpoints[i].routed;
+    r = choose_ports(service, plan, after, routed, error);
+    if (r >= 0)
+        r = write_policy(service, after, routed, error);
+    if (r < 0)
+        return r;
+    if (after->mode != before->mode || !policy_equal(&after->policy, &before->policy))
+        r = change_guest(service, plan, after, routed, error);
+    if (r < 0)
+        restore(service, before, routed + count);
+    return r;
+}
+
 static int apply_policy(struct service *service, struct guest *guest, enum guest_mode mode,
                         struct policy *policy, struct error *error)
 {
-    int r = write_policy(service, guest, mode, policy, error);
+    struct guest_plan plan;
+    struct guest after = *guest; /* shallow */
+    int r = guest_plan_load(service, guest, &plan, error);
 
     if (r < 0)
         return r;
-    if (mode != guest->mode || !policy_equal(policy, &guest->policy))
-        r = change_guest(service, guest, mode, policy, error);
-    if (r < 0) {
-        restore(service, guest, guest->mode);
+    after.mode = mode;
+    after.policy = *policy;
+    r = replace_policy(service, &plan, &after, error);
+    guest_plan_deinit_networks(&plan);
+    if (r < 0)
         return r;
-    }
     policy_deinit(&guest->policy);
     guest->policy = TAKE_STRUCT(*policy);
     guest->mode = mode;

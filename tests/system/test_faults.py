@@ -173,6 +173,9 @@ def recovered(host, lan):
         space = spaces.get(guest["pid"])
         if space and guest["mode"] in ("full", "outbound"):
             assert space.ping(topology.INTERNET), f"{guest['name']} has no way out"
+            # A policy that is written is in force.
+            closed = guest["policy"]["allow"] != []
+            assert space.ping(topology.LAN, timeout=0.5 if closed else 5) != closed, f"{guest['name']}: {guest['policy']}"
             for port in guest["ports"]:
                 if port["protocol"] == "tcp":
                     with servers.TcpServer(space, port["guest_port"], name=guest["name"]):
