@@ -57,7 +57,8 @@ struct service {
     struct loop_timer *checkpoint_timer; /* moves the store's log into its file in idle moments */
     struct loop_timer *host_timer;       /* the host changed: look at MTU and subnets */
     uint32_t host_mtu;                   /* of the way out; 0: look it up */
-    uint32_t applied_mtu;                /* what the links have of it; 0: to be applied */
+    bool has_unreachable;      /* a guest lost its link and its namespace during a repair */
+    uint32_t applied_mtu;      /* what the links have of it; 0: to be applied */
     struct strings collisions; /* networks whose subnet the host uses too: said once each */
     struct neighbour_left left[NEIGHBOURS_LEFT]; /* a ring (neighbours.c) */
     size_t n_left;                               /* in all */

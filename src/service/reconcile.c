@@ -385,8 +385,11 @@ static int ensure_endpoint(const struct state *state, struct guest_plan *plan, s
         return r;
     if (plan->guest->kind == KIND_NETNS && plan->netns_fd < 0)
         guest_netns_open(plan->guest, &plan->netns_fd);
-    if (plan->guest->kind == KIND_NETNS && plan->netns_fd < 0)
+    if (plan->guest->kind == KIND_NETNS && plan->netns_fd < 0) {
+        service->has_unreachable = true; /* it was ending when we looked who is there */
+        reconcile_schedule(service);
         return error_set(error, 0, "its link is gone and its namespace can't be reached");
+    }
     endpoint.netns_fd = plan->netns_fd;
     event_emit(service, "repaired", plan->networks[index].name, plan->guest->name, "%s",
                endpoint.host_name);
@@ -495,11 +498,31 @@ int reconcile_start(struct service *service, struct error *error)
 
 /* --- repair --- */
 
+/* Guests whose namespace ended between the look at who is there and the look at their links. */
+static void remove_unreachable(struct service *service)
+{
+    struct error error = ERROR_INIT;
+    struct guest *guests = NULL;
+    size_t count = 0;
+
+    service->has_unreachable = false;
+    if (store_guest_list(service->store, &guests, &count, &error) < 0)
+        log_error("repair: %s", error.text);
+    for (size_t i = 0; i < count; i++) {
+        if (!guest_is_alive(service, &guests[i]))
+            guest_remove_by_id(service, guests[i].id, "its namespace is gone");
+        guest_deinit(&guests[i]);
+    }
+    free(guests);
+}
+
 static void on_repair(void *userdata)
 {
     struct service *service = userdata;
     struct error error = ERROR_INIT;
 
+    if (service->has_unreachable)
+        remove_unreachable(service);
     if (reconcile(service, false, &error) < 0) {
         log_error("repair: %s", error.text);
         loop_timer_start(service->repair_timer, 1000);
