@@ -410,19 +410,26 @@ static void plan_deinit(struct plan *plan)
     free(plan->made);
 }
 
-static int compose_up(struct invocation *invocation)
+static int with_plan(struct invocation *invocation,
+                     int (*load_file)(const struct invocation *invocation, struct compose *compose),
+                     int (*act)(struct plan *plan))
 {
     struct compose compose = {0};
     struct plan plan = {.invocation = invocation, .compose = &compose};
-    int code = load(invocation, &compose);
+    int code = load_file(invocation, &compose);
 
     if (code == EXIT_DONE)
         code = prepare(&plan);
     if (code == EXIT_DONE)
-        code = bring_up(&plan);
+        code = act(&plan);
     plan_deinit(&plan);
     compose_deinit(&compose);
     return code;
+}
+
+static int compose_up(struct invocation *invocation)
+{
+    return with_plan(invocation, load, bring_up);
 }
 
 /* --- down --- */
@@ -444,17 +451,7 @@ static int bring_down(struct plan *plan)
 
 static int compose_down(struct invocation *invocation)
 {
-    struct compose compose = {0};
-    struct plan plan = {.invocation = invocation, .compose = &compose};
-    int code = load_if_given(invocation, &compose);
-
-    if (code == EXIT_DONE)
-        code = prepare(&plan);
-    if (code == EXIT_DONE)
-        code = bring_down(&plan);
-    plan_deinit(&plan);
-    compose_deinit(&compose);
-    return code;
+    return with_plan(invocation, load_if_given, bring_down);
 }
 
 /* --- ps --- */
@@ -526,19 +523,14 @@ static int print_guests(struct plan *plan)
     return show_inspect(invocation);
 }
 
+static int print(struct plan *plan)
+{
+    return plan->invocation->json ? print_guests(plan) : print_services(plan);
+}
+
 static int compose_ps(struct invocation *invocation)
 {
-    struct compose compose = {0};
-    struct plan plan = {.invocation = invocation, .compose = &compose};
-    int code = load_if_given(invocation, &compose);
-
-    if (code == EXIT_DONE)
-        code = prepare(&plan);
-    if (code == EXIT_DONE)
-        code = invocation->json ? print_guests(&plan) : print_services(&plan);
-    plan_deinit(&plan);
-    compose_deinit(&compose);
-    return code;
+    return with_plan(invocation, load_if_given, print);
 }
 
 const struct option compose_group_options[] = {FILE_OPTION, PROJECT_OPTION, {0}};

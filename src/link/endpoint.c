@@ -103,11 +103,11 @@ static void request_forget_ip(struct request *request, const struct link_endpoin
 
 static struct nlmsghdr *request_port_settings(const struct link *link, struct request *request,
                                               const struct link_endpoint *endpoint, uint32_t index,
-                                              bool is_new)
+                                              bool was_routed)
 {
     struct nlmsghdr *message = request_link(request, RTM_SETLINK, 0, index, "set up");
     struct ipv4_setting settings[ARRAY_SIZE(routed_settings)];
-    size_t count = is_new && !endpoint->routed ? 0 : ARRAY_SIZE(settings);
+    size_t count = endpoint->routed || was_routed ? ARRAY_SIZE(settings) : 0;
     bool silent = link_has_ipv6(link, endpoint->mtu);
 
     if (endpoint->routed)
@@ -199,7 +199,7 @@ int endpoint_settle(struct link *link, const struct link_endpoint *endpoint, uin
     struct request request;
 
     request_init(&request);
-    mnl_attr_put_strz(request_port_settings(link, &request, endpoint, index, true), IFLA_IFALIAS,
+    mnl_attr_put_strz(request_port_settings(link, &request, endpoint, index, false), IFLA_IFALIAS,
                       endpoint->alias);
     if (!endpoint->routed)
         request_bridged(link, &request, endpoint, index, bridge_index);
@@ -334,7 +334,8 @@ static int endpoint_match(struct link *link, const struct link_endpoint *endpoin
     struct request request;
 
     request_init(&request);
-    request_port_settings(link, &request, endpoint, state->info.index, false);
+    request_port_settings(link, &request, endpoint, state->info.index,
+                          state->info.master != bridge_index);
     request_other_kind_gone(&request, endpoint, state->info.index, bridge_index);
     request_port_link(&request, endpoint, state, endpoint->routed ? 0 : bridge_index);
     int r = netlink_commit(&link->host, &request, endpoint->host_name, error);

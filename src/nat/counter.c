@@ -44,7 +44,8 @@ static void put_counter(struct nlmsghdr *message, const struct counter *counter)
     expression_end(message, nest, data);
 }
 
-static void put_limit(struct nlmsghdr *message, uint8_t per_second)
+/* flags: NFT_LIMIT_F_INV matches what is beyond it. */
+static void put_limit(struct nlmsghdr *message, uint32_t per_second, uint32_t flags)
 {
     struct nlattr *data;
     struct nlattr *nest = expression_begin(message, "limit", &data);
@@ -53,6 +54,7 @@ static void put_limit(struct nlmsghdr *message, uint8_t per_second)
     mnl_attr_put_u64(message, NFTA_LIMIT_UNIT, htobe64(1));
     mnl_attr_put_u32(message, NFTA_LIMIT_BURST, htonl(per_second));
     mnl_attr_put_u32(message, NFTA_LIMIT_TYPE, htonl(NFT_LIMIT_PKTS));
+    mnl_attr_put_u32(message, NFTA_LIMIT_FLAGS, htonl(flags));
     expression_end(message, nest, data);
 }
 
@@ -63,19 +65,6 @@ static void put_over_conns(struct nlmsghdr *message, uint32_t amount)
 
     mnl_attr_put_u32(message, NFTA_CONNLIMIT_COUNT, htonl(amount));
     mnl_attr_put_u32(message, NFTA_CONNLIMIT_FLAGS, htonl(NFT_CONNLIMIT_F_INV));
-    expression_end(message, nest, data);
-}
-
-static void put_over_rate(struct nlmsghdr *message, uint32_t amount)
-{
-    struct nlattr *data;
-    struct nlattr *nest = expression_begin(message, "limit", &data);
-
-    mnl_attr_put_u64(message, NFTA_LIMIT_RATE, htobe64(amount));
-    mnl_attr_put_u64(message, NFTA_LIMIT_UNIT, htobe64(1));
-    mnl_attr_put_u32(message, NFTA_LIMIT_BURST, htonl(amount));
-    mnl_attr_put_u32(message, NFTA_LIMIT_TYPE, htonl(NFT_LIMIT_PKTS));
-    mnl_attr_put_u32(message, NFTA_LIMIT_FLAGS, htonl(NFT_LIMIT_F_INV));
     expression_end(message, nest, data);
 }
 
@@ -91,11 +80,11 @@ void counter_put(struct nlmsghdr *message, const struct nat_element *element,
     if (state->counts)
         put_counter(message, counter);
     if (state->per_second)
-        put_limit(message, state->per_second);
+        put_limit(message, state->per_second, 0);
     if (state->over_conns)
         put_over_conns(message, element->amount);
     if (state->over_rate)
-        put_over_rate(message, element->amount);
+        put_limit(message, element->amount, NFT_LIMIT_F_INV);
     mnl_attr_nest_end(message, list);
 }
 

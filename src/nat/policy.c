@@ -59,11 +59,6 @@ static const char *const opening_words[] = {"open", "closed"}; /* by `closes` */
 static const char *const class_names[POLICY_CLASSES] = {"public", "private"};
 static const uint8_t families[POLICY_FAMILIES] = {AF_INET, AF_INET6};
 
-const struct set_def *policy_set_def(unsigned family_index)
-{
-    return &set_defs[family_index];
-}
-
 size_t policy_key_length(unsigned family_index)
 {
     return family_index ? 24 : 12;

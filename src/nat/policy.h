@@ -60,8 +60,6 @@ void policy_openings_name(int64_t id, uint64_t version, bool closes, uint8_t fam
                           uint32_t service, char ret_name[POLICY_NAME_MAX]);
 /* Reads such a name into an opening without address. */
 bool policy_openings_read(const char *name, struct nat_opening *ret_opening);
-/* The set of a table, and its ranges as keys: first and last, each of policy_key_length bytes. */
-const struct set_def *policy_set_def(unsigned family_index);
 size_t policy_key_length(unsigned family_index);
 void policy_range_write(const struct policy_range *range, uint8_t *first, uint8_t *last);
 /* The same for a map of services, and the chain that a service leads to. */

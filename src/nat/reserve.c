@@ -501,12 +501,6 @@ void reservations_settled(struct reservations *reservations)
     worker_inherited_close(reservations->relay);
 }
 
-void reserve_holder(uint8_t protocol, const struct ip *ip, uint16_t port, char *ret_text,
-                    size_t size)
-{
-    port_holder_format(protocol, ip, port, ret_text, size);
-}
-
 pid_t reservations_pid(const struct reservations *reservations)
 {
     return worker_pid(reservations->relay);

@@ -62,7 +62,3 @@ void reserve_rename(struct reservations *reservations, int64_t old_id, int64_t n
 void reserve_release(struct reservations *reservations, int64_t port_id);
 /* After start-up: sockets of the former relay that nobody claimed are closed. */
 void reservations_settled(struct reservations *reservations);
-
-/* Who holds a port: "nginx (pid 812)", or "" when unknown. For messages. */
-void reserve_holder(uint8_t protocol, const struct ip *ip, uint16_t port, char *ret_text,
-                    size_t size);

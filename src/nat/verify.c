@@ -677,6 +677,22 @@ static int verify_elements(struct nat *nat, const struct nat_batch *batch,
 
 /* --- ranges of policies --- */
 
+/* Sorts both. */
+static bool dump_equals(struct dump *dump, struct nat_element *wanted, size_t count)
+{
+    size_t n_wanted = elements_normalize(wanted, count);
+    size_t n_found = elements_normalize(dump->found.elements, dump->found.count);
+
+    return !dump->malformed && n_wanted == n_found &&
+           (n_found == 0 || memcmp(wanted, dump->found.elements, n_found * sizeof(*wanted)) == 0);
+}
+
+static int dump_get(struct nat *nat, struct dump *dump, struct error *error)
+{
+    return nft_socket_get(nat->socket, NFPROTO_INET, NFT_MSG_GETSETELEM, true, elements_build,
+                          elements_parse, dump, error);
+}
+
 static bool ranges_judge(struct dump *dump, const struct policy_table *table,
                          struct nat_element *wanted)
 {
@@ -685,10 +701,7 @@ static bool ranges_judge(struct dump *dump, const struct policy_table *table,
         wanted[i].add = true;
         policy_range_write(&table->items[i], wanted[i].key, wanted[i].key_end);
     }
-    size_t n_wanted = elements_normalize(wanted, table->count);
-    size_t n_found = elements_normalize(dump->found.elements, dump->found.count);
-    return !dump->malformed && n_wanted == n_found &&
-           (n_found == 0 || memcmp(wanted, dump->found.elements, n_found * sizeof(*wanted)) == 0);
+    return dump_equals(dump, wanted, table->count);
 }
 
 static int verify_ranges(struct nat *nat, const struct policy_object *object,
@@ -707,8 +720,7 @@ static int verify_ranges(struct nat *nat, const struct policy_object *object,
 
     if (!wanted)
         return error_set(error, ENOMEM, "cannot verify nftables");
-    result = nft_socket_get(nat->socket, NFPROTO_INET, NFT_MSG_GETSETELEM, true, elements_build,
-                            elements_parse, &dump, error);
+    result = dump_get(nat, &dump, error);
     if (result == 0)
         *ret_same = ranges_judge(&dump, table, wanted);
     free(dump.found.elements);
@@ -730,10 +742,7 @@ static bool services_judge(struct dump *dump, const struct policy_services *serv
         policy_service_range_write(&services->ranges[i], wanted[count].key, wanted[count].key_end);
         memcpy(wanted[count++].data, &service, sizeof(service));
     }
-    size_t n_wanted = elements_normalize(wanted, count);
-    size_t n_found = elements_normalize(dump->found.elements, dump->found.count);
-    return !dump->malformed && n_wanted == n_found &&
-           (n_found == 0 || memcmp(wanted, dump->found.elements, n_found * sizeof(*wanted)) == 0);
+    return dump_equals(dump, wanted, count);
 }
 
 static int verify_services(struct nat *nat, const struct policy_object *object, const char *map,
@@ -753,8 +762,7 @@ static int verify_services(struct nat *nat, const struct policy_object *object, 
 
     if (!wanted)
         return error_set(error, ENOMEM, "cannot verify nftables");
-    result = nft_socket_get(nat->socket, NFPROTO_INET, NFT_MSG_GETSETELEM, true, elements_build,
-                            elements_parse, &dump, error);
+    result = dump_get(nat, &dump, error);
     if (result == 0)
         *ret_same = services_judge(&dump, &object->services, wanted);
     free(dump.found.elements);

@@ -58,7 +58,7 @@ struct service {
     struct loop_timer *host_timer;       /* the host changed: look at MTU and subnets */
     uint32_t host_mtu;                   /* of the way out; 0: look it up */
     bool has_unreachable;      /* a guest lost its link and its namespace during a repair */
-    uint32_t applied_mtu;      /* what the links have of it; 0: to be applied */
+    uint32_t applied_mtu;      /* what guests were told of host_mtu, and the store remembers */
     struct strings collisions; /* networks whose subnet the host uses too: said once each */
     struct neighbour_left left[NEIGHBOURS_LEFT]; /* a ring (neighbours.c) */
     size_t n_left;                               /* in all */

@@ -16,6 +16,8 @@
 #define REPAIR_DELAY_MS 20 /* what is changed in one go is repaired in one go */
 #define CHECKPOINT_DELAY_MS 2000
 
+#define MTU_SETTING "mtu/applied"
+
 struct state {
     struct service *service;
     struct network *networks;
@@ -24,6 +26,7 @@ struct state {
     struct guest_plan *plans; /* one per guest */
     size_t n_guests;
     bool start;
+    bool follow_mtu; /* the host's MTU is not what guests were told */
 };
 
 static void state_deinit(struct state *state)
@@ -355,7 +358,7 @@ static int drop_half_made(struct service *service, const struct link_endpoint *e
 static int follow_mtu_inside(const struct state *state, struct guest_plan *plan,
                              const struct link_endpoint *endpoint, struct error *error)
 {
-    if (state->service->applied_mtu != 0 || plan->guest->kind != KIND_NETNS)
+    if (!state->follow_mtu || plan->guest->kind != KIND_NETNS)
         return 0;
     if (plan->netns_fd < 0)
         guest_netns_open(plan->guest, &plan->netns_fd);
@@ -458,11 +461,30 @@ static int start_records(struct service *service, struct error *error)
     return r;
 }
 
+static int mtu_remember(struct service *service, struct error *error)
+{
+    char value[16];
+
+    service->applied_mtu = service->host_mtu;
+    snprintf(value, sizeof(value), "%u", service->applied_mtu);
+    return store_setting_set(service->store, MTU_SETTING, value, error);
+}
+
+static int mtu_recall(struct service *service, struct error *error)
+{
+    _cleanup_free_ char *value = NULL;
+    int r = store_setting_get(service->store, MTU_SETTING, &value, error);
+
+    service->applied_mtu = value ? (uint32_t)strtoul(value, NULL, 10) : 0;
+    return r;
+}
+
 static int reconcile(struct service *service, bool start, struct error *error)
 {
     struct state state = {.service = service, .start = start};
     int r = state_load(&state, error);
 
+    state.follow_mtu = service->host_mtu != 0 && service->host_mtu != service->applied_mtu;
     if (r >= 0)
         r = remove_strays(&state, error);
     if (r >= 0)
@@ -471,8 +493,8 @@ static int reconcile(struct service *service, bool start, struct error *error)
         ensure_network(&state, &state.networks[i]);
     for (size_t i = 0; r >= 0 && i < state.n_guests; i++)
         ensure_guest(&state, &state.plans[i]);
-    if (r >= 0)
-        service->applied_mtu = service->host_mtu;
+    if (r >= 0 && state.follow_mtu)
+        r = mtu_remember(service, error);
     if (r >= 0 && start)
         r = start_records(service, error);
     state_deinit(&state);
@@ -483,6 +505,8 @@ int reconcile_start(struct service *service, struct error *error)
 {
     int r = drop_dead_guests(service, error);
 
+    if (r >= 0)
+        r = mtu_recall(service, error);
     if (r >= 0)
         r = domains_load(service, error);
     if (r >= 0)
@@ -616,7 +640,6 @@ static void on_host_timer(void *userdata)
     else if (mtu != service->applied_mtu) {
         log_info("the host's MTU is %u now", mtu);
         service->host_mtu = mtu;
-        service->applied_mtu = 0;
         reconcile_schedule(service);
     }
     look_for_collisions(service);
