@@ -14,7 +14,7 @@
  *
  * WIRE is a link-local address that stands for "localhost" between guest and host. The host
  * translates it, for endpoints that have this switched on only, to a published port or to the
- * gateway (ruleset.c), and so the host's own loopback is never meant.
+ * gateway (rules_translation.c), and so the host's own loopback is never meant.
  *
  * The interface needs route_localnet for that, which by itself would open the guest's loopback to
  * its neighbours: loopback addresses from outside are dropped first. From WIRE, which a neighbour

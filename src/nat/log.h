@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What the table dropped, as the kernel tells of it (NFLOG, nfnetlink_log): at most a few packets
- * a second for each endpoint, which the rules see to (ruleset.c). Headers only are taken over, and
- * read by denial_parse alone. */
+ * a second for each endpoint, which the sets see to (sets.c). Headers only are taken over, and read
+ * by denial_parse alone. */
 #pragma once
 
 #include <stddef.h>
