@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* A thread beside the loop for what makes the caller wait for others (the kernel's configuration
+ * lock, say): it runs jobs one after the other, in the order in which they were submitted, and the
+ * loop hears of each when it has run. Used from the loop's thread, but for what `run` does. */
+#pragma once
+
+#include "base/loop.h"
+
+struct background;
+
+/* Part of the submitter's own object; it must stay until `done` is called. */
+struct job {
+    void (*run)(struct job *job);  /* on the thread */
+    void (*done)(struct job *job); /* then on the loop; may submit, and free the job. NULL: none */
+    struct job *next;              /* background's own */
+};
+
+/* Starts the thread; signals stay the caller's. */
+int background_new(struct loop *loop, struct background **ret_background, struct error *error);
+/* Settles, then ends the thread. */
+void background_free(struct background *background);
+/* Never fails, never blocks. */
+void background_submit(struct background *background, struct job *job);
+/* Blocks until every job has run and was told of, those that are submitted meanwhile included. May
+ * be called from `done`: then it returns when the others are. */
+void background_settle(struct background *background);
