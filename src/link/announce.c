@@ -141,12 +141,13 @@ struct move {
 
 /* To the moved guest: where one of its peers is to be found now. Behind a routed port that is the
  * host for all of them. */
-static void announce_peer(struct known *peer, void *userdata)
+static void announce_peer(const struct known *peer, void *userdata)
 {
     const struct move *move = userdata;
     bool direct = move->moved->kind == KNOWN_BRIDGED && peer->kind == KNOWN_BRIDGED;
 
-    if (peer == move->moved || peer->group != move->moved->group || peer->ip.family != AF_INET)
+    if (peer->index == move->moved->index || peer->group != move->moved->group ||
+        peer->ip.family != AF_INET)
         return;
     announce(move->link, move->moved->index, &peer->ip, direct ? &peer->mac : &move->bridge_mac);
 }
@@ -161,6 +162,6 @@ int announce_move(struct link *link, const struct known *moved, uint32_t bridge_
         return r;
     announce(link, bridge_index, &moved->ip,
              moved->kind == KNOWN_ROUTED ? bridge_mac : &moved->mac);
-    known_each(&link->known, announce_peer, &move);
+    known_each(&link->shared->known, announce_peer, &move);
     return 0;
 }

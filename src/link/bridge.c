@@ -312,7 +312,7 @@ static int bridge_remove(struct link *link, const char *name, struct error *erro
     mnl_attr_put_strz(message, IFLA_IFNAME, aside);
     request_tolerate(&request, ENODEV);
     r = netlink_commit(&link->host, &request, name, error);
-    reaper_kick(link->reaper); /* whatever was answered, it may be in the group */
+    reaper_kick(link->shared->reaper); /* whatever was answered, it may be in the group */
     return r;
 }
 
@@ -329,7 +329,7 @@ static int bridge_remember(struct link *link, const struct link_bridge *bridge, 
                           .address6 = bridge->address6};
 
     memcpy(known.name, bridge->name, sizeof(known.name));
-    if (known_set(&link->known, &known) < 0)
+    if (known_set(&link->shared->known, &known) < 0)
         return error_set(error, ENOMEM, "cannot remember the bridge %s", bridge->name);
     return 0;
 }

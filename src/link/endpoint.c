@@ -119,11 +119,20 @@ static struct nlmsghdr *request_port_settings(const struct link *link, struct re
     return message;
 }
 
+/* 0: there is none. */
+static uint32_t endpoint_bridge_find(const struct link *link, const struct link_endpoint *endpoint)
+{
+    struct known known;
+
+    if (known_find_name(&link->shared->known, endpoint->bridge, &known))
+        return known.index;
+    return link_index(link, endpoint->bridge);
+}
+
 int endpoint_bridge_index(const struct link *link, const struct link_endpoint *endpoint,
                           uint32_t *ret_index, struct error *error)
 {
-    const struct known *known = known_find_name(&link->known, endpoint->bridge);
-    uint32_t index = known ? known->index : link_index(link, endpoint->bridge);
+    uint32_t index = endpoint_bridge_find(link, endpoint);
 
     if (index == 0)
         return error_set_kernel(error, ENODEV, NULL, "the bridge %s is not there",
@@ -144,7 +153,7 @@ static int endpoint_remember(struct link *link, const struct link_endpoint *endp
                           .ip = endpoint->ip};
 
     memcpy(known.name, endpoint->host_name, sizeof(known.name));
-    if (known_set(&link->known, &known) < 0)
+    if (known_set(&link->shared->known, &known) < 0)
         return error_set(error, ENOMEM, "cannot remember the link %s", endpoint->host_name);
     return 0;
 }
@@ -252,7 +261,7 @@ static int endpoint_withdraw(struct link *link, const struct link_endpoint *endp
         request_dying(&request, index);
     int r = netlink_commit(&link->host, &request, endpoint->host_name, error);
     if (index != 0) /* whatever was answered, it may be in the group */
-        reaper_kick(link->reaper);
+        reaper_kick(link->shared->reaper);
     return r;
 }
 
@@ -269,11 +278,12 @@ static int endpoint_own_index(struct link *link, const struct link_endpoint *end
                               uint32_t *ret_index, struct error *error)
 {
     uint32_t index = link_index(link, endpoint->host_name);
-    const struct known *known = known_find(&link->known, index);
+    struct known known;
     struct link_state state;
     bool found = false;
 
-    if (index != 0 && !(known && strcmp(known->name, endpoint->host_name) == 0)) {
+    if (index != 0 && !(known_find(&link->shared->known, index, &known) &&
+                        strcmp(known.name, endpoint->host_name) == 0)) {
         int r = link_find(link, endpoint->host_name, &state, &found, error);
 
         if (r < 0)
@@ -283,6 +293,11 @@ static int endpoint_own_index(struct link *link, const struct link_endpoint *end
     }
     *ret_index = index;
     return 0;
+}
+
+void link_endpoint_abandon(struct link *link, const struct link_endpoint *endpoint)
+{
+    link_forget(link, 0, endpoint->host_name);
 }
 
 int link_endpoint_remove(struct link *link, const struct link_endpoint *endpoint,
@@ -377,6 +392,7 @@ int link_endpoint_ensure(struct link *link, const struct link_endpoint *endpoint
 int link_endpoint_set_routed(struct link *link, const struct link_endpoint *endpoint,
                              struct error *error)
 {
+    struct known known;
     bool found;
 
     int r = link_endpoint_ensure(link, endpoint, &found, error);
@@ -385,8 +401,8 @@ int link_endpoint_set_routed(struct link *link, const struct link_endpoint *endp
     if (!found)
         return error_set_reason(error, REASON_NOT_FOUND, "the link %s is gone",
                                 endpoint->host_name);
-    const struct known *known = known_find_name(&link->known, endpoint->host_name);
-    const struct known *bridge = known_find_name(&link->known, endpoint->bridge);
-    return announce_move(link, known, bridge ? bridge->index : link_index(link, endpoint->bridge),
-                         &endpoint->bridge_mac, error);
+    if (!known_find_name(&link->shared->known, endpoint->host_name, &known))
+        return error_set(error, ENOENT, "the link %s is not known", endpoint->host_name);
+    return announce_move(link, &known, endpoint_bridge_find(link, endpoint), &endpoint->bridge_mac,
+                         error);
 }

@@ -2,6 +2,8 @@
 /* What the files of link/ share: the handle and helpers on it. Private to link/. */
 #pragma once
 
+#include <stdatomic.h>
+
 #include "known.h"
 #include "link.h"
 #include "message.h"
@@ -12,10 +14,24 @@
 #define LINK_INDEX_BASE 0x6d0000u
 #define LINK_INDEX_END 0x7ffffff0u
 
+#define HANDLES_MAX 2 /* of one process */
+
 struct reaper;
 struct watch;
 
+/* What the handles of one process share (link_open_beside). */
+struct link_shared {
+    struct known_table known;
+    struct reaper *reaper;
+    _Atomic uint32_t next_index; /* of those that we choose */
+    _Atomic bool watched;        /* somebody hears of links that are gone */
+    uint32_t ports[HANDLES_MAX]; /* of the handles' sockets */
+    unsigned n_ports;
+};
+
 struct link {
+    struct link_shared *shared;
+    bool beside; /* shared is another handle's */
     struct netlink host;
     int home_fd; /* the host's network namespace */
     uint64_t home_dev, home_ino;
@@ -24,12 +40,11 @@ struct link {
     int bridge_nf_fd;    /* net.bridge.bridge-nf-call-iptables; -1 where there is no br_netfilter */
     int arp_ignore_fd;   /* net.ipv4.conf.all.arp_ignore */
     int ipv6_conf_fd;    /* directory net/ipv6/conf; -1 where the kernel has no IPv6 */
-    uint32_t next_index; /* of those that we choose */
-    struct known_table known;
-    struct reaper *reaper;
     struct watch *watch; /* NULL while not watching */
 };
 
+/* Is that the port of a handle's socket: did we cause what it tells? */
+bool link_port_is_ours(const struct link *link, uint32_t port);
 /* Interface index of a name in the host's namespace, 0 if there is none. */
 uint32_t link_index(const struct link *link, const char *name);
 /* Every link of the host, ours or not; the array is the caller's. */

@@ -67,7 +67,9 @@ static void known_delete(struct known_table *table, struct known *known)
     table->count--;
 }
 
-void known_each(const struct known_table *table, known_fn fn, void *userdata)
+/* Without the lock, as all that is static here. */
+static void each(struct known_table *table, void (*fn)(struct known *known, void *userdata),
+                 void *userdata)
 {
     for (size_t i = 0; i < table->n_buckets; i++)
         for (struct known *known = table->by_index[i], *next; known; known = next) {
@@ -76,26 +78,33 @@ void known_each(const struct known_table *table, known_fn fn, void *userdata)
         }
 }
 
-static void known_free(struct known *known, void *userdata)
+static void entry_free(struct known *known, void *userdata)
 {
     (void)userdata;
     free(known);
 }
 
-void known_deinit(struct known_table *table)
+void known_init(struct known_table *table)
 {
-    known_each(table, known_free, NULL);
-    free(table->by_index);
-    free(table->by_name);
     *table = (struct known_table){0};
+    pthread_mutex_init(&table->lock, NULL);
 }
 
-static void known_relink(struct known *known, void *userdata)
+void known_deinit(struct known_table *table)
+{
+    each(table, entry_free, NULL);
+    free(table->by_index);
+    free(table->by_name);
+    pthread_mutex_destroy(&table->lock);
+}
+
+static void entry_move(struct known *known, void *userdata)
 {
     known_link(userdata, known);
 }
 
-int known_reserve(struct known_table *table)
+/* Makes room for one more entry. */
+static int reserve(struct known_table *table)
 {
     if (table->count < table->n_buckets)
         return 0;
@@ -108,30 +117,16 @@ int known_reserve(struct known_table *table)
         return -ENOMEM;
     larger.by_index = TAKE_PTR(by_index);
     larger.by_name = TAKE_PTR(by_name);
-    larger.count = table->count;
-    known_each(table, known_relink, &larger);
+    each(table, entry_move, &larger);
     free(table->by_index);
     free(table->by_name);
-    *table = larger;
+    table->by_index = larger.by_index;
+    table->by_name = larger.by_name;
+    table->n_buckets = larger.n_buckets;
     return 0;
 }
 
-int known_set(struct known_table *table, const struct known *known)
-{
-    if (known_reserve(table) < 0)
-        return -ENOMEM;
-    struct known *copy = malloc(sizeof(*copy));
-    if (!copy)
-        return -ENOMEM;
-    *copy = *known; /* may be an entry itself */
-    known_remove(table, copy->index);
-    known_remove_name(table, copy->name);
-    known_link(table, copy);
-    table->count++;
-    return 0;
-}
-
-struct known *known_find(const struct known_table *table, uint32_t index)
+static struct known *find(const struct known_table *table, uint32_t index)
 {
     struct known *known = table->n_buckets ? *bucket_index(table, index) : NULL;
 
@@ -140,7 +135,7 @@ struct known *known_find(const struct known_table *table, uint32_t index)
     return known;
 }
 
-struct known *known_find_name(const struct known_table *table, const char *name)
+static struct known *find_name(const struct known_table *table, const char *name)
 {
     struct known *known = table->n_buckets ? *bucket_name(table, name) : NULL;
 
@@ -149,20 +144,134 @@ struct known *known_find_name(const struct known_table *table, const char *name)
     return known;
 }
 
+static int set(struct known_table *table, const struct known *known)
+{
+    if (reserve(table) < 0)
+        return -ENOMEM;
+    struct known *copy = malloc(sizeof(*copy));
+    if (!copy)
+        return -ENOMEM;
+    *copy = *known;
+    copy->generation = table->generation;
+    known_delete(table, find(table, copy->index));
+    known_delete(table, find_name(table, copy->name));
+    known_link(table, copy);
+    table->count++;
+    return 0;
+}
+
+int known_set(struct known_table *table, const struct known *known)
+{
+    pthread_mutex_lock(&table->lock);
+    int r = set(table, known);
+    pthread_mutex_unlock(&table->lock);
+    return r;
+}
+
+/* Takes a copy and gives the lock back. */
+static bool show(struct known_table *table, const struct known *known, struct known *ret_known)
+{
+    bool found = known != NULL;
+
+    if (found)
+        *ret_known = *known;
+    pthread_mutex_unlock(&table->lock);
+    return found;
+}
+
+bool known_find(struct known_table *table, uint32_t index, struct known *ret_known)
+{
+    pthread_mutex_lock(&table->lock);
+    return show(table, find(table, index), ret_known);
+}
+
+bool known_find_name(struct known_table *table, const char *name, struct known *ret_known)
+{
+    pthread_mutex_lock(&table->lock);
+    return show(table, find_name(table, name), ret_known);
+}
+
+size_t known_count(struct known_table *table)
+{
+    pthread_mutex_lock(&table->lock);
+    size_t count = table->count;
+    pthread_mutex_unlock(&table->lock);
+    return count;
+}
+
 void known_remove(struct known_table *table, uint32_t index)
 {
-    known_delete(table, known_find(table, index));
+    pthread_mutex_lock(&table->lock);
+    known_delete(table, find(table, index));
+    pthread_mutex_unlock(&table->lock);
 }
 
 void known_remove_name(struct known_table *table, const char *name)
 {
-    known_delete(table, known_find_name(table, name));
+    pthread_mutex_lock(&table->lock);
+    known_delete(table, find_name(table, name));
+    pthread_mutex_unlock(&table->lock);
 }
 
-void known_retire(struct known_table *table, struct known *known)
+void known_retire(struct known_table *table, uint32_t index)
 {
-    known_unlink(table, known);
-    known->name[0] = '\0';
-    known->retired = true;
-    known_link(table, known);
+    pthread_mutex_lock(&table->lock);
+    struct known *known = find(table, index);
+    if (known) {
+        known_unlink(table, known);
+        known->name[0] = '\0';
+        known->retired = true;
+        known_link(table, known);
+    }
+    pthread_mutex_unlock(&table->lock);
+}
+
+void known_each(struct known_table *table, known_fn fn, void *userdata)
+{
+    pthread_mutex_lock(&table->lock);
+    for (size_t i = 0; i < table->n_buckets; i++)
+        for (const struct known *known = table->by_index[i]; known; known = known->next_by_index)
+            fn(known, userdata);
+    pthread_mutex_unlock(&table->lock);
+}
+
+void known_survey_begin(struct known_table *table)
+{
+    pthread_mutex_lock(&table->lock);
+    table->generation++;
+    pthread_mutex_unlock(&table->lock);
+}
+
+void known_survey_mark(struct known_table *table, uint32_t index)
+{
+    pthread_mutex_lock(&table->lock);
+    struct known *known = find(table, index);
+    if (known)
+        known->generation = table->generation;
+    pthread_mutex_unlock(&table->lock);
+}
+
+struct survey {
+    struct known_table *table;
+    known_fn fn;
+    void *userdata;
+};
+
+static void entry_judge(struct known *known, void *userdata)
+{
+    struct survey *survey = userdata;
+
+    if (known->generation == survey->table->generation)
+        return;
+    survey->fn(known, survey->userdata);
+    known_delete(survey->table, known);
+}
+
+void known_survey_end(struct known_table *table, known_fn fn, void *userdata)
+{
+    struct survey survey = {.table = table, .fn = fn, .userdata = userdata};
+
+    pthread_mutex_lock(&table->lock);
+    each(table, entry_judge, &survey);
+    pthread_mutex_unlock(&table->lock);
 }

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What links of ours should look like: filled by whoever makes or changes one, read by the watcher
  * to tell somebody else's change from ours. It is not state to restore from; that is the store's.
+ * Handles of several threads share a table: each call is atomic, and what is found is a copy.
  * Private to link/. */
 #pragma once
 
 #include <net/if.h>
+#include <pthread.h>
 
 #include "base/address.h"
 #include "base/error.h"
@@ -29,24 +31,33 @@ struct known {
 };
 
 struct known_table {
+    pthread_mutex_t lock;               /* guards what follows */
     struct known **by_index, **by_name; /* arrays of n_buckets chains */
     size_t n_buckets;                   /* a power of two; 0 before the first entry */
     size_t count;
+    unsigned generation; /* of the latest known_survey_begin */
 };
 
-/* Zero-initialised is empty. */
+void known_init(struct known_table *table);
 void known_deinit(struct known_table *table);
-/* Makes room for one more entry, so that the next known_set can't fail. Returns 0 or -ENOMEM. */
-int known_reserve(struct known_table *table);
 /* Adds a copy, or replaces the entry of that index or of that name. Returns 0 or -ENOMEM. */
 int known_set(struct known_table *table, const struct known *known);
-struct known *known_find(const struct known_table *table, uint32_t index);
-struct known *known_find_name(const struct known_table *table, const char *name);
+/* False when there is none. */
+bool known_find(struct known_table *table, uint32_t index, struct known *ret_known);
+bool known_find_name(struct known_table *table, const char *name, struct known *ret_known);
+size_t known_count(struct known_table *table);
 /* Fine when there is none. */
 void known_remove(struct known_table *table, uint32_t index);
 void known_remove_name(struct known_table *table, const char *name);
-/* Marks it as retired and takes its name away, so that only its index finds it. */
-void known_retire(struct known_table *table, struct known *known);
-/* Calls fn for every entry; fn may remove that entry. */
-typedef void (*known_fn)(struct known *known, void *userdata);
-void known_each(const struct known_table *table, known_fn fn, void *userdata);
+/* Marks it as retired and takes its name away, so that only its index finds it. Fine when there is
+ * none. */
+void known_retire(struct known_table *table, uint32_t index);
+/* Calls fn for every entry; fn must not use the table. */
+typedef void (*known_fn)(const struct known *known, void *userdata);
+void known_each(struct known_table *table, known_fn fn, void *userdata);
+
+/* Which entries' links are gone? Between begin and end every link that is there is marked; end
+ * removes those that were not, and calls fn for each. What is set meanwhile counts as marked. */
+void known_survey_begin(struct known_table *table);
+void known_survey_mark(struct known_table *table, uint32_t index);
+void known_survey_end(struct known_table *table, known_fn fn, void *userdata);

@@ -3,6 +3,7 @@
  * none, and the helpers that several files of link/ use. */
 #include "link.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if_link.h>
@@ -54,36 +55,80 @@ static int index_start(struct link *link, struct error *error)
 
     int r = link_list_all(link, &links, &count, error);
     for (size_t i = 0; r == 0 && i < count; i++)
-        if (links[i].index >= link->next_index && links[i].index < LINK_INDEX_END)
-            link->next_index = links[i].index + 1;
+        if (links[i].index >= link->shared->next_index && links[i].index < LINK_INDEX_END)
+            link->shared->next_index = links[i].index + 1;
     return r;
 }
 
-int link_open(struct link **ret_link, struct error *error)
+/* A handle with sockets and files of its own. */
+static int link_new(struct link_shared *shared, bool beside, struct link **ret_link,
+                    struct error *error)
 {
     struct link *link = calloc(1, sizeof(*link));
 
     if (!link)
         return error_set(error, ENOMEM, "cannot make a link handle");
+    link->shared = shared;
+    link->beside = beside;
     link->host = NETLINK_INIT;
     link->home_fd = link->query_fd = link->packet_fd = -1;
     link->bridge_nf_fd = link->arp_ignore_fd = link->ipv6_conf_fd = -1;
-    link->next_index = LINK_INDEX_BASE;
     int r = link_open_home(link, error);
     if (r == 0)
         r = netlink_open(&link->host, error);
-    if (r == 0)
-        r = index_start(link, error);
-    if (r == 0)
-        r = reaper_new(&link->reaper, error);
     if (r < 0) {
         link_close(link);
         return r;
     }
     link_open_settings(link);
-    reaper_kick(link->reaper); /* what a crash left in the dying group */
+    assert(shared->n_ports < HANDLES_MAX);
+    shared->ports[shared->n_ports++] = link->host.port;
     *ret_link = link;
     return 0;
+}
+
+bool link_port_is_ours(const struct link *link, uint32_t port)
+{
+    for (unsigned i = 0; i < link->shared->n_ports; i++)
+        if (link->shared->ports[i] == port)
+            return true;
+    return false;
+}
+
+int link_open(struct link **ret_link, struct error *error)
+{
+    struct link_shared *shared = calloc(1, sizeof(*shared));
+    struct link *link;
+
+    if (!shared)
+        return error_set(error, ENOMEM, "cannot make a link handle");
+    known_init(&shared->known);
+    shared->next_index = LINK_INDEX_BASE;
+    int r = link_new(shared, false, &link, error);
+    if (r < 0)
+        return r;
+    r = index_start(link, error);
+    if (r == 0)
+        r = reaper_new(&shared->reaper, error);
+    if (r < 0) {
+        link_close(link);
+        return r;
+    }
+    reaper_kick(shared->reaper); /* what a crash left in the dying group */
+    *ret_link = link;
+    return 0;
+}
+
+int link_open_beside(const struct link *link, struct link **ret_link, struct error *error)
+{
+    return link_new(link->shared, true, ret_link, error);
+}
+
+static void shared_free(struct link_shared *shared)
+{
+    reaper_free(shared->reaper);
+    known_deinit(&shared->known);
+    free(shared);
 }
 
 static void close_set(int fd)
@@ -97,9 +142,9 @@ void link_close(struct link *link)
     if (!link)
         return;
     link_watch_stop(link);
-    reaper_free(link->reaper);
+    if (!link->beside)
+        shared_free(link->shared);
     netlink_close(&link->host);
-    known_deinit(&link->known);
     close_set(link->home_fd);
     close_set(link->query_fd);
     close_set(link->packet_fd);
@@ -111,7 +156,7 @@ void link_close(struct link *link)
 
 void link_reaper_wait(struct link *link)
 {
-    reaper_wait(link->reaper);
+    reaper_wait(link->shared->reaper);
 }
 
 /* ------------------------------------------------------------------------------- lookups */
@@ -137,9 +182,14 @@ bool link_name_find(uint32_t index, char ret_name[IFNAMSIZ])
 
 uint32_t link_index_next(struct link *link)
 {
-    if (link->next_index >= LINK_INDEX_END)
-        link->next_index = LINK_INDEX_BASE;
-    return link->next_index++;
+    _Atomic uint32_t *next = &link->shared->next_index;
+    uint32_t index = atomic_fetch_add(next, 1);
+
+    if (index < LINK_INDEX_END)
+        return index;
+    atomic_store(next,
+                 LINK_INDEX_BASE + 1); /* at worst two threads begin anew: EBUSY is tried on */
+    return LINK_INDEX_BASE;
 }
 
 int link_get(struct netlink *netlink, uint32_t index, const char *name,
@@ -221,18 +271,21 @@ int link_ipv6_set(const struct link *link, const char *name, const char *key, co
 }
 
 /* ------------------------------------------------------------------------------- removal */
-static void link_retire(struct link *link, struct known *known)
+static void link_retire(struct link *link, uint32_t index)
 {
-    if (known && link->watch) /* it hears when the link is gone */
-        known_retire(&link->known, known);
-    else if (known)
-        known_remove(&link->known, known->index);
+    if (link->shared->watched) /* the watcher hears when the link is gone */
+        known_retire(&link->shared->known, index);
+    else
+        known_remove(&link->shared->known, index);
 }
 
 void link_forget(struct link *link, uint32_t index, const char *name)
 {
-    link_retire(link, known_find(&link->known, index));
-    link_retire(link, known_find_name(&link->known, name));
+    struct known known;
+
+    link_retire(link, index);
+    if (known_find_name(&link->shared->known, name, &known))
+        link_retire(link, known.index);
 }
 
 int link_discard(struct link *link, uint32_t index, const char *name, struct error *error)
@@ -243,7 +296,7 @@ int link_discard(struct link *link, uint32_t index, const char *name, struct err
     request_init(&request);
     request_dying(&request, index);
     int r = netlink_commit(&link->host, &request, name, error);
-    reaper_kick(link->reaper); /* whatever was answered, it may be in the group */
+    reaper_kick(link->shared->reaper); /* whatever was answered, it may be in the group */
     return r;
 }
 
@@ -274,7 +327,7 @@ int link_remove_all(struct link *link, struct error *error)
         request_tolerate(&request, ENODEV);
         r = netlink_commit(&link->host, &request, links[i].name, error);
     }
-    reaper_kick(link->reaper);
-    reaper_wait(link->reaper);
+    reaper_kick(link->shared->reaper);
+    reaper_wait(link->shared->reaper);
     return r;
 }

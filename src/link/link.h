@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Links, addresses, routes and neighbours by rtnetlink (rtnetlink(7)). One handle per process: its
- * sockets live in the namespace where moatd was started ("the host"). A handle is used from one
- * thread. Nothing here waits for an RCU grace period on the caller's thread, but where a name is
- * wanted that a dying link still has: what must wait (deletion of links) goes to the reaper thread.
- * Each call is a few sendmsg(2), tens to hundreds of microseconds.
+/* Links, addresses, routes and neighbours by rtnetlink (rtnetlink(7)). A handle's sockets live in
+ * the namespace where moatd was started ("the host"). A handle is used from one thread; another
+ * thread takes one of its own beside it. Nothing here waits for an RCU grace period on the caller's
+ * thread, but where a name is wanted that a dying link still has: what must wait (deletion of
+ * links) goes to the reaper thread. Each call is a few sendmsg(2), tens to hundreds of
+ * microseconds.
  *
  * Ownership: every link that is made carries its network's group (LINK_GROUP_OF) from its first
  * instant, and soon after the alias "moat:<uid>". Only links with such a group or alias are ever
@@ -33,6 +34,10 @@ struct link;
  * what an earlier process left in the dying group. Needs CAP_NET_ADMIN; CAP_SYS_ADMIN to enter
  * guests' namespaces, CAP_NET_RAW to announce ports that move. */
 int link_open(struct link **ret_link, struct error *error);
+/* One more handle of the same host for another thread: what is known of links, their indexes and
+ * the reaper are shared. To be called in the thread where the first was opened, and closed before
+ * it; only the first one watches. */
+int link_open_beside(const struct link *link, struct link **ret_link, struct error *error);
 /* Stops watching, waits for the reaper to finish what is queued, closes. Leaves links as they are.
  */
 void link_close(struct link *link);
@@ -130,6 +135,8 @@ void link_announce(struct link *link, const char *bridge, const struct ip *ip,
  * deleted all the same. */
 int link_endpoint_remove(struct link *link, const struct link_endpoint *endpoint,
                          struct error *error);
+/* Its removal is decided and follows, maybe in another thread: that it is gone is no news. */
+void link_endpoint_abandon(struct link *link, const struct link_endpoint *endpoint);
 /* By name only (what the store does not know any more): soft detach of a link of ours. Its proxy
  * and neighbour entries on the bridge stay until link_bridge_ensure or the address's next owner. */
 int link_remove_by_name(struct link *link, const char *host_name, struct error *error);

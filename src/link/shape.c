@@ -180,7 +180,7 @@ static int between_remember(struct link *link, const struct link_shape *shape, u
         .kind = KNOWN_BETWEEN, .index = index, .group = LINK_GROUP_BETWEEN, .mtu = shape->mtu};
 
     memcpy(known.name, shape->between, sizeof(known.name));
-    if (known_set(&link->known, &known) < 0)
+    if (known_set(&link->shared->known, &known) < 0)
         return error_set(error, ENOMEM, "cannot remember the link %s", shape->between);
     return 0;
 }
@@ -199,7 +199,7 @@ static int between_ensure(struct link *link, const struct link_shape *shape, uin
                                 "the host has a link %s already that is not moat's",
                                 shape->between);
     if (r == 0 && found && state.info.group == LINK_GROUP_DYING) {
-        reaper_wait(link->reaper);
+        reaper_wait(link->shared->reaper);
         found = false;
     }
     if (r == 0 && !found) {

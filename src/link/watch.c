@@ -54,7 +54,6 @@ struct watch {
     size_t n_suspects;
     struct gone *gone;
     size_t n_gone, gone_capacity;
-    unsigned generation;
     bool drift;
     bool overflow;
     bool bridge_nf; /* as it was when last looked at */
@@ -91,20 +90,21 @@ static bool link_looks_right(const struct known *known, const struct link_state 
 
 static bool suspect_is_guilty(struct watch *watch, const struct suspect *suspect)
 {
-    const struct known *known = known_find(&watch->link->known, suspect->index);
+    struct known_table *all = &watch->link->shared->known;
+    struct known known;
     struct link_state state;
 
-    if (!known || known->retired || link_get(&watch->link->host, suspect->index, NULL, &state) < 0)
+    if (link_get(&watch->link->host, suspect->index, NULL, &state) < 0 ||
+        !known_find(all, suspect->index, &known) || known.retired)
         return false;
-    return suspect->suspicion == SUSPECT_PRESENT || !link_looks_right(known, &state);
+    return suspect->suspicion == SUSPECT_PRESENT || !link_looks_right(&known, &state);
 }
 
+/* A link that is no longer known. */
 static void gone_add(struct watch *watch, const struct known *known)
 {
-    if (known->retired) {
-        known_remove(&watch->link->known, known->index);
+    if (known->retired)
         return;
-    }
     if (watch->n_gone == watch->gone_capacity) {
         size_t capacity = watch->gone_capacity ? watch->gone_capacity * 2 : 16;
         struct gone *gone = reallocarray(watch->gone, capacity, sizeof(*gone));
@@ -119,7 +119,6 @@ static void gone_add(struct watch *watch, const struct known *known)
     struct gone *gone = &watch->gone[watch->n_gone++];
     memcpy(gone->name, known->name, sizeof(gone->name));
     gone->index = known->index;
-    known_remove(&watch->link->known, known->index);
 }
 
 /* ------------------------------------------------------------------------------- messages */
@@ -131,17 +130,19 @@ static void host_changed(struct watch *watch)
 
 static void take_link(struct watch *watch, const struct nlmsghdr *message)
 {
+    struct known_table *all = &watch->link->shared->known;
     struct link_state state;
+    struct known known;
 
     if (link_parse(message, &state) < 0)
         return;
-    const struct known *known = known_find(&watch->link->known, state.info.index);
-    if (!known) {
+    if (!known_find(all, state.info.index, &known)) {
         if (!link_is_ours(state.info.group, state.info.alias))
             host_changed(watch);
     } else if (message->nlmsg_type == RTM_DELLINK) {
-        gone_add(watch, known);
-    } else if (known->retired || link_looks_right(known, &state)) {
+        known_remove(all, known.index);
+        gone_add(watch, &known);
+    } else if (known.retired || link_looks_right(&known, &state)) {
         suspect_clear(watch, state.info.index);
     } else {
         suspect_add(watch, state.info.index, SUSPECT_LINK);
@@ -155,8 +156,8 @@ static void take_address(struct watch *watch, const struct nlmsghdr *message)
 
     if (mnl_nlmsg_get_payload_len(message) < sizeof(*header))
         return;
-    const struct known *known = known_find(&watch->link->known, header->ifa_index);
-    if (!known) {
+    struct known known;
+    if (!known_find(&watch->link->shared->known, header->ifa_index, &known)) {
         host_changed(watch);
         return;
     }
@@ -164,7 +165,7 @@ static void take_address(struct watch *watch, const struct nlmsghdr *message)
     struct ip ip =
         attribute_ip(header->ifa_family, table[IFA_LOCAL] ? table[IFA_LOCAL] : table[IFA_ADDRESS]);
     if (message->nlmsg_type == RTM_DELADDR &&
-        (ip_equal(&ip, &known->address.ip) || ip_equal(&ip, &known->address6.ip)))
+        (ip_equal(&ip, &known.address.ip) || ip_equal(&ip, &known.address6.ip)))
         suspect_add(watch, header->ifa_index, SUSPECT_PRESENT);
 }
 
@@ -178,7 +179,8 @@ static void take_route(struct watch *watch, const struct nlmsghdr *message)
     netlink_parse_message(message, sizeof(*header), table, RTA_MAX);
     uint32_t index = attribute_u32(table[RTA_OIF]);
     bool ours = header->rtm_protocol == LINK_ROUTE_PROTOCOL;
-    if (!ours && !known_find(&watch->link->known, index))
+    struct known known;
+    if (!ours && !known_find(&watch->link->shared->known, index, &known))
         host_changed(watch);
     else if (ours && message->nlmsg_type == RTM_DELROUTE)
         suspect_add(watch, index, SUSPECT_PRESENT);
@@ -188,7 +190,7 @@ static void take_route(struct watch *watch, const struct nlmsghdr *message)
 static void take_settings(struct watch *watch, const struct nlmsghdr *message)
 {
     const struct nlattr *table[NETCONFA_MAX + 1];
-    struct known_table *all = &watch->link->known;
+    struct known_table *all = &watch->link->shared->known;
     const struct netconfmsg *header = mnl_nlmsg_get_payload(message);
 
     if (mnl_nlmsg_get_payload_len(message) < sizeof(*header))
@@ -200,15 +202,15 @@ static void take_settings(struct watch *watch, const struct nlmsghdr *message)
     bool forwarding_off =
         table[NETCONFA_FORWARDING] && attribute_u32(table[NETCONFA_FORWARDING]) == 0;
     if (index == NETCONFA_IFINDEX_ALL) {
-        watch->drift = watch->drift || (forwarding_off && all->count > 0);
+        watch->drift = watch->drift || (forwarding_off && known_count(all) > 0);
         return;
     }
-    const struct known *known = known_find(all, (uint32_t)index);
-    if (!known || known->kind == KNOWN_BRIDGED || known->kind == KNOWN_BETWEEN ||
-        header->ncm_family != AF_INET)
+    struct known known;
+    if (!known_find(all, (uint32_t)index, &known) || known.kind == KNOWN_BRIDGED ||
+        known.kind == KNOWN_BETWEEN || header->ncm_family != AF_INET)
         return;
     bool wrong = forwarding_off;
-    if (known->kind == KNOWN_ROUTED)
+    if (known.kind == KNOWN_ROUTED)
         wrong = wrong ||
                 (table[NETCONFA_PROXY_NEIGH] && attribute_u32(table[NETCONFA_PROXY_NEIGH]) == 0) ||
                 (table[NETCONFA_RP_FILTER] && attribute_u32(table[NETCONFA_RP_FILTER]) != 1);
@@ -218,7 +220,7 @@ static void take_settings(struct watch *watch, const struct nlmsghdr *message)
 
 static void take_message(struct watch *watch, const struct nlmsghdr *message)
 {
-    bool caused_by_us = message->nlmsg_pid == watch->link->host.port;
+    bool caused_by_us = link_port_is_ours(watch->link, message->nlmsg_pid);
 
     switch (message->nlmsg_type) {
     case RTM_NEWLINK:
@@ -255,18 +257,13 @@ static int check_take(const struct nlmsghdr *message, void *userdata)
 
     if (!message || link_parse(message, &state) < 0)
         return 0;
-    struct known *known = known_find(&watch->link->known, state.info.index);
-    if (known)
-        known->generation = watch->generation;
+    known_survey_mark(&watch->link->shared->known, state.info.index);
     return 0;
 }
 
-static void check_seen(struct known *known, void *userdata)
+static void check_gone(const struct known *known, void *userdata)
 {
-    struct watch *watch = userdata;
-
-    if (known->generation != watch->generation)
-        gone_add(watch, known);
+    gone_add(userdata, known);
 }
 
 /* Which links are gone that nobody told us of? */
@@ -275,7 +272,7 @@ static void check_all(struct watch *watch)
     struct request request;
 
     watch->overflow = false;
-    watch->generation++;
+    known_survey_begin(&watch->link->shared->known);
     request_init(&request);
     mnl_attr_put_u32(request_link(&request, RTM_GETLINK, 0, 0, "read"), IFLA_EXT_MASK,
                      RTEXT_FILTER_SKIP_STATS);
@@ -285,7 +282,7 @@ static void check_all(struct watch *watch)
         loop_timer_start(watch->check, 1000);
         return;
     }
-    known_each(&watch->link->known, check_seen, watch);
+    known_survey_end(&watch->link->shared->known, check_gone, watch);
 }
 
 /* ------------------------------------------------------------------------------- the turn */
@@ -436,6 +433,7 @@ int link_watch_start(struct link *link, struct loop *loop, const struct link_wat
                             .bridge_nf = link_bridge_nf(link)};
     link_watch_stop(link);
     link->watch = watch;
+    link->shared->watched = true;
     int r = watch_open(watch, error);
     if (r < 0) {
         link_watch_stop(link);
@@ -459,6 +457,7 @@ void link_watch_stop(struct link *link)
     if (!watch)
         return;
     link->watch = NULL;
+    link->shared->watched = false;
     loop_io_free(watch->io);
     loop_timer_free(watch->check);
     loop_timer_free(watch->settle);

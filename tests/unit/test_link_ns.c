@@ -666,7 +666,7 @@ static void test_indexes_that_are_taken(void **state)
     enter(guest);
     foreign_veth("up0", "up1", 1500); /* 2 and 3 */
     enter(host_netns);
-    uint32_t next = host->next_index; /* and the host's next one */
+    uint32_t next = host->shared->next_index; /* and the host's next one */
     assert_ok(link_veth_create(host, &endpoint, &error));
     assert_reaches(guest, "10.88.0.2", host_netns, "10.88.0.1");
     assert_ok(link_endpoint_remove(host, &endpoint, &error));
@@ -677,7 +677,7 @@ static void test_indexes_that_are_taken(void **state)
     struct link_endpoint second = endpoint_new(3, true, guest);
     memcpy(second.peer_name, "eth1", 5);
     second.gateway = (struct ip){0};
-    host->next_index = taken;
+    host->shared->next_index = taken;
     assert_ok(link_veth_create(host, &second, &error));
     assert_true(if_nametoindex("mv3") > taken);
     assert_ok(link_endpoint_remove(host, &endpoint, &error));
