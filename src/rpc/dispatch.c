@@ -24,7 +24,54 @@ struct result {
     size_t count;
 };
 
-typedef int (*handler)(struct call *call, struct result *result, struct error *error);
+struct handler {
+    int (*call)(struct call *call, struct result *result, struct error *error);
+    bool beside; /* may be called while guests are on their way (service_settle) */
+    bool later;  /* answers by itself what it does not refuse, maybe later */
+};
+
+/* --- answers --- */
+
+static void result_deinit(const struct proto_method *method, struct result *result)
+{
+    const struct proto_object *object = method->result;
+
+    if (method->result_kind == RESULT_OBJECT)
+        object->deinit(&result->value);
+    else if (method->result_kind == RESULT_STRINGS)
+        strings_deinit(&result->value.strings);
+    for (size_t i = 0; i < result->count; i++)
+        object->deinit((char *)result->items + i * object->size);
+    free(result->items);
+}
+
+static void answer_error(struct call *call, int code, const struct error *error)
+{
+    if (call->request->id)
+        proto_error_encode(call->text, call->request->id, code, error);
+}
+
+static void answer_failure(struct call *call, const struct error *error)
+{
+    if (error->kind == ERROR_INTERNAL)
+        log_warning("%s: %s", call->request->method->name, error->text);
+    answer_error(call, proto_error_code(error), error);
+}
+
+/* Takes the result. */
+static void answer_result(struct call *call, struct result *result)
+{
+    const struct proto_method *method = call->request->method;
+
+    if (call->request->id)
+        proto_result_encode(call->text, call->request->id, method,
+                            method->result_kind == RESULT_LIST ? result->items
+                                                               : (void *)&result->value,
+                            result->count);
+    result_deinit(method, result);
+}
+
+/* --- methods --- */
 
 #define PARAMS (&call->request->params)
 
@@ -68,10 +115,29 @@ static int network_deny(struct call *call, struct result *result, struct error *
     return service_network_deny(call->service, &PARAMS->passage, error);
 }
 
+static void on_attached(void *userdata, struct guest *guest, int fd, struct error *error)
+{
+    struct call *call = userdata;
+    struct result result = {0};
+
+    if (guest) {
+        result.value.guest = *guest;
+        call->ret_fd = fd;
+        answer_result(call, &result);
+    } else {
+        answer_failure(call, error);
+    }
+    call->pending = false;
+    if (call->deferred)
+        call->answered(call);
+}
+
 static int guest_attach(struct call *call, struct result *result, struct error *error)
 {
+    (void)result;
+    call->pending = true;
     return service_guest_attach(call->service, call->peer, &PARAMS->guest_attach, call->fds,
-                                call->n_fds, &result->value.guest, &call->ret_fd, error);
+                                call->n_fds, on_attached, call, error);
 }
 
 static int guest_detach(struct call *call, struct result *result, struct error *error)
@@ -205,87 +271,68 @@ static int system_teardown(struct call *call, struct result *result, struct erro
     return service_teardown(call->service, error);
 }
 
-static const handler handlers[] = {
-    [METHOD_NETWORK_CREATE] = network_create,
-    [METHOD_NETWORK_LIST] = network_list,
-    [METHOD_NETWORK_GET] = network_get,
-    [METHOD_NETWORK_REMOVE] = network_remove,
-    [METHOD_NETWORK_PRUNE] = network_prune,
-    [METHOD_NETWORK_ALLOW] = network_allow,
-    [METHOD_NETWORK_DENY] = network_deny,
-    [METHOD_GUEST_ATTACH] = guest_attach,
-    [METHOD_GUEST_DETACH] = guest_detach,
-    [METHOD_GUEST_LIST] = guest_list,
-    [METHOD_GUEST_GET] = guest_get,
-    [METHOD_PORT_ADD] = port_add,
-    [METHOD_PORT_REMOVE] = port_remove,
-    [METHOD_PORT_LIST] = port_list,
-    [METHOD_POLICY_GET] = policy_get,
-    [METHOD_POLICY_SET] = policy_set,
-    [METHOD_POLICY_TEST] = policy_test,
-    [METHOD_LIMIT_GET] = limit_get,
-    [METHOD_LIMIT_SET] = limit_set,
-    [METHOD_POLICY_LEARN] = policy_learn,
-    [METHOD_POLICY_LEARNED] = policy_learned,
-    [METHOD_LOCALHOST_SET] = localhost_set,
-    [METHOD_DNS_LIST] = dns_list,
-    [METHOD_DNS_ADD] = dns_add,
-    [METHOD_DNS_REMOVE] = dns_remove,
-    [METHOD_DNS_FLUSH] = dns_flush,
-    [METHOD_DNS_LOG] = dns_log,
-    [METHOD_EVENTS_SUBSCRIBE] = events_subscribe,
-    [METHOD_SYSTEM_STATUS] = system_status,
-    [METHOD_SYSTEM_DOCTOR] = system_doctor,
-    [METHOD_SYSTEM_TEARDOWN] = system_teardown,
+static const struct handler handlers[] = {
+    [METHOD_NETWORK_CREATE] = {network_create},
+    [METHOD_NETWORK_LIST] = {network_list},
+    [METHOD_NETWORK_GET] = {network_get},
+    [METHOD_NETWORK_REMOVE] = {network_remove},
+    [METHOD_NETWORK_PRUNE] = {network_prune},
+    [METHOD_NETWORK_ALLOW] = {network_allow},
+    [METHOD_NETWORK_DENY] = {network_deny},
+    [METHOD_GUEST_ATTACH] = {guest_attach, .beside = true, .later = true},
+    [METHOD_GUEST_DETACH] = {guest_detach, .beside = true},
+    [METHOD_GUEST_LIST] = {guest_list},
+    [METHOD_GUEST_GET] = {guest_get},
+    [METHOD_PORT_ADD] = {port_add},
+    [METHOD_PORT_REMOVE] = {port_remove},
+    [METHOD_PORT_LIST] = {port_list},
+    [METHOD_POLICY_GET] = {policy_get},
+    [METHOD_POLICY_SET] = {policy_set},
+    [METHOD_POLICY_TEST] = {policy_test},
+    [METHOD_LIMIT_GET] = {limit_get},
+    [METHOD_LIMIT_SET] = {limit_set},
+    [METHOD_POLICY_LEARN] = {policy_learn},
+    [METHOD_POLICY_LEARNED] = {policy_learned},
+    [METHOD_LOCALHOST_SET] = {localhost_set},
+    [METHOD_DNS_LIST] = {dns_list},
+    [METHOD_DNS_ADD] = {dns_add},
+    [METHOD_DNS_REMOVE] = {dns_remove},
+    [METHOD_DNS_FLUSH] = {dns_flush},
+    [METHOD_DNS_LOG] = {dns_log},
+    [METHOD_EVENTS_SUBSCRIBE] = {events_subscribe},
+    [METHOD_SYSTEM_STATUS] = {system_status},
+    [METHOD_SYSTEM_DOCTOR] = {system_doctor},
+    [METHOD_SYSTEM_TEARDOWN] = {system_teardown},
 };
 
 static_assert(ARRAY_SIZE(handlers) == METHOD_COUNT_, "each method has a handler");
-
-static void result_deinit(const struct proto_method *method, struct result *result)
-{
-    const struct proto_object *object = method->result;
-
-    if (method->result_kind == RESULT_OBJECT)
-        object->deinit(&result->value);
-    else if (method->result_kind == RESULT_STRINGS)
-        strings_deinit(&result->value.strings);
-    for (size_t i = 0; i < result->count; i++)
-        object->deinit((char *)result->items + i * object->size);
-    free(result->items);
-}
-
-static void answer_error(struct call *call, int code, const struct error *error)
-{
-    if (call->request->id)
-        proto_error_encode(call->text, call->request->id, code, error);
-}
 
 void dispatch(struct call *call)
 {
     const struct proto_method *method = call->request->method;
     struct result result = {0};
     struct error error = ERROR_INIT;
+    int r;
 
     call->ret_fd = -1;
+    call->pending = call->deferred = false;
     if (call->request->code) {
         answer_error(call, call->request->code, &call->request->error);
         return;
     }
+    if (!handlers[method->id].beside)
+        service_settle(call->service);
     if (service_is_torn_down(call->service)) {
         error_set_reason(&error, REASON_BUSY, "moatd was torn down and is ending; start it again");
         answer_error(call, PROTO_REFUSED, &error);
         return;
     }
-    if (handlers[method->id](call, &result, &error) < 0) {
-        if (error.kind == ERROR_INTERNAL)
-            log_warning("%s: %s", method->name, error.text);
-        answer_error(call, proto_error_code(&error), &error);
-        return;
+    r = handlers[method->id].call(call, &result, &error);
+    if (r < 0) {
+        call->pending = false;
+        answer_failure(call, &error);
+    } else if (!handlers[method->id].later) {
+        answer_result(call, &result);
     }
-    if (call->request->id)
-        proto_result_encode(call->text, call->request->id, method,
-                            method->result_kind == RESULT_LIST ? result.items
-                                                               : (void *)&result.value,
-                            result.count);
-    result_deinit(method, &result);
+    call->deferred = call->pending;
 }

@@ -5,16 +5,23 @@
 #include "proto/proto.h"
 #include "service/service.h"
 
+struct call;
+typedef void (*call_answered_fn)(struct call *call);
+
 struct call {
     struct service *service;
     const struct peer *peer;
     struct proto_request *request;
     const int *fds; /* that came with the line */
     size_t n_fds;
-    struct text *text; /* where the answer goes; nothing for a notification */
-    int ret_fd;        /* a descriptor to send with the answer, or -1 */
-    bool subscribe;    /* events.subscribe was called */
+    struct text *text;         /* where the answer goes; nothing for a notification */
+    int ret_fd;                /* a descriptor to send with the answer, or -1 */
+    bool subscribe;            /* events.subscribe was called */
+    bool deferred;             /* dispatch has returned without it */
+    bool pending;              /* the answer is not there yet; the call must stay until it is */
+    call_answered_fn answered; /* called then, but not within dispatch */
+    void *userdata;
 };
 
-/* Answers one request, refusals included. */
+/* Answers one request, refusals included: at once, or later where `pending` is true then. */
 void dispatch(struct call *call);

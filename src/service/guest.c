@@ -340,9 +340,13 @@ int service_guest_detach(struct service *service, const struct guest_detach_para
                          struct error *error)
 {
     struct guest guest = {0};
-    uint64_t promised = service_promised(service);
-    int r = guest_find(service, params->name, &guest, error);
+    uint64_t promised;
+    int r;
 
+    if (params->network[0] || attach_is_on_its_way(service, params->name))
+        service_settle(service);
+    promised = service_promised(service);
+    r = guest_find(service, params->name, &guest, error);
     if (r >= 0 && params->network[0])
         r = detach_network(service, &guest, params->network, error);
     else if (r >= 0)

@@ -2,6 +2,7 @@
 /* What the files of service share. */
 #pragma once
 
+#include "base/background.h"
 #include "link/link.h"
 #include "names/leases.h"
 #include "names/names.h"
@@ -12,6 +13,7 @@
 #include "service/service.h"
 #include "store/store.h"
 
+struct attach;
 struct owner;
 struct injected;
 struct drops;
@@ -36,6 +38,9 @@ struct service {
     uint64_t waived;     /* the last commit that nobody has to wait for; 0: none */
     uint64_t waived_for; /* what is promised all the same when that was the last */
     struct link *link;
+    struct link *link_beside;      /* the other thread's */
+    struct background *background; /* makes and removes the links of guests */
+    struct attach *attaching;      /* guests whose links are being made (attach.c) */
     struct nat *nat;
     struct conntrack *conntrack;
     struct names *names;
@@ -78,8 +83,14 @@ struct guest_plan {
     int *ret_tap_fd;       /* where the open tap goes; NULL when nobody asked */
 };
 
+/* On the loop, with nothing on its way (service_settle). */
 int guest_plan_apply(struct service *service, struct guest_plan *plan, struct error *error);
-/* Never fails: what the kernel refuses is logged and repaired by a reconcile. */
+/* The same with links made beside the loop. When it fails at once, that is all; else `done` is
+ * called later, from the loop, with what came out. The plan must stay until then. */
+typedef void (*guest_plan_done_fn)(void *userdata, int r, struct error *error);
+int guest_plan_start(struct service *service, struct guest_plan *plan, guest_plan_done_fn done,
+                     void *userdata, struct error *error);
+/* Never fails: what the kernel refuses is logged and repaired by a reconcile. Links go behind. */
 void guest_plan_undo(struct service *service, struct guest_plan *plan);
 /* Replaces the rules of a guest's endpoints by those of the guest as it will be (`changed`: a
  * shallow copy with other settings), in one transaction. */
@@ -274,6 +285,10 @@ int watch_start(struct service *service, struct error *error);
 void watch_stop(struct service *service);
 
 int default_network_ensure(struct service *service, struct error *error);
+
+/* --- attaching (attach.c) --- */
+/* Are the links of a guest of that name being made? */
+bool attach_is_on_its_way(const struct service *service, const char *guest);
 
 /* --- the daemon (service.c) --- */
 uint64_t service_uptime_s(const struct service *service);

@@ -545,8 +545,10 @@ static void on_repair(void *userdata)
     struct service *service = userdata;
     struct error error = ERROR_INIT;
 
+    service_settle(service);
     if (service->has_unreachable)
         remove_unreachable(service);
+    service_settle(service);
     if (reconcile(service, false, &error) < 0) {
         log_error("repair: %s", error.text);
         loop_timer_start(service->repair_timer, 1000);
@@ -565,10 +567,12 @@ static void on_link_gone(void *userdata, const char *name, uint32_t index)
     struct error error = ERROR_INIT;
     struct guest guest = {0};
     bool found = false;
-    int r = store_guest_find_by_host_interface(service->store, name, &guest, &found, &error);
     int fd = -1;
+    int r;
 
     (void)index;
+    service_settle(service);
+    r = store_guest_find_by_host_interface(service->store, name, &guest, &found, &error);
     if (r >= 0 && found)
         guest_netns_open(&guest, &fd);
     if (r >= 0 && found && guest.kind == KIND_NETNS && fd < 0)
@@ -635,6 +639,7 @@ static void on_host_timer(void *userdata)
     struct error error = ERROR_INIT;
     uint32_t mtu = 0;
 
+    service_settle(service);
     if (link_default_mtu(service->link, &mtu, &error) < 0)
         log_warning("the host's MTU: %s", error.text);
     else if (mtu != service->applied_mtu) {

@@ -317,6 +317,10 @@ static int open_layers(struct service *service, struct error *error)
     if (r >= 0)
         r = link_open(&service->link, error);
     if (r >= 0)
+        r = link_open_beside(service->link, &service->link_beside, error);
+    if (r >= 0)
+        r = background_new(service->loop, &service->background, error);
+    if (r >= 0)
         r = nat_open(LINK_GROUP_BASE, LINK_GROUP_MASK, &service->nat, error);
     if (r >= 0)
         r = conntrack_open(&service->conntrack, error);
@@ -394,8 +398,16 @@ int service_new(const struct config *config, struct loop *loop, service_event_fn
     return 0;
 }
 
+void service_settle(struct service *service)
+{
+    if (service->background)
+        background_settle(service->background);
+}
+
 void service_close_layers(struct service *service, bool keep_running)
 {
+    background_free(service->background);
+    service->background = NULL;
     watch_stop(service);
     drops_stop(service);
     owner_free_all(service);
@@ -412,8 +424,8 @@ void service_close_layers(struct service *service, bool keep_running)
         conntrack_close(service->conntrack);
     if (service->nat)
         nat_close(service->nat);
-    if (service->link)
-        link_close(service->link);
+    link_close(service->link_beside);
+    link_close(service->link);
     if (service->store)
         store_close(service->store);
     loop_wake_free(service->durable_wake);
@@ -424,7 +436,7 @@ void service_close_layers(struct service *service, bool keep_running)
     service->reservations = NULL;
     service->conntrack = NULL;
     service->nat = NULL;
-    service->link = NULL;
+    service->link = service->link_beside = NULL;
     service->store = NULL;
 }
 

@@ -2,8 +2,8 @@
 /* What moat does: one function per RPC method. Each validates against the store, writes the intent
  * in one transaction, makes the kernel match, and answers; on failure it undoes in reverse and the
  * store is as before. Start-up and repair are the same apply over everything (reconcile.c).
- * Single-threaded; calls block for as long as the kernel takes (microseconds to a few
- * milliseconds). Results are the caller's to deinit. */
+ * Called from one thread, the loop's; calls block for as long as the kernel takes (microseconds to
+ * a few milliseconds). Results are the caller's to deinit. */
 #pragma once
 
 #include "base/api.h"
@@ -67,11 +67,21 @@ int service_network_allow(struct service *service, const struct passage_params *
 int service_network_deny(struct service *service, const struct passage_params *params,
                          struct error *error);
 
-/* fds: descriptors that came with the request (borrowed). ret_fd: a descriptor to send back, or -1;
- * the caller closes it. */
+/* Links of guests are made and removed beside the loop, one after the other: nobody waits there for
+ * the kernel's configuration lock. So an attach is answered later, by `done`, and may be so before
+ * the call returns; when the call fails, `done` is not called. peer, params and fds (descriptors
+ * that came with the request) are borrowed until then. On success *guest is the callee's, and fd a
+ * descriptor to send back, or -1; on failure guest is NULL. A detach answers when nothing passes
+ * any more; the link goes behind. All other calls are to be made when nothing is on its way:
+ * service_settle before. */
+typedef void (*service_attached_fn)(void *userdata, struct guest *guest, int fd,
+                                    struct error *error);
 int service_guest_attach(struct service *service, const struct peer *peer,
                          struct guest_attach_params *params, const int *fds, size_t n_fds,
-                         struct guest *ret_guest, int *ret_fd, struct error *error);
+                         service_attached_fn done, void *userdata, struct error *error);
+/* Blocks until no attach is on its way any more (each is told of first) and no link that is to go
+ * is there. */
+void service_settle(struct service *service);
 int service_guest_detach(struct service *service, const struct guest_detach_params *params,
                          struct error *error);
 int service_guest_list(struct service *service, struct guest **ret_guests, size_t *ret_count,

@@ -2,7 +2,13 @@
 /* Applying and undoing. A change is a table of steps, each with its undo; a step that fails undoes
  * those before it in reverse. Detaching is the same table, undone as a whole. Rules come before
  * links, so that a guest's link never carries a packet that its rules have not seen; names and
- * relays come last. */
+ * relays come last.
+ *
+ * The kernel has one lock for all that configures links (RTNL), and whoever holds it holds it for
+ * long: making a veth pair takes hundreds of microseconds, and deleting links milliseconds. So
+ * the loop does not wait for it: links of guests are made (guest_plan_start) and removed (any undo)
+ * by the thread beside it, in the order in which that was asked for. Without its rules a guest
+ * whose link is to go neither sends nor receives. */
 #include <errno.h>
 #include <netinet/in.h>
 #include <stdlib.h>
@@ -19,53 +25,20 @@ struct step {
 };
 
 const char *const service_fault_points[] = {
-    "network.forwarding",
-    "network.rules",
-    "network.bridge",
-    "network.names",
-    "guest.rules",
-    "guest.loopback",
-    "guest.links",
-    "guest.names",
-    "guest.relay",
-    "store.commit",
-    "link.bridge",
-    "link.veth",
-    "link.guest",
-    "link.route",
-    "link.tap",
-    "link.remove",
-    "nat.commit",
-    "nat.rebuild",
-    "names.network",
-    "names.endpoint",
-    "names.record",
-    "guest.leases",
-    "names.lease",
-    "port.reserve",
-    "names.permit",
-    "guest.inside",
-    "guest.limits",
-    "link.shape",
-    NULL,
+    "network.forwarding", "network.rules", "network.bridge",   "network.names", "guest.rules",
+    "guest.loopback",     "guest.links",   "guest.neighbours", "guest.names",   "guest.relay",
+    "store.commit",       "link.bridge",   "link.veth",        "link.guest",    "link.route",
+    "link.tap",           "link.remove",   "nat.commit",       "nat.rebuild",   "names.network",
+    "names.endpoint",     "names.record",  "guest.leases",     "names.lease",   "port.reserve",
+    "names.permit",       "guest.inside",  "guest.limits",     "link.shape",    NULL,
 };
 
-static int steps_apply(struct service *service, const struct step *steps, size_t count,
-                       void *subject, struct error *error)
+static int step_apply(struct service *service, const struct step *step, void *subject,
+                      struct error *error)
 {
-    for (size_t i = 0; i < count; i++) {
-        int r = fault_point(steps[i].name, error);
+    int r = fault_point(step->name, error);
 
-        if (r >= 0)
-            r = steps[i].apply(service, subject, error);
-        if (r >= 0)
-            continue;
-        log_debug("step %s failed: %s", steps[i].name, error->text);
-        while (i-- > 0)
-            steps[i].undo(service, subject);
-        return r;
-    }
-    return 0;
+    return r < 0 ? r : step->apply(service, subject, error);
 }
 
 static void steps_undo(struct service *service, const struct step *steps, size_t count,
@@ -73,6 +46,22 @@ static void steps_undo(struct service *service, const struct step *steps, size_t
 {
     while (count-- > 0)
         steps[count].undo(service, subject);
+}
+
+/* From `first` on, those before it are done. */
+static int steps_apply(struct service *service, const struct step *steps, size_t first,
+                       size_t count, void *subject, struct error *error)
+{
+    for (size_t i = first; i < count; i++) {
+        int r = step_apply(service, &steps[i], subject, error);
+
+        if (r >= 0)
+            continue;
+        log_debug("step %s failed: %s", steps[i].name, error->text);
+        steps_undo(service, steps, i, subject);
+        return r;
+    }
+    return 0;
 }
 
 /* An undo that the kernel refuses leaves something that only a full reconcile can put right. */
@@ -226,53 +215,123 @@ static void guest_loopback_undo(struct service *service, void *subject)
     (void)subject;
 }
 
-static void link_remove(struct service *service, const struct guest_plan *plan, size_t index)
-{
-    struct link_endpoint endpoint;
-    struct error error = ERROR_INIT;
+/* What is to go, with room for the endpoints. */
+struct removal {
+    struct job job;
+    struct service *service;
+    struct error error; /* why the last that failed did */
+    size_t n_failed;
+    size_t count;
+    struct link_endpoint endpoints[];
+};
 
-    plan_link(plan, index, &endpoint);
-    if (link_endpoint_remove(service->link, &endpoint, &error) < 0)
-        undo_failed(service, endpoint.host_name, &error);
+static void removal_run(struct job *job)
+{
+    struct removal *removal = (struct removal *)job;
+
+    for (size_t i = removal->count; i-- > 0;) {
+        struct error error = ERROR_INIT;
+
+        if (link_endpoint_remove(removal->service->link_beside, &removal->endpoints[i], &error) >=
+            0)
+            continue;
+        removal->error = error;
+        removal->n_failed++;
+    }
 }
 
-static int link_create(struct service *service, const struct guest_plan *plan, size_t index,
+static void removal_done(struct job *job)
+{
+    struct removal *removal = (struct removal *)job;
+
+    if (removal->n_failed)
+        undo_failed(removal->service, "a guest's links", &removal->error);
+    free(removal);
+}
+
+/* Of endpoints first to end - 1. Links that nobody can be told to remove are what a reconcile
+ * finds. */
+static void links_remove(struct service *service, const struct guest_plan *plan, size_t end)
+{
+    size_t count = end - plan->first_endpoint;
+    struct error error = ERROR_INIT;
+    struct removal *removal;
+
+    if (count == 0)
+        return;
+    removal = calloc(1, sizeof(*removal) + count * sizeof(removal->endpoints[0]));
+    if (!removal) {
+        error_set(&error, ENOMEM, "no job");
+        undo_failed(service, "a guest's links", &error);
+        return;
+    }
+    *removal =
+        (struct removal){.job = {removal_run, removal_done}, .service = service, .count = count};
+    for (size_t i = 0; i < count; i++) {
+        plan_link(plan, plan->first_endpoint + i, &removal->endpoints[i]);
+        link_endpoint_abandon(service->link, &removal->endpoints[i]);
+    }
+    background_submit(service->background, &removal->job);
+}
+
+static int link_create(struct link *link, const struct guest_plan *plan, size_t index,
                        struct error *error)
 {
     struct link_endpoint endpoint;
 
     plan_link(plan, index, &endpoint);
     if (plan->guest->kind == KIND_TAP)
-        return link_tap_create(service->link, &endpoint, plan->ret_tap_fd, error);
-    return link_veth_create(service->link, &endpoint, error);
+        return link_tap_create(link, &endpoint, plan->ret_tap_fd, error);
+    return link_veth_create(link, &endpoint, error);
+}
+
+/* In either thread, with its handle; ret_made: endpoints before it have links, also on failure. */
+static int links_create(struct link *link, const struct guest_plan *plan, size_t *ret_made,
+                        struct error *error)
+{
+    size_t i = plan->first_endpoint;
+    int r = 0;
+
+    while (i < plan->guest->n_endpoints && (r = link_create(link, plan, i, error)) >= 0)
+        i++;
+    *ret_made = i;
+    return r;
 }
 
 static int guest_links_apply(struct service *service, void *subject, struct error *error)
 {
     const struct guest_plan *plan = subject;
+    size_t made;
+    int r = links_create(service->link, plan, &made, error);
 
-    for (size_t i = plan->first_endpoint; i < plan->guest->n_endpoints; i++) {
-        int r = link_create(service, plan, i, error);
-
-        if (r >= 0) {
-            neighbours_joined(service, &plan->guest->endpoints[i], &plan->networks[i]);
-            continue;
-        }
-        while (i-- > plan->first_endpoint)
-            link_remove(service, plan, i);
-        return r;
-    }
-    return 0;
+    if (r < 0)
+        links_remove(service, plan, made);
+    return r;
 }
 
 static void guest_links_undo(struct service *service, void *subject)
 {
     const struct guest_plan *plan = subject;
 
-    for (size_t i = plan->guest->n_endpoints; i-- > plan->first_endpoint;) {
-        link_remove(service, plan, i);
+    links_remove(service, plan, plan->guest->n_endpoints);
+}
+
+static int guest_neighbours_apply(struct service *service, void *subject, struct error *error)
+{
+    const struct guest_plan *plan = subject;
+
+    (void)error;
+    for (size_t i = plan->first_endpoint; i < plan->guest->n_endpoints; i++)
+        neighbours_joined(service, &plan->guest->endpoints[i], &plan->networks[i]);
+    return 0;
+}
+
+static void guest_neighbours_undo(struct service *service, void *subject)
+{
+    const struct guest_plan *plan = subject;
+
+    for (size_t i = plan->guest->n_endpoints; i-- > plan->first_endpoint;)
         neighbours_left(service, &plan->guest->endpoints[i], &plan->networks[i]);
-    }
 }
 
 static int guest_limits_apply(struct service *service, void *subject, struct error *error)
@@ -406,10 +465,13 @@ static void guest_inside_step_undo(struct service *service, void *subject)
     guest_inside_undo(service, subject);
 }
 
+enum { LINKS_STEP = 2 };
+
 static const struct step guest_steps[] = {
     {"guest.rules", guest_rules_apply, guest_rules_undo},
     {"guest.loopback", guest_loopback_apply, guest_loopback_undo},
-    {"guest.links", guest_links_apply, guest_links_undo},
+    [LINKS_STEP] = {"guest.links", guest_links_apply, guest_links_undo},
+    {"guest.neighbours", guest_neighbours_apply, guest_neighbours_undo},
     {"guest.limits", guest_limits_apply, guest_limits_undo},
     {"guest.leases", guest_lease_step, guest_lease_step_undo},
     {"guest.names", guest_names_apply, guest_names_undo},
@@ -419,12 +481,77 @@ static const struct step guest_steps[] = {
 
 int guest_plan_apply(struct service *service, struct guest_plan *plan, struct error *error)
 {
-    return steps_apply(service, guest_steps, ARRAY_SIZE(guest_steps), plan, error);
+    return steps_apply(service, guest_steps, 0, ARRAY_SIZE(guest_steps), plan, error);
 }
 
 void guest_plan_undo(struct service *service, struct guest_plan *plan)
 {
     steps_undo(service, guest_steps, ARRAY_SIZE(guest_steps), plan);
+}
+
+/* --- guests whose links are made beside the loop --- */
+
+struct creation {
+    struct job job;
+    struct service *service;
+    struct guest_plan *plan;
+    guest_plan_done_fn done;
+    void *userdata;
+    size_t made;
+    int result;
+    struct error error;
+};
+
+static void creation_run(struct job *job)
+{
+    struct creation *creation = (struct creation *)job;
+    int r = fault_point(guest_steps[LINKS_STEP].name, &creation->error);
+
+    if (r >= 0)
+        r = links_create(creation->service->link_beside, creation->plan, &creation->made,
+                         &creation->error);
+    creation->result = r;
+}
+
+static void creation_done(struct job *job)
+{
+    struct creation *creation = (struct creation *)job;
+    struct service *service = creation->service;
+    struct guest_plan *plan = creation->plan;
+    int r = creation->result;
+
+    if (r >= 0) {
+        r = steps_apply(service, guest_steps, LINKS_STEP + 1, ARRAY_SIZE(guest_steps), plan,
+                        &creation->error);
+    } else {
+        links_remove(service, plan, creation->made);
+        steps_undo(service, guest_steps, LINKS_STEP, plan);
+    }
+    creation->done(creation->userdata, r, &creation->error);
+    free(creation);
+}
+
+int guest_plan_start(struct service *service, struct guest_plan *plan, guest_plan_done_fn done,
+                     void *userdata, struct error *error)
+{
+    struct creation *creation = calloc(1, sizeof(*creation));
+    int r;
+
+    if (!creation)
+        return error_set(error, ENOMEM, "guest");
+    r = steps_apply(service, guest_steps, 0, LINKS_STEP, plan, error);
+    if (r < 0) {
+        free(creation);
+        return r;
+    }
+    *creation = (struct creation){.job = {creation_run, creation_done},
+                                  .service = service,
+                                  .plan = plan,
+                                  .done = done,
+                                  .userdata = userdata,
+                                  .made = plan->first_endpoint};
+    background_submit(service->background, &creation->job);
+    return 0;
 }
 
 int guest_plan_load(struct service *service, struct guest *guest, struct guest_plan *ret_plan,
@@ -524,6 +651,7 @@ static void network_bridge_undo(struct service *service, void *subject)
     const struct network *network = subject;
     struct error error = ERROR_INIT;
 
+    service_settle(service); /* its ports go first */
     if (link_bridge_remove(service->link, network->bridge, &error) < 0)
         undo_failed(service, network->bridge, &error);
 }
@@ -551,7 +679,7 @@ int network_apply(struct service *service, const struct network *network, struct
 {
     struct network subject = *network; /* borrowed lists: steps only read */
 
-    return steps_apply(service, network_steps, ARRAY_SIZE(network_steps), &subject, error);
+    return steps_apply(service, network_steps, 0, ARRAY_SIZE(network_steps), &subject, error);
 }
 
 void network_undo(struct service *service, const struct network *network)

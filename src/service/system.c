@@ -109,6 +109,7 @@ static int remove_objects(struct service *service, struct guest *guests, size_t 
         guest_plan_undo(service, &plans[i]);
         event_emit(service, "guest.detached", NULL, guests[i].name, "teardown");
     }
+    service_settle(service);
     for (size_t i = 0; r >= 0 && i < n_networks; i++)
         network_undo(service, &networks[i]);
     for (size_t i = 0; plans && i < n_guests; i++) {

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* One connection, and whose turn it is. Private to rpc. */
+#pragma once
+
+#include "proto/proto.h"
+#include "rpc/dispatch.h"
+#include "rpc/rpc.h"
+
+struct output_fd {
+    size_t offset; /* leaves with the byte at this place of the output */
+    int fd;
+};
+
+/* A line whose requests are being answered. The answer is put together aside: events that happen
+ * meanwhile go out before it. */
+struct work {
+    bool active;
+    struct proto_requests requests;
+    size_t next; /* the request behind the one that is in hand */
+    struct call call;
+    struct text text;
+    struct output_fd fds[PROTO_FDS_MAX]; /* offsets are in `text` */
+    size_t n_fds;
+    uint64_t promised; /* by the service, before */
+};
+
+struct client {
+    struct rpc *rpc;
+    struct client *next;
+    struct client **place; /* what points to this client */
+    int fd;
+    struct loop_io *io;
+    struct client *behind; /* in the queue */
+    bool queued;
+    struct peer peer;
+    struct text input;
+    size_t scanned; /* bytes of the input known to hold no newline */
+    int fds[PROTO_FDS_MAX];
+    size_t n_fds;
+    struct work work;
+    struct text output;
+    size_t sent;
+    struct output_fd output_fds[PROTO_FDS_MAX];
+    size_t n_output_fds;
+    uint64_t promise; /* the commit that the output waits for; 0: none */
+    bool subscribed;
+    bool end_of_input;
+    bool skipping; /* the rest of a line that was too long */
+};
+
+struct queue {
+    struct client *first;
+    struct client *last;
+};
+
+struct rpc {
+    const struct config *config;
+    struct loop *loop;
+    struct service *service;
+    int fd;
+    bool passed; /* by systemd: the socket file is systemd's */
+    struct loop_io *io;
+    struct client *clients;
+    size_t n_clients;
+    struct loop_timer *turn; /* runs while a queue has clients */
+    struct queue urgent;
+    struct queue ordinary;
+    unsigned urgent_run; /* lines that went first since an ordinary one */
+};
+
+/* --- turn.c --- */
+/* It has a line of that length to be answered; it is not in a queue yet. */
+void turn_queue_line(struct client *client, size_t line_length);
+/* The answer that it waited for is there. */
+void turn_queue_work(struct client *client);
+/* Fine when it is in none. */
+void turn_leave(struct client *client);
+/* Takes the client whose turn it is out of its queue, and sees to it that the next one has its;
+ * NULL when there is none. */
+struct client *turn_take(struct rpc *rpc);
+
+/* --- client.c --- */
+/* Takes fd. NULL: out of memory, or the peer is gone; fd stays the caller's. */
+struct client *client_new(struct rpc *rpc, int fd);
+void client_free(struct client *client);
+/* Takes the next step of the client whose turn it is. May end it. */
+void client_turn(struct client *client);
+/* Something has become durable. May end it. */
+void client_durable(struct client *client);
+/* Waits for what is being answered and sends what the socket takes: the daemon ends. */
+void client_finish(struct client *client);
+void client_tell(struct client *client, const struct event *event);
+
+/* --- socket.c --- */
+/* Makes and names RUN_DIR/moat.sock; *ret_fd also when it fails later on. */
+int socket_make(const struct config *config, int *ret_fd, struct error *error);
+/* Its path; what is too long for one is rpc_check's. */
+void socket_path(const struct config *config, char *path, size_t size);

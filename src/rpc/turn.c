@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Each turn of the loop takes one step of one client; in between all sockets are looked at again,
+ * so that a line that came meanwhile can go first: detaches do, which are short and which others'
+ * attaches must not hold up, and answers that have become ready. Clients of one queue take turns.
+ */
+#include <string.h>
+
+#include "rpc/client.h"
+
+#define URGENT_METHOD "\"guest.detach\""
+#define URGENT_LOOK 512   /* bytes of a line in which the method is looked for */
+#define URGENT_RUN_MAX 32 /* lines that go first while others wait */
+
+static void queue_push(struct queue *queue, struct client *client)
+{
+    client->behind = NULL;
+    client->queued = true;
+    if (queue->last)
+        queue->last->behind = client;
+    else
+        queue->first = client;
+    queue->last = client;
+}
+
+static void queue_remove(struct queue *queue, struct client *client)
+{
+    struct client *before = NULL;
+    struct client *at = queue->first;
+
+    while (at && at != client) {
+        before = at;
+        at = at->behind;
+    }
+    if (!at)
+        return;
+    if (before)
+        before->behind = client->behind;
+    else
+        queue->first = client->behind;
+    if (queue->last == client)
+        queue->last = before;
+    client->queued = false;
+}
+
+/* Only a guess from the text: what it is wrong about is answered all the same, in its turn. */
+static bool line_is_urgent(const struct client *client, size_t length)
+{
+    return memmem(client->input.data, length < URGENT_LOOK ? length : URGENT_LOOK, URGENT_METHOD,
+                  strlen(URGENT_METHOD)) != NULL;
+}
+
+void turn_queue_line(struct client *client, size_t line_length)
+{
+    struct rpc *rpc = client->rpc;
+
+    queue_push(line_is_urgent(client, line_length) ? &rpc->urgent : &rpc->ordinary, client);
+    loop_timer_start(rpc->turn, 0);
+}
+
+void turn_queue_work(struct client *client)
+{
+    queue_push(&client->rpc->urgent, client);
+    loop_timer_start(client->rpc->turn, 0);
+}
+
+void turn_leave(struct client *client)
+{
+    if (!client->queued)
+        return;
+    queue_remove(&client->rpc->urgent, client);
+    queue_remove(&client->rpc->ordinary, client);
+}
+
+static struct client *queue_next(struct rpc *rpc)
+{
+    bool urgent = rpc->urgent.first && (!rpc->ordinary.first || rpc->urgent_run < URGENT_RUN_MAX);
+    struct queue *queue = urgent ? &rpc->urgent : &rpc->ordinary;
+    struct client *client = queue->first;
+
+    rpc->urgent_run = urgent ? rpc->urgent_run + 1 : 0;
+    if (client)
+        queue_remove(queue, client);
+    return client;
+}
+
+struct client *turn_take(struct rpc *rpc)
+{
+    struct client *client = queue_next(rpc);
+
+    if (rpc->urgent.first || rpc->ordinary.first)
+        loop_timer_start(rpc->turn, 0);
+    return client;
+}
