@@ -167,7 +167,8 @@ void background_settle(struct background *background)
     }
 }
 
-int background_new(struct loop *loop, struct background **ret_background, struct error *error)
+int background_new(struct loop *loop, const char *name, struct background **ret_background,
+                   struct error *error)
 {
     struct background *background = calloc(1, sizeof(*background));
     int r;
@@ -186,6 +187,7 @@ int background_new(struct loop *loop, struct background **ret_background, struct
         free(background);
         return error_set(error, r, "cannot start a thread");
     }
+    pthread_setname_np(background->thread, name);
     *ret_background = background;
     return 0;
 }

@@ -15,8 +15,9 @@ struct job {
     struct job *next;              /* background's own */
 };
 
-/* Starts the thread; signals stay the caller's. */
-int background_new(struct loop *loop, struct background **ret_background, struct error *error);
+/* Starts the thread under that name (15 characters at most); signals stay the caller's. */
+int background_new(struct loop *loop, const char *name, struct background **ret_background,
+                   struct error *error);
 /* Settles, then ends the thread. */
 void background_free(struct background *background);
 /* Never fails, never blocks. */

@@ -123,6 +123,8 @@ static int reaper_start(struct reaper *reaper)
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int r = pthread_create(&reaper->thread, NULL, reaper_main, reaper);
+    if (r == 0)
+        pthread_setname_np(reaper->thread, "reaper");
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return -r;
 }

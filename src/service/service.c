@@ -319,7 +319,7 @@ static int open_layers(struct service *service, struct error *error)
     if (r >= 0)
         r = link_open_beside(service->link, &service->link_beside, error);
     if (r >= 0)
-        r = background_new(service->loop, &service->background, error);
+        r = background_new(service->loop, "links", &service->background, error);
     if (r >= 0)
         r = nat_open(LINK_GROUP_BASE, LINK_GROUP_MASK, &service->nat, error);
     if (r >= 0)

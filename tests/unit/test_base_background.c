@@ -47,7 +47,7 @@ static int fixture_start(void **state)
 
     fixture = (struct fixture){.main = pthread_self()};
     if (loop_new(&fixture.loop, &error) < 0 ||
-        background_new(fixture.loop, &fixture.background, &error) < 0)
+        background_new(fixture.loop, "test", &fixture.background, &error) < 0)
         return -1;
     fixture.guard = loop_timer_new(fixture.loop, guard_expired, NULL);
     loop_timer_start(fixture.guard, GUARD_MS);
