@@ -218,11 +218,36 @@ static void request_guest_ipv6(struct request *request, const struct link_endpoi
     if (endpoint->routed && endpoint->prefix6 < 128)
         request_route(request, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, &subnet,
                       "set the IPv6 route of");
-    if (ip_is_set(&endpoint->gateway6))
-        request_default_route(request, index, &guest_router, NLM_F_EXCL);
 }
 
-static int guest_set_up(const struct link *link, const struct link_endpoint *endpoint,
+static int guest_refused(const struct link_endpoint *endpoint, int r,
+                         const struct netlink_failure *failure, struct error *error)
+{
+    return error_set_kernel(error, r, failure->extack, "cannot %s %s in the guest", failure->what,
+                            endpoint->peer_name);
+}
+
+/* A route that is there already and is not a foreign one is that of a link which is just being
+ * deleted: waiting for that helps. */
+static int guest_set_default(struct link *link, const struct link_endpoint *endpoint,
+                             const struct pair *pair, const struct ip *via, struct netlink *guest,
+                             struct error *error)
+{
+    struct netlink_failure failure;
+    struct request request;
+    int r = -EEXIST;
+
+    for (unsigned try = 0; try < 2 && r == -EEXIST; try++) {
+        if (try > 0)
+            link_reaper_wait(link);
+        request_init(&request);
+        request_default_route(&request, pair->peer_index, via, NLM_F_EXCL);
+        r = netlink_send(guest, &request, &failure);
+    }
+    return r < 0 ? guest_refused(endpoint, r, &failure, error) : 0;
+}
+
+static int guest_set_up(struct link *link, const struct link_endpoint *endpoint,
                         const struct pair *pair, struct netlink *guest, struct error *error)
 {
     struct netlink_failure failure;
@@ -238,13 +263,14 @@ static int guest_set_up(const struct link *link, const struct link_endpoint *end
     request_guest_ipv4(&request, endpoint, pair->peer_index);
     request_up(&request, pair->peer_index, true, "bring up");
     request_guest_ipv6(&request, endpoint, pair->peer_index);
-    if (ip_is_set(&endpoint->gateway))
-        request_default_route(&request, pair->peer_index, &endpoint->gateway, NLM_F_EXCL);
     int r = netlink_send(guest, &request, &failure);
     if (r < 0)
-        return error_set_kernel(error, r, failure.extack, "cannot %s %s in the guest", failure.what,
-                                endpoint->peer_name);
-    return 0;
+        return guest_refused(endpoint, r, &failure, error);
+    if (ip_is_set(&endpoint->gateway))
+        r = guest_set_default(link, endpoint, pair, &endpoint->gateway, guest, error);
+    if (r == 0 && ip_is_set(&endpoint->gateway6))
+        r = guest_set_default(link, endpoint, pair, &guest_router, guest, error);
+    return r;
 }
 
 /* A namespace that somebody else has given a default route keeps it. */

@@ -285,6 +285,24 @@ def test_reattach_at_once(host):
         host.call("guest.detach", name="box")
 
 
+def test_rejoin_at_once_by_another_network(host):
+    """The dying link of one network has the default route that the next one wants, under another name."""
+    space = host.guest_space()
+    host.moat("net", "create", "n2")
+    host.moat("net", "create", "n6", "--ipv6")
+    for i in range(10):
+        host.call("guest.attach", name="box", kind="netns", pid=space.pid,
+                  networks=[{"name": "n6"}, {"name": "n2"}])
+        host.call("guest.detach", name="box", network="n6")
+        host.call("guest.attach", name="box", networks=[{"name": "n6"}])
+        host.call("guest.detach", name="box", network="n2")
+        host.call("guest.detach", name="box")
+        info = host.call("guest.attach", name="box", kind="netns", pid=space.pid, networks=[{"name": "n2"}])
+        route = space.run("ip", "-4", "route", "show", "default")
+        assert f"via {info['endpoints'][0]['gateway']} " in route and "linkdown" not in route, route
+        host.call("guest.detach", name="box")
+
+
 # What ends by itself
 
 def test_namespace_that_disappears_is_noticed(host):
