@@ -13,6 +13,7 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "handle.h"
+#include "ready.h"
 
 #define ADDRESSES_MAX 64 /* of ours on one bridge; more than can be */
 
@@ -361,6 +362,15 @@ static void bridge_undo(struct link *link, const struct link_bridge *bridge)
         log_warning("%s is left over until the next start: %s", bridge->name, error.text);
 }
 
+/* A guest that comes at once finds its router. */
+static void bridge_await(struct link *link, const struct link_bridge *bridge, uint32_t index)
+{
+    const struct ip addresses[] = {bridge->address6.ip, router_link_local.ip};
+
+    if (cidr_is_set(&bridge->address6))
+        ready_await_groups(&link->host, index, addresses, ARRAY_SIZE(addresses));
+}
+
 int link_bridge_ensure(struct link *link, const struct link_bridge *bridge, struct error *error)
 {
     struct link_state state;
@@ -382,6 +392,8 @@ int link_bridge_ensure(struct link *link, const struct link_bridge *bridge, stru
         r = bridge_sweep_proxies(link, bridge, index, error);
     if (r == 0)
         r = bridge_remember(link, bridge, index, error);
+    if (r == 0 && created)
+        bridge_await(link, bridge, index);
     if (r < 0 && created)
         bridge_undo(link, bridge);
     return r;

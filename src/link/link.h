@@ -100,8 +100,7 @@ struct link_endpoint {
  * route. On the host: alias; bridged: hairpin mode where needed, a static forwarding entry and a
  * permanent neighbour entry on the bridge; routed: proxy_arp=1, rp_filter=1, send_redirects=0,
  * route_localnet=1, forwarding=1, no accept_ra, host route with the gateway as source, permanent
- * neighbour entry, and a proxy entry on the bridge. A bridged port forwards a moment (less than
- * 1 ms) after this returns, when the kernel's link watch has run.
+ * neighbour entry, and a proxy entry on the bridge. Waits until the port forwards.
  *
  * Fails whole: what was made is taken back. A default route that is there already in the guest
  * stays instead. Reasons: exists when host_name is a link of ours, or peer_name is there already in

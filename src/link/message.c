@@ -2,6 +2,7 @@
 #include "message.h"
 
 #include <errno.h>
+#include <linux/if.h>
 #include <linux/if_addr.h>
 #include <linux/if_bridge.h>
 #include <linux/if_link.h>
@@ -28,6 +29,7 @@ int link_parse(const struct nlmsghdr *message, struct link_state *ret_state)
     netlink_parse_message(message, sizeof(*header), table, IFLA_MAX);
     state.info.index = (uint32_t)header->ifi_index;
     state.info.up = header->ifi_flags & IFF_UP;
+    state.operational = attribute_u8(table[IFLA_OPERSTATE]) == IF_OPER_UP;
     attribute_text(table[IFLA_IFNAME], state.info.name, sizeof(state.info.name));
     attribute_text(table[IFLA_IFALIAS], state.info.alias, sizeof(state.info.alias));
     state.info.group = attribute_u32(table[IFLA_GROUP]);

@@ -10,6 +10,7 @@
 /* A link as the kernel describes it. */
 struct link_state {
     struct link_info info;
+    bool operational; /* IF_OPER_UP: what is handed to it leaves (RFC 2863) */
     uint32_t mtu;
     struct mac mac;
 };

@@ -20,6 +20,7 @@
 #include "base/cleanup.h"
 #include "base/fault.h"
 #include "handle.h"
+#include "ready.h"
 
 #define INDEX_TRIES 64
 #define LOOPBACK_INDEX 1
@@ -282,6 +283,20 @@ static void leave_foreign_routes(struct netlink *guest, struct link_endpoint *in
         inside->gateway6 = (struct ip){0};
 }
 
+/* The first packet in either direction arrives. */
+static void guest_await(struct link *link, const struct link_endpoint *endpoint,
+                        const struct pair *pair, struct netlink *guest)
+{
+    const struct ip addresses[] = {endpoint->ip6, link_local_of(&endpoint->mac).ip};
+
+    ready_await_carrier(&link->host, pair->index);
+    if (!ip_is_set(&endpoint->ip6))
+        return;
+    ready_await_groups(guest, pair->peer_index, addresses, mac_is_set(&endpoint->mac) ? 2 : 1);
+    if (endpoint->routed)
+        ready_await_groups(&link->host, pair->index, &guest_router, 1);
+}
+
 static int guest_finish(struct link *link, const struct link_endpoint *endpoint,
                         const struct pair *pair, struct error *error)
 {
@@ -297,6 +312,8 @@ static int guest_finish(struct link *link, const struct link_endpoint *endpoint,
         leave_foreign_routes(&guest, &inside);
         r = guest_set_up(link, &inside, pair, &guest, error);
     }
+    if (r == 0)
+        guest_await(link, endpoint, pair, &guest);
     netlink_close(&guest);
     return r;
 }

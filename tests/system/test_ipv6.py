@@ -319,6 +319,21 @@ def test_a_successor_is_reached_at_once(host, modes):
         host.moat("detach", "g")
 
 
+@pytest.mark.parametrize("mode", ["full", "outbound"])
+def test_the_first_packet_after_an_attach_arrives(host, mode):
+    """What the kernel does behind its answer (forwarding of the port, groups for neighbour solicitations) is waited for."""
+    host.moat("net", "create", "six", "--ipv6")
+    for i in range(6):
+        spaces = [host.guest_space(), host.guest_space()]
+        old = host.call("guest.attach", name="old", kind="netns", pid=spaces[0].pid, networks=[{"name": "six"}])
+        host.call("guest.attach", name="new", kind="netns", pid=spaces[1].pid, mode=mode, networks=[{"name": "six"}])
+        for family in ("ip6", "ip"):
+            assert spaces[1].ping(old["endpoints"][0][family], timeout=0.9), f"round {i}: the first {family} echo was lost"
+        for name, space in zip(("old", "new"), spaces):
+            host.moat("detach", name)
+            space.close()
+
+
 def test_macs_are_unique(host):
     host.moat("net", "create", "six", "--ipv6")
     host.attach_guest("g", network="six,mac=02:00:00:00:00:aa")
