@@ -37,6 +37,7 @@ static int work_begin(struct client *client, const char *line, size_t length)
     work->active = true;
     work->next = 0;
     work->n_fds = 0;
+    work->n_fds_used = 0;
     work->promised = service_promised(client->rpc->service);
     return 0;
 }
@@ -54,17 +55,19 @@ static void work_deinit(struct client *client)
     work->active = false;
 }
 
-/* The request in hand is answered: what came with its answer. So many unread answers that there is
- * no room for a descriptor: the client sees an answer without it. */
+/* The request in hand is answered: what came with its answer. Each descriptor leaves with the last
+ * byte of its own answer; a notification has none, and where so many wait that there is no room the
+ * client sees an answer without it. */
 static void work_take(struct client *client)
 {
     struct work *work = &client->work;
     int fd = work->call.ret_fd;
 
     client->subscribed |= work->call.subscribe;
+    work->n_fds_used += work->call.n_fds_used;
     if (fd < 0)
         return;
-    if (work->n_fds == PROTO_FDS_MAX || !work->text.length)
+    if (work->n_fds == PROTO_FDS_MAX || !work->call.request->id)
         close(fd);
     else
         work->fds[work->n_fds++] = (struct output_fd){work->text.length - 1, fd};
@@ -121,8 +124,8 @@ static bool work_go_on(struct client *client)
             .service = client->rpc->service,
             .peer = &client->peer,
             .request = request,
-            .fds = client->fds,
-            .n_fds = client->n_fds,
+            .fds = client->fds + work->n_fds_used,
+            .n_fds = client->n_fds - work->n_fds_used,
             .text = &work->text,
             .answered = on_answered,
             .userdata = client,

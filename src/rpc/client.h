@@ -21,6 +21,7 @@ struct work {
     struct text text;
     struct output_fd fds[PROTO_FDS_MAX]; /* offsets are in `text` */
     size_t n_fds;
+    size_t n_fds_used; /* of the client's: by requests so far */
     uint64_t promised; /* by the service, before */
 };
 

@@ -136,6 +136,7 @@ static int guest_attach(struct call *call, struct result *result, struct error *
 {
     (void)result;
     call->pending = true;
+    call->n_fds_used = PARAMS->guest_attach.netns_fd && call->n_fds ? 1 : 0;
     return service_guest_attach(call->service, call->peer, &PARAMS->guest_attach, call->fds,
                                 call->n_fds, on_attached, call, error);
 }

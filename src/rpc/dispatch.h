@@ -12,8 +12,9 @@ struct call {
     struct service *service;
     const struct peer *peer;
     struct proto_request *request;
-    const int *fds; /* that came with the line */
+    const int *fds; /* that came with the line and belong to no earlier request of it */
     size_t n_fds;
+    size_t n_fds_used;         /* of those this request's */
     struct text *text;         /* where the answer goes; nothing for a notification */
     int ret_fd;                /* a descriptor to send with the answer, or -1 */
     bool subscribe;            /* events.subscribe was called */

@@ -79,6 +79,22 @@ def test_attach_by_descriptor(host):
     assert "box" in host.guest_names(), "a guest that is not ephemeral went with its connection"
 
 
+def test_attach_by_descriptors_of_one_line(host):
+    """Requests of a batch take the line's descriptors one after the other."""
+    spaces = [host.guest_space() for _ in range(3)]
+    fds = [os.open(space.net_path, os.O_RDONLY) for space in spaces]
+    batch = [{"jsonrpc": "2.0", "id": i, "method": "guest.attach",
+              "params": {"name": f"box{i}", "kind": "netns", "netns_fd": True, "networks": [{"name": "default"}]}} for i in range(4)]
+    with host.rpc() as connection:
+        connection.send(batch, fds)
+        answers = sorted(connection.receive(), key=lambda answer: answer["id"])
+    for fd in fds:
+        os.close(fd)
+    for answer, space in zip(answers, spaces):
+        assert space.addresses("eth0") == [answer["result"]["endpoints"][0]["ip"]]
+    assert answers[3]["error"]["data"]["field"] == "netns_fd", "more requests than descriptors"
+
+
 def test_ephemeral_guest_goes_with_its_connection(host):
     space = host.guest_space()
     connection = host.rpc()

@@ -168,6 +168,26 @@ def test_the_open_tap_by_descriptor(host, machines):
     assert machine.ping(result["endpoints"][0]["gateway"])
 
 
+# Descriptors of several calls
+
+def tap_request(name, ident=True):
+    request = {"jsonrpc": "2.0", "method": "guest.attach",
+               "params": {"name": name, "kind": "tap", "networks": [{"name": "default"}], "tap": {"fd": True}}}
+    return {**request, "id": name} if ident else request
+
+
+def test_open_taps_of_one_line(host):
+    """Each descriptor comes with its own answer; a notification has no answer, and so none."""
+    connection = host.rpc()
+    connection.send([tap_request("one"), tap_request("quiet", ident=False), tap_request("two")])
+    answers = {answer["id"]: answer["result"] for answer in connection.receive()}
+    assert set(answers) == {"one", "two"}
+    assert [vmm.tap_name(fd) for fd in connection.fds] == [answers[name]["endpoints"][0]["host_interface"] for name in ("one", "two")]
+    connection.send(tap_request("alone", ident=False))
+    assert connection.call("system.status")["guests"] == 4
+    assert len(connection.fds) == 2, "the descriptor of a notification came with another answer"
+
+
 @pytest.mark.parametrize("options,code,says", [
     (["--tap=moat0"], 1, "moat0"),
     (["--tap=eth0"], 1, "eth0"),

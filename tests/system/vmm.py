@@ -38,6 +38,10 @@ def tap_flags(fd):
     return struct.unpack("16sH22x", fcntl.ioctl(fd, TUNGETIFF, bytes(40)))[1]
 
 
+def tap_name(fd):
+    return struct.unpack("16sH22x", fcntl.ioctl(fd, TUNGETIFF, bytes(40)))[0].rstrip(b"\0").decode()
+
+
 class Machine(Namespace):
     """A guest behind a tap. Without `tap_fd` it opens the tap itself; frames pass as they are."""
 
