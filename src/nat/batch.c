@@ -195,6 +195,7 @@ struct nat_batch *nat_batch_new_constant(struct nat *nat)
 static void batch_gateway(struct nat_batch *batch, const struct nat_network *network,
                           const struct ip *gateway, bool add)
 {
+    static const uint8_t dns_protocols[] = {IPPROTO_UDP, IPPROTO_TCP};
     bool v6 = gateway->family == AF_INET6;
     struct values values = {.group = network->group, .ip = gateway, .port = DNS_PORT};
 
@@ -205,10 +206,12 @@ static void batch_gateway(struct nat_batch *batch, const struct nat_network *net
     batch_element(batch, v6 ? SET_SOURCE6 : SET_SOURCE4, add, &values, &values);
     if (!network->dns)
         return;
-    values.protocol = IPPROTO_UDP;
-    batch_element(batch, v6 ? SET_DNS6 : SET_DNS4, add, &values, NULL);
-    values.protocol = IPPROTO_TCP;
-    batch_element(batch, v6 ? SET_DNS6 : SET_DNS4, add, &values, NULL);
+    for (size_t i = 0; i < ARRAY_SIZE(dns_protocols); i++) {
+        values.protocol = dns_protocols[i];
+        batch_element(batch, v6 ? SET_DNS6 : SET_DNS4, add, &values, NULL);
+        if (!v6)
+            batch_element(batch, SET_OWN_DNS4, add, &values, NULL);
+    }
 }
 
 void nat_batch_network(struct nat_batch *batch, const struct nat_network *network, bool add)

@@ -21,6 +21,7 @@ static const struct nft_chain chain_defs[] = {
     [CHAIN_POLICY_PRIVATE] = {"guest_policy_private", NULL, 0, 0},
     [CHAIN_POLICY_WAIT] = {"guest_policy_wait", NULL, 0, 0},
     [CHAIN_DNAT] = {"dnat", "nat", NF_INET_PRE_ROUTING, NF_IP_PRI_NAT_DST},
+    [CHAIN_LOCALHOST] = {"localhost", NULL, 0, 0},
     [CHAIN_DNAT_OUTPUT] = {"dnat_output", "nat", NF_INET_LOCAL_OUT, NF_IP_PRI_NAT_DST},
     [CHAIN_SNAT] = {"snat", "nat", NF_INET_POST_ROUTING, NF_IP_PRI_NAT_SRC},
     [CHAIN_FORWARD] = {"forward", "filter", NF_INET_FORWARD, NF_IP_PRI_FILTER},

@@ -18,7 +18,8 @@
  *
  * The interface needs route_localnet for that, which by itself would open the guest's loopback to
  * its neighbours: loopback addresses from outside are dropped first. From WIRE, which a neighbour
- * may pretend to be, come only answers: no opening SYN, and UDP only to ports that asked. */
+ * may pretend to be, come only answers: no opening SYN, and UDP only to ports that asked. Errors
+ * about WIRE come from WIRE or, where the host refused before it translated, from the gateway. */
 #include "nat/nat.h"
 
 #include <errno.h>
@@ -288,7 +289,9 @@ static const struct {
     {"prerouting", "no loopback destination from outside", {destination_loopback, drop_it}},
     {"prerouting", "answers only", {from_wire, tcp, opening, drop_it}},
     {"prerouting", "answers only", {from_wire, udp, not_asked, drop_it}},
-    {"prerouting", "errors", {from_wire, error_about_wire, quote_localhost}},
+    {"prerouting",
+     "errors",
+     {error_about_wire, quote_localhost, untracked, as_from_gateway_to_localhost}},
     {"prerouting", "answers", {from_wire, untracked, as_from_gateway_to_localhost}},
 
     {"input", "answers", {not_from_loopback, to_localhost, as_from_localhost}},

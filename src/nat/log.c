@@ -157,6 +157,17 @@ static void message_read(const struct nlmsghdr *netlink, struct message *message
     }
 }
 
+/* What the guest called is said, and not the address that stands for it on the way. */
+static void name_localhost(struct nat_log_entry *entry)
+{
+    static const uint8_t wire[4] = {NAT_LOCALHOST_WIRE};
+    static const uint8_t loopback[4] = {127, 0, 0, 1};
+    const struct ip stand_in = ip_from_bytes(AF_INET, wire);
+
+    if (ip_equal(&entry->destination, &stand_in))
+        entry->destination = ip_from_bytes(AF_INET, loopback);
+}
+
 static void message_take(struct nat_log *log, const struct nlmsghdr *netlink)
 {
     struct nat_log_entry entry = {0};
@@ -175,6 +186,7 @@ static void message_take(struct nat_log *log, const struct nlmsghdr *netlink)
          nat_log_parse_packet(mnl_attr_get_payload(message.packet),
                               mnl_attr_get_payload_len(message.packet), &entry) < 0))
         return;
+    name_localhost(&entry);
     log->fn(log->userdata, &entry);
 }
 

@@ -85,12 +85,6 @@ static void on_passage_port(struct rule *rule)
     word_lookup(rule, SET_PASSAGE_PORT);
 }
 
-static void from_host_access(struct rule *rule)
-{
-    rule_load_meta(rule, NFT_META_IIFGROUP, 0);
-    word_lookup(rule, SET_HOST_ACCESS);
-}
-
 static void to_gateway4(struct rule *rule)
 {
     word_ip4(rule);
@@ -131,14 +125,6 @@ static void to_closed6(struct rule *rule)
     word_lookup(rule, SET_CLOSED6);
 }
 
-/* IPv4 to a port of an IPv6-only guest: a listener of the relay worker. */
-static void to_relay4(struct rule *rule)
-{
-    word_ip4(rule);
-    word_load_service(rule, 0);
-    word_lookup(rule, SET_RELAY4);
-}
-
 /* IPv6 to a port of an IPv4 guest: a listener of the relay worker. */
 static void to_relay6(struct rule *rule)
 {
@@ -153,11 +139,6 @@ static void to_relay6_at(struct rule *rule)
     word_load_destination6(rule, 0);
     word_load_service(rule, 4);
     word_lookup(rule, SET_RELAY6_AT);
-}
-
-static void refuse_it(struct rule *rule)
-{
-    word_goto(rule, CHAIN_REFUSE);
 }
 
 /* Allowed, where it is not too many. */
@@ -199,16 +180,16 @@ static const struct rule_def rule_defs[] = {
     {CHAIN_FORWARD, "not ours", {word_from_others, word_to_others, word_accept_it}},
     {CHAIN_FORWARD, "segment size", {tcp_syn, clamp_segment_size}},
     {CHAIN_FORWARD, "known connections", {word_known, word_accept_it}},
-    {CHAIN_FORWARD, "closed guests", {to_closed4, refuse_it}},
-    {CHAIN_FORWARD, "closed guests, IPv6", {to_closed6, refuse_it}},
+    {CHAIN_FORWARD, "closed guests", {to_closed4, word_refuse_it}},
+    {CHAIN_FORWARD, "closed guests, IPv6", {to_closed6, word_refuse_it}},
     {CHAIN_FORWARD, "within a network", {word_within_same, goto_conns}},
     {CHAIN_FORWARD, "no connection", {word_invalid, word_drop_it}},
     {CHAIN_FORWARD, "from network to network", {on_passage, goto_conns}},
     {CHAIN_FORWARD, "from network to ports of a network", {on_passage_port, goto_conns}},
-    {CHAIN_FORWARD, "out of an internal network", {word_from_internal, refuse_it}},
-    {CHAIN_FORWARD, "into an internal network", {word_to_internal, refuse_it}},
+    {CHAIN_FORWARD, "out of an internal network", {word_from_internal, word_refuse_it}},
+    {CHAIN_FORWARD, "into an internal network", {word_to_internal, word_refuse_it}},
     {CHAIN_FORWARD, "published ports", {word_to_ours, word_published, goto_conns}},
-    {CHAIN_FORWARD, "nothing else gets in", {word_to_ours, refuse_it}},
+    {CHAIN_FORWARD, "nothing else gets in", {word_to_ours, word_refuse_it}},
     {CHAIN_FORWARD, "to the outside", {goto_conns}},
 
     {CHAIN_INPUT, "the host itself", {word_from_loopback, word_accept_it}},
@@ -223,13 +204,15 @@ static const struct rule_def rule_defs[] = {
     {CHAIN_OUTPUT, "unreachable", {unreachable4, word_accept_it}},
     {CHAIN_OUTPUT, "other errors", {error4, word_accept_it}},
     {CHAIN_OUTPUT, "errors, IPv6", {error6, word_accept_it}},
-    {CHAIN_OUTPUT, "closed guests", {to_closed4, refuse_it}},
-    {CHAIN_OUTPUT, "closed guests, IPv6", {to_closed6, refuse_it}},
+    {CHAIN_OUTPUT, "closed guests", {to_closed4, word_refuse_it}},
+    {CHAIN_OUTPUT, "closed guests, IPv6", {to_closed6, word_refuse_it}},
 
     {CHAIN_FROM_GUEST, "known connections", {word_known, word_accept_it}},
     {CHAIN_FROM_GUEST, "no connection", {word_invalid, word_drop_it}},
-    {CHAIN_FROM_GUEST, "another network's gateway", {to_gateway4, not_to_own4, refuse_it}},
-    {CHAIN_FROM_GUEST, "another network's gateway, IPv6", {to_gateway6, not_to_own6, refuse_it}},
+    {CHAIN_FROM_GUEST, "another network's gateway", {to_gateway4, not_to_own4, word_refuse_it}},
+    {CHAIN_FROM_GUEST,
+     "another network's gateway, IPv6",
+     {to_gateway6, not_to_own6, word_refuse_it}},
     {CHAIN_FROM_GUEST, "DHCP is the worker's", {word_dhcp4_request, word_drop_it}},
     {CHAIN_FROM_GUEST, "DHCPv6 is the worker's", {word_dhcp6_request, word_drop_it}},
     {CHAIN_FROM_GUEST, "router solicitation", {word_router_solicit, word_accept_it}},
@@ -238,14 +221,14 @@ static const struct rule_def rule_defs[] = {
     {CHAIN_FROM_GUEST, "name service, IPv6", {word_to_dns6, goto_conns}},
     {CHAIN_FROM_GUEST, "ping of the gateway", {word_to_own4, echo4, goto_conns}},
     {CHAIN_FROM_GUEST, "ping of the gateway, IPv6", {word_to_own6, echo6, goto_conns}},
-    {CHAIN_FROM_GUEST, "with access to the host", {from_host_access, goto_conns}},
-    {CHAIN_FROM_GUEST, "internal networks", {word_from_internal, refuse_it}},
+    {CHAIN_FROM_GUEST, "with access to the host", {word_from_host_access, goto_conns}},
+    {CHAIN_FROM_GUEST, "internal networks", {word_from_internal, word_refuse_it}},
     {CHAIN_FROM_GUEST, "ping", {echo4, goto_conns}},
     {CHAIN_FROM_GUEST, "ping, IPv6", {echo6, goto_conns}},
-    {CHAIN_FROM_GUEST, "relayed ports", {to_relay4, goto_conns}},
+    {CHAIN_FROM_GUEST, "relayed ports", {word_to_relay4, goto_conns}},
     {CHAIN_FROM_GUEST, "relayed ports, IPv6", {to_relay6, goto_conns}},
     {CHAIN_FROM_GUEST, "relayed ports on this address", {to_relay6_at, goto_conns}},
-    {CHAIN_FROM_GUEST, "nothing else", {refuse_it}},
+    {CHAIN_FROM_GUEST, "nothing else", {word_refuse_it}},
 };
 
 const struct rule_table rules_filter = {rule_defs, ARRAY_SIZE(rule_defs)};

@@ -118,6 +118,12 @@ static void reject_by_icmp(struct rule *rule)
     reject(rule, NFT_REJECT_ICMPX_UNREACH, NFT_REJECT_ICMPX_ADMIN_PROHIBITED);
 }
 
+/* What a closed port says. */
+static void reject_by_closed_port(struct rule *rule)
+{
+    reject(rule, NFT_REJECT_ICMPX_UNREACH, NFT_REJECT_ICMPX_PORT_UNREACH);
+}
+
 static const struct rule_def rule_defs[] = {
     {CHAIN_REFUSE, "no connection", {word_invalid, word_drop_it}},
     {CHAIN_REFUSE, "counted", {count_denied4}},
@@ -140,6 +146,7 @@ static const struct rule_def rule_defs[] = {
     {CHAIN_REJECT, "in silence", {from_silent4, word_drop_it}},
     {CHAIN_REJECT, "in silence, IPv6", {from_silent6, word_drop_it}},
     {CHAIN_REJECT, "refused by reset", {word_tcp, reject_by_reset}},
+    {CHAIN_REJECT, "localhost of a guest", {word_to_localhost, reject_by_closed_port}},
     {CHAIN_REJECT, "refused by ICMP", {reject_by_icmp}},
 };
 

@@ -4,6 +4,11 @@
  *   dnat, dnat_output   published ports, for what is addressed to this host only. 127.0.0.1 is
  *               served in output. [::1] is not translated: the kernel can't route from it, the
  *               relay worker serves it.
+ *   localhost   where a guest's localhost leads to (localhost.c), as far as its gateway would take
+ *               it. The rest is refused here, before it is translated: with br_netfilter the kernel
+ *               sends the reset for a bridged frame out of its port at once (nf_send_reset), and
+ *               does not translate it back, so that a client who called another address takes no
+ *               notice of it.
  *   snat        to the outside with the host's address. Else the client's address is kept, but for
  *               sources that a guest can't answer (127.0.0.1; a neighbour of its own network, whose
  *               answer would pass the host by; the host's outer address or a guest's of another
@@ -48,14 +53,10 @@ static void neighbours6(struct rule *rule)
     word_lookup(rule, SET_GUEST6);
 }
 
-/* To the address that stands for localhost, from an endpoint that may use it. */
+/* From an endpoint that may use it. */
 static void localhost_of_guest(struct rule *rule)
 {
-    static const uint8_t wire[4] = {NAT_LOCALHOST_WIRE};
-
-    word_ip4(rule);
-    word_load_destination4(rule, 0);
-    rule_compare(rule, NFT_CMP_EQ, wire, sizeof(wire));
+    word_to_localhost(rule);
     rule_load_meta(rule, NFT_META_IIFGROUP, 0);
     word_load_source4(rule, 1);
     word_lookup(rule, SET_LOCALHOST4);
@@ -117,6 +118,20 @@ static void to_own_gateway4(struct rule *rule)
     translate(rule, NFT_NAT_DNAT, NFPROTO_IPV4, 0);
 }
 
+/* A port at which the own network's gateway answers for names. */
+static void to_own_dns_port4(struct rule *rule)
+{
+    word_ip4(rule);
+    rule_load_meta(rule, NFT_META_IIFGROUP, 0);
+    word_load_service(rule, 1);
+    word_lookup(rule, SET_OWN_DNS4);
+}
+
+static void goto_localhost(struct rule *rule)
+{
+    word_goto(rule, CHAIN_LOCALHOST);
+}
+
 static void as_gateway4(struct rule *rule)
 {
     word_ip4(rule);
@@ -139,14 +154,20 @@ static void masquerade(struct rule *rule)
 }
 
 static const struct rule_def rule_defs[] = {
-    {CHAIN_DNAT, "localhost of a guest, published", {localhost_of_guest, to_pub4}},
-    {CHAIN_DNAT, "localhost of a guest", {localhost_of_guest, to_own_gateway4}},
+    {CHAIN_DNAT, "localhost of a guest", {localhost_of_guest, goto_localhost}},
     {CHAIN_DNAT, "name service", {word_to_dns4, word_accept_it}},
     {CHAIN_DNAT, "name service, IPv6", {word_to_dns6, word_accept_it}},
     {CHAIN_DNAT, "published on this address", {word_to_host, to_pub4_at}},
     {CHAIN_DNAT, "published", {word_to_host, to_pub4}},
     {CHAIN_DNAT, "published on this address, IPv6", {word_to_host, to_pub6_at}},
     {CHAIN_DNAT, "published, IPv6", {word_to_host, to_pub6}},
+
+    {CHAIN_LOCALHOST, "published", {to_pub4}},
+    {CHAIN_LOCALHOST, "name service", {to_own_dns_port4, to_own_gateway4}},
+    {CHAIN_LOCALHOST, "with access to the host", {word_from_host_access, to_own_gateway4}},
+    {CHAIN_LOCALHOST, "internal networks", {word_from_internal, word_refuse_it}},
+    {CHAIN_LOCALHOST, "relayed ports", {word_to_relay4, to_own_gateway4}},
+    {CHAIN_LOCALHOST, "nothing else", {word_refuse_it}},
 
     {CHAIN_DNAT_OUTPUT, "name service", {word_to_dns4, word_accept_it}},
     {CHAIN_DNAT_OUTPUT, "name service, IPv6", {word_to_dns6, word_accept_it}},

@@ -42,6 +42,12 @@ static const struct set_def set_defs[] = {
         {"dns4", "name service", {FIELD_IP4, FIELD_PROTO, FIELD_PORT}, {0}, false, TABLE_INET},
     [SET_DNS6] =
         {"dns6", "name service", {FIELD_IP6, FIELD_PROTO, FIELD_PORT}, {0}, false, TABLE_INET},
+    [SET_OWN_DNS4] = {"own_dns4",
+                      "networks and their name service",
+                      {FIELD_GROUP, FIELD_PROTO, FIELD_PORT},
+                      {0},
+                      false,
+                      TABLE_INET},
     [SET_SOURCE4] = {"source4", "gateway as source", {FIELD_GROUP}, {FIELD_IP4}, false, TABLE_INET},
     [SET_SOURCE6] = {"source6", "gateway as source", {FIELD_GROUP}, {FIELD_IP6}, false, TABLE_INET},
     [SET_GUEST4] = {"guest4", "endpoints", {FIELD_GROUP, FIELD_IP4}, {0}, false, TABLE_INET},

@@ -24,7 +24,8 @@ enum set_id {
     SET_OWN6,
     SET_DNS4, /* address . proto . port: where the name service answers */
     SET_DNS6,
-    SET_SOURCE4, /* map group : address: the gateway, as source where the client's can't be kept */
+    SET_OWN_DNS4, /* group . proto . port: the same, of a network's own gateway */
+    SET_SOURCE4,  /* map group : address: the gateway, as source where the client's can't be kept */
     SET_SOURCE6,
     SET_GUEST4, /* group . address: endpoints */
     SET_GUEST6,

@@ -325,3 +325,30 @@ void word_goto(struct rule *rule, enum chain_id chain)
 {
     rule_verdict(rule, (uint32_t)NFT_GOTO, chain_def_get(chain)->name);
 }
+
+void word_from_host_access(struct rule *rule)
+{
+    rule_load_meta(rule, NFT_META_IIFGROUP, 0);
+    word_lookup(rule, SET_HOST_ACCESS);
+}
+
+void word_to_relay4(struct rule *rule)
+{
+    word_ip4(rule);
+    word_load_service(rule, 0);
+    word_lookup(rule, SET_RELAY4);
+}
+
+void word_refuse_it(struct rule *rule)
+{
+    word_goto(rule, CHAIN_REFUSE);
+}
+
+void word_to_localhost(struct rule *rule)
+{
+    static const uint8_t wire[4] = {NAT_LOCALHOST_WIRE};
+
+    word_ip4(rule);
+    word_load_destination4(rule, 0);
+    rule_compare(rule, NFT_CMP_EQ, wire, sizeof(wire));
+}

@@ -64,6 +64,11 @@ void word_to_host(struct rule *rule); /* an address of this host, wherever it ca
 void word_within_same(struct rule *rule);
 void word_from_internal(struct rule *rule);
 void word_to_internal(struct rule *rule);
+void word_from_host_access(struct rule *rule);
+/* IPv4 to a port of an IPv6-only guest: a listener of the relay worker. */
+void word_to_relay4(struct rule *rule);
+/* What stands for a guest's localhost (localhost.c). */
+void word_to_localhost(struct rule *rule);
 /* The gateway of its own network; where the name service answers. */
 void word_to_own4(struct rule *rule);
 void word_to_own6(struct rule *rule);
@@ -82,5 +87,6 @@ void word_published(struct rule *rule); /* it goes to a published port */
 void word_accept_it(struct rule *rule);
 void word_drop_it(struct rule *rule);
 void word_goto(struct rule *rule, enum chain_id chain);
+void word_refuse_it(struct rule *rule);
 /* By NFLOG (log.c); the rule goes on. */
 void word_tell(struct rule *rule, const char *prefix);

@@ -263,6 +263,22 @@ def unreachable(net, protocol, address, port, timeout=0.5):
     return False
 
 
+def refused(net, protocol, address, port, timeout=0.8):
+    """True where a client is told at once that nobody listens, before it has to ask a second time."""
+    with net.socket(family_of(address), socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM) as sock:
+        sock.settimeout(timeout)
+        try:
+            sock.connect((address, port))
+            if protocol == "udp":
+                sock.send(b"hi")
+                sock.recv(1)
+        except ConnectionRefusedError:
+            return True
+        except TimeoutError:
+            return False
+    raise AssertionError(f"{address}:{port}/{protocol} answers")
+
+
 def http_get(net, address, path="/", port=80, timeout=10.0):
     return net.inside(_http, "GET", address, port, path, None, timeout)
 

@@ -479,6 +479,38 @@ def test_localhost(host, internet):
     assert guest.sysctl("ipv4/conf/eth0/route_localnet") == "0"
 
 
+@pytest.mark.parametrize("subnet, option", [(1, None), (2, "--isolated"), (3, "--internal")])
+def test_localhost_refuses_at_once(host, subnet, option, bridge_nf):
+    """A port that the gateway refuses looks like a closed one: a reset, or port unreachable, at the first packet.
+
+    Each time with other addresses: the kernel bounds the errors that an address is sent, tests ago included.
+    """
+    host.moat("net", "create", "blue", "--subnet", f"10.77.{subnet + 10 * bridge_nf}.0/24", *([option] if option else []))
+    guest = host.attach_guest("box", network="blue")
+    with servers.TcpServer(host, 9999, guest.gateway, "host"):
+        host.moat("localhost", "box", "on")
+        for port in (1234, 9999):
+            assert all(servers.refused(guest, "tcp", "127.0.0.1", port) for _ in range(10)), port
+            assert servers.refused(guest, "udp", "127.0.0.1", port), port
+    with servers.connect(guest, "127.0.0.1", 53):
+        pass  # the name service does answer
+    host.moat("net", "create", "mute", "--no-dns", *([option] if option else []))
+    mute = host.attach_guest("mute", network="mute")
+    host.moat("localhost", "mute", "on")
+    assert servers.refused(mute, "tcp", "127.0.0.1", 53)
+    host.run("nft", "list", "ruleset")
+
+
+def test_what_localhost_refuses_is_told_by_that_name(host):
+    guest = host.attach_guest("box", "--log-denied")
+    host.moat("localhost", "box", "on")
+    events = host.rpc()
+    events.subscribe()
+    assert servers.refused(guest, "tcp", "127.0.0.1", 1234)
+    event = events.event_where(lambda event: event["type"] == "connection.denied")
+    assert (event["denied"]["ip"], event["denied"]["port"]) == ("127.0.0.1", 1234), event
+
+
 def test_localhost_outlives_a_restart(host):
     guest = host.attach_guest("box")
     other = host.attach_guest("web", "-p", "8080:80")

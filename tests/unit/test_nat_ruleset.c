@@ -171,7 +171,8 @@ static void network_is_elements(void **state)
     assert_int_equal(elements_count(batch, SET_OWN4), 1);
     assert_int_equal(elements_count(batch, SET_SOURCE4), 1);
     assert_int_equal(elements_count(batch, SET_DNS4), 2);
-    assert_int_equal(batch->count, 6);
+    assert_int_equal(elements_count(batch, SET_OWN_DNS4), 2);
+    assert_int_equal(batch->count, 8);
     network.isolated = network.internal = network.host_access = true;
     network.dns = false;
     network.gateway6 = ip("fd00::1");
@@ -180,7 +181,7 @@ static void network_is_elements(void **state)
     assert_int_equal(elements_count(batch, SET_INTERNAL), 1);
     assert_int_equal(elements_count(batch, SET_HOST_ACCESS), 1);
     assert_int_equal(elements_count(batch, SET_SOURCE6), 1);
-    assert_int_equal(batch->count, 6 + 2 + 3 + 3);
+    assert_int_equal(batch->count, 8 + 2 + 3 + 3);
     assert_false(batch->elements[batch->count - 1].add);
     nat_batch_free(batch);
 }
