@@ -182,9 +182,20 @@ static const struct option teardown_options[] = {
     {0},
 };
 
+static const struct option events_options[] = {
+    {.name = "guest",
+     .kind = OPTION_VALUE,
+     .value = "GUEST",
+     .field = "guest",
+     .complete = COMPLETE_GUEST,
+     .doc = "only what happens to this guest"},
+    {0},
+};
+
 const struct command system_commands[] = {
     {.name = "events",
      .summary = "print what happens, one line each, until it is ended",
+     .options = events_options,
      .method = METHOD_EVENTS_SUBSCRIBE,
      .run = system_events,
      .text = "With --json one JSON document a line."},

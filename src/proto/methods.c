@@ -832,8 +832,9 @@ static const struct proto_method methods[] = {
         METHOD_DNS_LOG, "dns.log", &dns_log_params, RESULT_OBJECT, &proto_dns_log,
         "The latest queries that the name service answered. They are kept from the first call on, "
         "until ten minutes after the last."),
-    METHOD(METHOD_EVENTS_SUBSCRIBE, "events.subscribe", &no_params, RESULT_EMPTY, NULL,
-           "From now on `event` notifications arrive on this connection."),
+    METHOD(METHOD_EVENTS_SUBSCRIBE, "events.subscribe", &guest_optional_params, RESULT_EMPTY, NULL,
+           "From now on `event` notifications arrive on this connection, as the last call chose "
+           "them."),
     METHOD(METHOD_SYSTEM_STATUS, "system.status", &no_params, RESULT_OBJECT, &proto_status,
            "What the daemon is and has."),
     METHOD(METHOD_SYSTEM_DOCTOR, "system.doctor", &no_params, RESULT_LIST, &proto_check,

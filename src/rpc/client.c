@@ -8,6 +8,7 @@
 #include "rpc/client.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -55,6 +56,18 @@ static void work_deinit(struct client *client)
     work->active = false;
 }
 
+static void subscribe(struct client *client, const char *only_guest)
+{
+    client->subscribed = true;
+    snprintf(client->only_guest, sizeof(client->only_guest), "%s", only_guest);
+}
+
+static bool wants(const struct client *client, const struct event *event)
+{
+    return client->subscribed &&
+           (!client->only_guest[0] || strcmp(client->only_guest, event->guest) == 0);
+}
+
 /* The request in hand is answered: what came with its answer. Each descriptor leaves with the last
  * byte of its own answer; a notification has none, and where so many wait that there is no room the
  * client sees an answer without it. */
@@ -63,7 +76,8 @@ static void work_take(struct client *client)
     struct work *work = &client->work;
     int fd = work->call.ret_fd;
 
-    client->subscribed |= work->call.subscribe;
+    if (work->call.subscribe)
+        subscribe(client, work->call.only_guest);
     work->n_fds_used += work->call.n_fds_used;
     if (fd < 0)
         return;
@@ -376,7 +390,7 @@ void client_finish(struct client *client)
 
 void client_tell(struct client *client, const struct event *event)
 {
-    if (!client->subscribed || output_left(client) > RPC_OUTPUT_MAX)
+    if (!wants(client, event) || output_left(client) > RPC_OUTPUT_MAX)
         return;
     proto_event_encode(&client->output, event);
     text_append_n(&client->output, "\n", 1);

@@ -45,6 +45,7 @@ struct client {
     size_t n_output_fds;
     uint64_t promise; /* the commit that the output waits for; 0: none */
     bool subscribed;
+    char only_guest[NAME_MAX_LENGTH + 1]; /* whose events; "": all */
     bool end_of_input;
     bool skipping; /* the rest of a line that was too long */
 };

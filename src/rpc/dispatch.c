@@ -252,6 +252,7 @@ static int events_subscribe(struct call *call, struct result *result, struct err
     (void)result;
     (void)error;
     call->subscribe = true;
+    call->only_guest = PARAMS->guest.guest;
     return 0;
 }
 

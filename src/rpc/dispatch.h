@@ -18,6 +18,7 @@ struct call {
     struct text *text;         /* where the answer goes; nothing for a notification */
     int ret_fd;                /* a descriptor to send with the answer, or -1 */
     bool subscribe;            /* events.subscribe was called */
+    const char *only_guest;    /* then: whose events; "": all. The request's. */
     bool deferred;             /* dispatch has returned without it */
     bool pending;              /* the answer is not there yet; the call must stay until it is */
     call_answered_fn answered; /* called then, but not within dispatch */

@@ -28,5 +28,5 @@ void rpc_start(struct rpc *rpc, struct service *service);
 /* Closes all connections and removes the socket file, unless systemd passed it. Ephemeral guests
  * are left to their owners: this is the end of the daemon, not of the guests. */
 void rpc_free(struct rpc *rpc);
-/* To every subscribed connection. */
+/* To every connection that is subscribed to it. */
 void rpc_event(struct rpc *rpc, const struct event *event);

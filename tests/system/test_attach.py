@@ -2,6 +2,7 @@
 """moat attach, detach, ps, inspect, exec: guests whose namespace somebody else made."""
 
 import contextlib
+import json
 import os
 import re
 import select
@@ -526,6 +527,33 @@ def test_localhost_of_nobody(host):
 
 
 # Events
+
+def test_events_of_one_guest(host):
+    job = host.spawn("events", "--guest", "web", "--json")
+    rpc, every = host.rpc(), host.rpc().subscribe()
+    assert rpc.call("events.subscribe", guest="web") == {}
+
+    def happen():
+        """Until the command has subscribed."""
+        for name in ("other", "web"):
+            host.run_guest(name).end()
+        return select.select([job.process.stdout], [], [], 0)[0]
+
+    wait_for(happen, 10, "the command to print an event")
+    assert json.loads(job.process.stdout.readline())["guest"] == "web"
+    assert [rpc.next_event()["guest"] for _ in range(2)] == ["web", "web"]
+    assert [every.next_event()["guest"] for _ in range(4)] == ["other", "other", "web", "web"]
+    assert host.error("events.subscribe", guest="No Name").field == "guest"
+
+
+def test_the_last_subscription_counts(host):
+    rpc = host.rpc()
+    rpc.call("events.subscribe", guest="web")
+    host.call("network.create", name="blue")
+    rpc.call("events.subscribe")
+    host.call("network.create", name="green")
+    assert rpc.next_event()["network"] == "green"
+
 
 def test_events_as_lines(host):
     job = host.spawn("events")
