@@ -11,8 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/pidfd.h>
-#include <time.h>
 
+#include "clock.h"
 #include "remote.h"
 
 /* --- asking --- */
@@ -153,14 +153,6 @@ static int send_signal(const struct stop *stop, int signal_number)
     return invocation_fail(EXIT_REFUSED, &error);
 }
 
-static int64_t now_ms(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 #define FOREVER INT64_MAX
 
 /* Until it has ended, or until this moment; timeouts are bounded by COMPOSE_TIMEOUT_MAX_S. */
@@ -169,7 +161,7 @@ static bool wait_end(struct stop *stop, int64_t until_ms)
     struct pollfd fd = {.fd = stop->pidfd, .events = POLLIN};
 
     while (stop->pidfd >= 0) {
-        int64_t left_ms = until_ms == FOREVER ? -1 : until_ms - now_ms();
+        int64_t left_ms = until_ms == FOREVER ? -1 : until_ms - clock_now_ms();
         int n = poll(&fd, 1, until_ms != FOREVER && left_ms < 0 ? 0 : (int)left_ms);
 
         if (n > 0)
@@ -196,7 +188,7 @@ int compose_guest_detach(struct invocation *invocation, const char *name)
 static int stop_all(struct invocation *invocation, struct stop *stops, size_t count,
                     unsigned timeout_s)
 {
-    int64_t until_ms = now_ms() + (int64_t)timeout_s * 1000;
+    int64_t until_ms = clock_now_ms() + (int64_t)timeout_s * 1000;
     int code = EXIT_DONE;
 
     for (size_t i = 0; code == EXIT_DONE && i < count; i++)

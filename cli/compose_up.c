@@ -22,13 +22,13 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
-#include <time.h>
 #ifdef MOAT_HAVE_SYSTEMD
 #include <syslog.h>
 #include <systemd/sd-journal.h>
 #endif
 
 #include "channel.h"
+#include "clock.h"
 #include "compose_output.h"
 #include "remote.h"
 #include "run.h"
@@ -67,14 +67,6 @@ struct session {
     int signal; /* that asked for the end; 0: none */
     int code;   /* EXIT_DONE unless something could not be started */
 };
-
-static int64_t now_ms(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
 
 /* The first failure is what is said; all of them lead to the end. */
 static void session_fail(struct session *session, const struct unit *unit, struct error *error)
@@ -368,10 +360,10 @@ static void stop(struct session *session, struct unit *unit)
     if (unit->kill_at_ms == 0) {
         if (is_needed(session, unit))
             return;
-        unit->kill_at_ms = now_ms() + (int64_t)session->up->timeout_s * 1000;
+        unit->kill_at_ms = clock_now_ms() + (int64_t)session->up->timeout_s * 1000;
         (void)pidfd_send_signal(unit->pidfd, SIGTERM, NULL, 0);
     }
-    if (!unit->killed && now_ms() >= unit->kill_at_ms) {
+    if (!unit->killed && clock_now_ms() >= unit->kill_at_ms) {
         unit->killed = true;
         (void)pidfd_send_signal(unit->pidfd, SIGKILL, NULL, 0);
     }
@@ -384,7 +376,7 @@ static int next_kill_ms(const struct session *session)
 
     for (size_t i = 0; i < session->count; i++) {
         const struct unit *unit = &session->units[i];
-        int64_t left = unit->kill_at_ms - now_ms();
+        int64_t left = unit->kill_at_ms - clock_now_ms();
 
         if (has_process(unit) && unit->kill_at_ms && !unit->killed && (least < 0 || left < least))
             least = left < 0 ? 0 : left;

@@ -11,6 +11,9 @@
 
 #include "base/cleanup.h"
 #include "mounts.h"
+#include "proto/proto.h"
+
+#define FILE_MAX ((size_t)1024 * 1024)
 
 struct etc_file {
     const char *staged;
@@ -96,6 +99,76 @@ static int install(const struct etc_file *files, size_t count, bool user_namespa
         r = layer_etc(files, count, user_namespace, error);
     return r < 0 ? r : 0;
 }
+
+/* --- later --- */
+
+int etc_files_open(int ret_fds[ETC_FILES], struct error *error)
+{
+    static const char *const paths[ETC_FILES] = {"/etc/resolv.conf", "/etc/hosts"};
+    int fds[ETC_FILES] = {-1, -1};
+
+    for (size_t i = 0; i < ETC_FILES; i++) {
+        fds[i] = open(paths[i], O_RDWR | O_CLOEXEC | O_NOCTTY);
+        if (fds[i] >= 0)
+            continue;
+        error_set(error, errno, "can't open %s", paths[i]);
+        if (i > 0)
+            close(fds[0]);
+        return -EIO;
+    }
+    memcpy(ret_fds, fds, sizeof(fds));
+    return 0;
+}
+
+/* All that the file holds, but never more than it may. */
+static int read_all(int fd, struct text *text, struct error *error)
+{
+    char buffer[4096];
+    ssize_t n;
+
+    while ((n = pread(fd, buffer, sizeof(buffer), (off_t)text->length)) > 0) {
+        text_append_n(text, buffer, (size_t)n);
+        if (text->failed || text->length > FILE_MAX)
+            return error_set(error, EFBIG, "a file of the guest");
+    }
+    return n < 0 ? error_set(error, errno, "can't read a file of the guest") : 0;
+}
+
+/* Where the old text was longer, lines follow until it is cut: never half an old one. */
+static int write_all(int fd, struct text *text, size_t length_before, struct error *error)
+{
+    size_t length = text->length;
+
+    while (text->length < length_before && !text->failed)
+        text_append_n(text, "\n", 1);
+    if (text->failed)
+        return error_set(error, ENOMEM, "a file of the guest");
+    if (pwrite(fd, text->data, text->length, 0) != (ssize_t)text->length ||
+        ftruncate(fd, (off_t)length) < 0)
+        return error_set(error, errno, "can't write a file of the guest");
+    return 0;
+}
+
+int etc_file_replace(int fd, const char *before, const char *after, struct error *error)
+{
+    struct text old = {0};
+    struct text new = {0};
+    const char *place = NULL;
+    int r = strcmp(before, after) == 0 ? 0 : read_all(fd, &old, error);
+
+    if (r == 0 && old.data)
+        place = strstr(old.data, before);
+    if (place) {
+        text_append_n(&new, old.data, (size_t)(place - old.data));
+        text_append(&new, "%s%s", after, place + strlen(before));
+        r = write_all(fd, &new, old.length, error);
+    }
+    text_deinit(&old);
+    text_deinit(&new);
+    return r;
+}
+
+/* --- the whole --- */
 
 int etc_files_install(const char *resolv_conf, const char *hosts, bool user_namespace,
                       struct error *error)

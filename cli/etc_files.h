@@ -3,8 +3,11 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stddef.h>
 
 #include "base/error.h"
+
+#define ETC_FILES 2 /* resolv.conf and hosts, in this order */
 
 /* Shows the two texts as /etc/resolv.conf and /etc/hosts in the caller's own mount namespace, which
  * must have been separated (mounts_separate): each is a file on a tmpfs that is mounted nowhere
@@ -14,3 +17,13 @@
  * Returns 0 or a negative errno with the error filled. */
 int etc_files_install(const char *resolv_conf, const char *hosts, bool user_namespace,
                       struct error *error);
+
+/* Opens the two that were installed, for etc_file_replace; the caller closes them. Nobody else may
+ * have been at work there meanwhile. Returns as etc_files_install. */
+int etc_files_open(int ret_fds[ETC_FILES], struct error *error);
+
+/* Where the file still says `before`, whatever stands before and after it, it says `after` from now
+ * on; else it is the guest's own by now, and is left alone. It is written in place, since it is a
+ * mount; whoever reads it meanwhile finds the old text or the new one, then perhaps with empty
+ * lines behind. Returns as etc_files_install. */
+int etc_file_replace(int fd, const char *before, const char *after, struct error *error);

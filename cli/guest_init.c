@@ -95,6 +95,21 @@ static int install_files(const struct guest_init *init, struct error *error)
     return etc_files_install(resolv_conf, hosts, init->user_namespace, error);
 }
 
+/* Outside they follow the guest's networks (follow.h). */
+static int hand_out_files(const struct guest_init *init, struct error *error)
+{
+    int files[ETC_FILES];
+    int r = etc_files_open(files, error);
+
+    if (r < 0)
+        return r;
+    if (channel_send_files(init->channel, files) < 0)
+        _exit(EXIT_MOAT_FAILED);
+    for (size_t i = 0; i < ETC_FILES; i++)
+        close(files[i]);
+    return 0;
+}
+
 /* --- COMMAND --- */
 
 static _Noreturn void execute(const struct guest_init *init)
@@ -132,7 +147,8 @@ _Noreturn void guest_init_main(const struct guest_init *init)
     pid_t command;
 
     process_tie_to_parent(init->channel);
-    if (make_place(init, &error) < 0 || install_files(init, &error) < 0)
+    if (make_place(init, &error) < 0 || install_files(init, &error) < 0 ||
+        hand_out_files(init, &error) < 0)
         process_fail(init->channel, EXIT_MOAT_FAILED, &error);
     if (init->options->workdir && chdir(init->options->workdir) < 0) {
         error_set(&error, errno, "can't go to the directory %s", init->options->workdir);

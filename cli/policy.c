@@ -6,9 +6,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "arguments.h"
+#include "clock.h"
 #include "remote.h"
 
 #define LEARN_DEFAULT_S 60
@@ -106,18 +106,10 @@ static int set_for(struct invocation *invocation, const char *value, struct erro
     return 0;
 }
 
-static uint64_t monotonic_ms(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
 /* Until the time is over, somebody interrupts, or the daemon goes away. */
 static int learn_wait(struct invocation *invocation, uint32_t seconds)
 {
-    uint64_t end_ms = monotonic_ms() + (uint64_t)seconds * 1000;
+    int64_t end_ms = clock_now_ms() + (int64_t)seconds * 1000;
     struct pollfd daemon = {.fd = remote_fd(invocation->remote), .events = POLLIN};
     struct sigaction action = {.sa_handler = interrupted};
     sigset_t waited;
@@ -129,8 +121,8 @@ static int learn_wait(struct invocation *invocation, uint32_t seconds)
     sigprocmask(SIG_BLOCK, &waited, &before);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
-    while (!is_interrupted && monotonic_ms() < end_ms) {
-        uint64_t left_ms = end_ms - monotonic_ms();
+    while (!is_interrupted && clock_now_ms() < end_ms) {
+        int64_t left_ms = end_ms - clock_now_ms();
         struct timespec timeout = {.tv_sec = (time_t)(left_ms / 1000),
                                    .tv_nsec = (long)(left_ms % 1000) * 1000000};
 

@@ -13,10 +13,11 @@
 struct remote {
     struct moat *moat;
     uint32_t last_id;
-    char *socket; /* for texts */
+    uint32_t owed; /* answers to what was only sent */
+    char *socket;  /* for texts */
 };
 
-static const char *socket_path(const char *socket)
+const char *remote_socket_path(const char *socket)
 {
     if (!socket)
         socket = secure_getenv("MOAT_SOCKET");
@@ -39,7 +40,7 @@ static const char *connect_remedy(int errnum)
 int remote_connect(const char *socket, struct remote **ret_remote, struct error *error)
 {
     struct remote *remote = calloc(1, sizeof(*remote));
-    const char *path = socket_path(socket);
+    const char *path = remote_socket_path(socket);
     int r = -ENOMEM;
 
     if (remote)
@@ -107,10 +108,9 @@ static int receive_kind(struct remote *remote, bool event, struct proto_response
     }
 }
 
-int remote_call(struct remote *remote, enum method_id method, const union params *params,
-                struct proto_response **ret_response, struct error *error)
+static int send_call(struct remote *remote, enum method_id method, const union params *params,
+                     struct error *error)
 {
-    _cleanup_(proto_response_freep) struct proto_response *response = NULL;
     struct text text = {0};
     int r;
 
@@ -120,9 +120,41 @@ int remote_call(struct remote *remote, enum method_id method, const union params
     if (r == -ENOMEM)
         return error_set(error, r, "call");
     /* A daemon that hangs up may have said why: EPIPE here does not keep from reading. */
-    if (r < 0 && r != -EPIPE)
-        return refuse_gone(remote, r, error);
-    r = receive_kind(remote, false, &response, error);
+    return r < 0 && r != -EPIPE ? refuse_gone(remote, r, error) : 0;
+}
+
+int remote_send(struct remote *remote, enum method_id method, const union params *params,
+                struct error *error)
+{
+    int r = send_call(remote, method, params, error);
+
+    remote->owed += r == 0;
+    return r;
+}
+
+static int pass_over_owed(struct remote *remote, struct error *error)
+{
+    while (remote->owed > 0) {
+        struct proto_response *response;
+        int r = receive_kind(remote, false, &response, error);
+        if (r < 0)
+            return r;
+        proto_response_free(response);
+        remote->owed--;
+    }
+    return 0;
+}
+
+int remote_call(struct remote *remote, enum method_id method, const union params *params,
+                struct proto_response **ret_response, struct error *error)
+{
+    _cleanup_(proto_response_freep) struct proto_response *response = NULL;
+    int r = send_call(remote, method, params, error);
+
+    if (r == 0)
+        r = pass_over_owed(remote, error);
+    if (r == 0)
+        r = receive_kind(remote, false, &response, error);
     if (r == 0)
         r = proto_response_error(response, error);
     if (r < 0)
@@ -136,19 +168,31 @@ int remote_event(struct remote *remote, struct proto_response **ret_event, struc
     return receive_kind(remote, true, ret_event, error);
 }
 
+int remote_arrived(struct remote *remote, struct proto_response **ret_response)
+{
+    _cleanup_free_ char *line = NULL;
+    struct error ignored = ERROR_INIT;
+    size_t length;
+    int r = moat_receive(remote->moat, 0, &line, &length, NULL);
+
+    if (r == -ETIMEDOUT)
+        return 0;
+    if (r == 0)
+        r = proto_response_parse(line, length, ret_response, &ignored);
+    if (r < 0)
+        return -ENOTCONN;
+    remote->owed -= remote->owed > 0 && !proto_response_is_event(*ret_response);
+    return 1;
+}
+
 int remote_drain(struct remote *remote)
 {
-    for (;;) {
-        char *line;
-        size_t length;
-        int r = moat_receive(remote->moat, 0, &line, &length, NULL);
+    struct proto_response *response;
+    int r;
 
-        if (r == -ETIMEDOUT)
-            return 0;
-        if (r < 0)
-            return -ENOTCONN;
-        free(line);
-    }
+    while ((r = remote_arrived(remote, &response)) > 0)
+        proto_response_free(response);
+    return r;
 }
 
 int remote_open_daemon(const struct remote *remote)

@@ -20,9 +20,20 @@ static int query_status(struct remote *remote, struct status_result *ret_status,
     return r < 0 ? r : proto_response_object(response, &proto_status, ret_status, error);
 }
 
-/* Adds the gateway of a network that has a name service. */
-static int query_gateway(struct remote *remote, const char *name, struct ips *gateways,
-                         struct ips *internal, struct error *error)
+int resolver_facts_add(struct resolver_facts *facts, const struct network *network,
+                       struct error *error)
+{
+    const struct ip *gateway =
+        ip_is_set(&network->gateway) ? &network->gateway : &network->gateway6;
+    int r = 0;
+
+    if (network->dns && ip_is_set(gateway))
+        r = ips_add(network->internal ? &facts->internal : &facts->gateways, gateway);
+    return r < 0 ? error_set(error, r, "gateways") : 0;
+}
+
+static int query_network(struct remote *remote, const char *name, struct resolver_facts *facts,
+                         struct error *error)
 {
     _cleanup_(proto_response_freep) struct proto_response *response = NULL;
     struct error refused = ERROR_INIT;
@@ -40,12 +51,7 @@ static int query_gateway(struct remote *remote, const char *name, struct ips *ga
         *error = refused;
         return r;
     }
-    if (network.dns && (ip_is_set(&network.gateway) || ip_is_set(&network.gateway6))) {
-        r = ips_add(network.internal ? internal : gateways,
-                    ip_is_set(&network.gateway) ? &network.gateway : &network.gateway6);
-        if (r < 0)
-            error_set(error, r, "gateways");
-    }
+    r = resolver_facts_add(facts, &network, error);
     network_deinit(&network);
     return r;
 }
@@ -54,17 +60,12 @@ int resolver_facts_query(struct remote *remote, const char *const networks[], si
                          struct resolver_facts *ret_facts, struct error *error)
 {
     struct resolver_facts facts = {0};
-    struct ips internal = {0};
     int r = query_status(remote, &facts.status, error);
 
     if (r < 0)
         return r;
     for (size_t i = 0; r == 0 && i < count; i++)
-        r = query_gateway(remote, networks[i], &facts.gateways, &internal, error);
-    for (size_t i = 0; r == 0 && i < internal.count; i++)
-        if (ips_add(&facts.gateways, &internal.items[i]) < 0)
-            r = error_set(error, ENOMEM, "gateways");
-    ips_deinit(&internal);
+        r = query_network(remote, networks[i], &facts, error);
     if (r < 0)
         resolver_facts_deinit(&facts);
     else
@@ -75,7 +76,10 @@ int resolver_facts_query(struct remote *remote, const char *const networks[], si
 void resolver_facts_deinit(struct resolver_facts *facts)
 {
     ips_deinit(&facts->status.upstreams);
+    strings_deinit(&facts->status.forward);
     ips_deinit(&facts->gateways);
+    ips_deinit(&facts->internal);
+    *facts = (struct resolver_facts){0};
 }
 
 /* The host's resolv.conf; NULL when it has none. */
@@ -89,19 +93,32 @@ static char *read_host_text(void)
     return text;
 }
 
-static void write_conf(const struct resolver_facts *facts, const struct guest *guest,
-                       const struct resolver_wish *wish, struct text *conf)
+static int all_gateways(const struct resolver_facts *facts, struct ips *ret_gateways)
+{
+    const struct ips *lists[] = {&facts->gateways, &facts->internal};
+    int r = 0;
+
+    for (size_t i = 0; i < ARRAY_SIZE(lists); i++)
+        for (size_t j = 0; r == 0 && j < lists[i]->count; j++)
+            r = ips_add(ret_gateways, &lists[i]->items[j]);
+    return r;
+}
+
+static int write_conf(const struct resolver_facts *facts, const struct guest *guest,
+                      const struct resolver_wish *wish, struct text *conf)
 {
     bool connected = guest->n_endpoints > 0;
     _cleanup_free_ char *host_text = connected ? read_host_text() : NULL;
-    struct resolver resolver = {.gateways = connected ? facts->gateways : (struct ips){0},
-                                .dns = wish->dns,
+    struct resolver resolver = {.dns = wish->dns,
                                 .search = wish->search,
                                 .domain = facts->status.domain,
                                 .host_text = host_text,
                                 .host_servers = &facts->status.upstreams};
+    int r = connected ? all_gateways(facts, &resolver.gateways) : 0;
 
     resolver_write_conf(&resolver, conf);
+    ips_deinit(&resolver.gateways);
+    return r;
 }
 
 int resolver_write(const struct resolver_facts *facts, const struct guest *guest,
@@ -109,10 +126,10 @@ int resolver_write(const struct resolver_facts *facts, const struct guest *guest
                    struct error *error)
 {
     struct utsname names;
+    int r = write_conf(facts, guest, wish, conf);
 
     uname(&names);
-    write_conf(facts, guest, wish, conf);
     resolver_write_hosts(guest, facts->status.domain,
                          wish->hostname ? wish->hostname : names.nodename, wish->add_hosts, hosts);
-    return conf->failed || hosts->failed ? error_set(error, ENOMEM, "files") : 0;
+    return r < 0 || conf->failed || hosts->failed ? error_set(error, ENOMEM, "files") : 0;
 }

@@ -17,9 +17,13 @@ struct resolver_wish {
  * needs the daemon any more, which may be restarted at any moment. */
 struct resolver_facts {
     struct status_result status;
-    struct ips gateways; /* of the networks that have a name service; internal ones, which answer
-                            for nothing outside, behind the others */
+    struct ips gateways; /* of the networks that have a name service */
+    struct ips internal; /* those of internal ones, which answer for nothing outside */
 };
+
+/* Adds what a network contributes. Returns 0 or -ENOMEM. */
+int resolver_facts_add(struct resolver_facts *facts, const struct network *network,
+                       struct error *error);
 
 /* Asks for the domain and for networks[0…count-1]; one that the daemon refuses is left out. Blocks
  * for the calls. Returns 0, or as remote_call. */

@@ -38,6 +38,7 @@ struct run {
     struct resolver_facts facts;
     int report; /* run.h */
     struct guest guest;
+    struct follow follow;
     sigset_t mask;
 };
 
@@ -256,6 +257,12 @@ static int query_facts(struct run *run, struct error *error)
     return r;
 }
 
+static void begin_to_follow(struct run *run, const struct resolver_wish *wish, struct text *conf,
+                            struct text *hosts)
+{
+    follow_begin(&run->follow, TAKE_PTR(run->remote), &run->guest, wish, conf, hosts);
+}
+
 static int send_files(struct run *run, struct error *error)
 {
     const struct guest_attach_params *params = &run->invocation->params.guest_attach;
@@ -278,6 +285,8 @@ static int send_files(struct run *run, struct error *error)
         r = 0;
     else if (r < 0 && error->kind == ERROR_NONE)
         error_set(error, r, "can't send the guest its files");
+    if (r == 0)
+        begin_to_follow(run, &wish, &conf, &hosts);
     text_deinit(&conf);
     text_deinit(&hosts);
     return r;
@@ -287,6 +296,7 @@ static int send_files(struct run *run, struct error *error)
 static void tell_ports(const struct run *run)
 {
     const struct strings *wanted = &run->invocation->params.guest_attach.ports;
+    const struct guest *guest = &run->follow.guest;
     struct error ignored = ERROR_INIT;
     bool chosen = false;
 
@@ -295,52 +305,12 @@ static void tell_ports(const struct run *run)
 
         chosen |= port_parse(wanted->items[i], "", &port, &ignored) == 0 && port.host_port == 0;
     }
-    for (size_t i = 0; chosen && i < run->guest.n_ports; i++) {
+    for (size_t i = 0; chosen && i < guest->n_ports; i++) {
         char text[PORT_TEXT_MAX];
 
-        fprintf(stderr, "moat: %s: published %s\n", run->guest.name,
-                port_format(&run->guest.ports[i], text));
+        fprintf(stderr, "moat: %s: published %s\n", guest->name,
+                port_format(&guest->ports[i], text));
     }
-}
-
-/* moatd was started again meanwhile: is the guest of this name still ours? */
-static int find_again(const struct run *run, struct remote **ret_remote, struct error *error)
-{
-    _cleanup_(remote_freep) struct remote *remote = NULL;
-    _cleanup_(proto_response_freep) struct proto_response *response = NULL;
-    union params params = {0};
-    struct guest guest;
-    bool same;
-    int r = remote_connect(run->invocation->socket, &remote, error);
-
-    snprintf(params.name.name, sizeof(params.name.name), "%s", run->guest.name);
-    if (r == 0)
-        r = remote_call(remote, METHOD_GUEST_GET, &params, &response, error);
-    if (r == 0)
-        r = proto_response_object(response, &proto_guest, &guest, error);
-    if (r < 0)
-        return r;
-    same = strcmp(guest.uid, run->guest.uid) == 0;
-    guest_deinit(&guest);
-    if (!same)
-        return -ENOENT;
-    *ret_remote = TAKE_PTR(remote);
-    return 0;
-}
-
-/* Gone at once, not just soon: whoever waits for us may use the name and the ports again. What
- * can't be done any more the daemon does by itself, so that failures are none. */
-static void detach(const struct run *run, struct remote *remote)
-{
-    _cleanup_(remote_freep) struct remote *fresh = NULL;
-    _cleanup_(proto_response_freep) struct proto_response *response = NULL;
-    struct error ignored = ERROR_INIT;
-    union params params = {0};
-
-    if (!remote && find_again(run, &fresh, &ignored) < 0)
-        return;
-    snprintf(params.guest_detach.name, sizeof(params.guest_detach.name), "%s", run->guest.name);
-    (void)remote_call(remote ? remote : fresh, METHOD_GUEST_DETACH, &params, &response, &ignored);
 }
 
 /* --- the whole --- */
@@ -365,6 +335,7 @@ static void run_init(struct run *ret_run, struct invocation *invocation)
                  .uid = geteuid(),
                  .gid = getegid()},
     };
+    follow_init(&ret_run->follow, invocation->socket);
 }
 
 static void run_deinit(struct run *run)
@@ -379,6 +350,7 @@ static void run_deinit(struct run *run)
         close(run->pidfd);
     remote_free(run->remote);
     guest_deinit(&run->guest);
+    follow_deinit(&run->follow);
     resolver_facts_deinit(&run->facts);
     user_deinit(&run->user);
 }
@@ -412,12 +384,12 @@ static int supervise_command(struct run *run, struct supervise *ret_supervise)
     *ret_supervise = (struct supervise){.channel = TAKE_FD(run->channel),
                                         .report = run->report,
                                         .child = run->child,
-                                        .remote = run->remote,
+                                        .follow = &run->follow,
                                         .own_group = run->init.own_group};
     run->child = 0;
     tell_ports(run);
     code = supervise_run(ret_supervise);
-    detach(run, ret_supervise->remote);
+    follow_detach(&run->follow);
     return code;
 }
 
@@ -476,12 +448,15 @@ const struct command run_commands[] = {
      .takes_command = true,
      .method = METHOD_GUEST_ATTACH,
      .run = guest_run,
-     .text = "COMMAND has a network, mount and process namespace of its own, and the caller's "
-             "user, directory,\n"
-             "environment and terminal. When it ends, everything that it started is ended, and the "
-             "guest is gone.\n"
-             "Exit status: COMMAND's own, 128+signal when it was killed; 125 when moat failed, 126 "
-             "when COMMAND\n"
-             "can't be executed, 127 when it isn't found."},
+     .text =
+         "COMMAND has a network, mount and process namespace of its own, and the caller's "
+         "user, directory,\n"
+         "environment and terminal. When it ends, everything that it started is ended, and the "
+         "guest is gone.\n"
+         "When the guest is detached by others COMMAND is sent SIGTERM, and SIGKILL ten seconds "
+         "later.\n"
+         "Exit status: COMMAND's own, 128+signal when it was killed; 125 when moat failed, 126 "
+         "when COMMAND\n"
+         "can't be executed, 127 when it isn't found."},
     {0},
 };

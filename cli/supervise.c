@@ -19,8 +19,11 @@
 #include <unistd.h>
 
 #include "channel.h"
+#include "clock.h"
 #include "command.h"
 #include "terminal.h"
+
+#define GRACE_MS 10000 /* between SIGTERM and SIGKILL */
 
 static const int handled[] = {
     SIGHUP,  SIGINT,  SIGQUIT, SIGUSR1, SIGUSR2,  SIGALRM, SIGTERM,   SIGCONT, SIGTSTP,
@@ -229,6 +232,9 @@ static void on_message(struct supervise *supervise)
         return;
     }
     switch (message.type) {
+    case MESSAGE_FILES:
+        follow_take_files(supervise->follow, message.files);
+        break;
     case MESSAGE_STARTED:
         supervise->command = sender;
         supervise->command_fd = pidfd_open(sender, 0);
@@ -251,12 +257,59 @@ static void on_message(struct supervise *supervise)
     }
 }
 
-/* moatd says nothing that matters here, and may go away: a new one finds the guest again by its
- * process. */
-static void on_remote(struct supervise *supervise)
+/* --- the guest --- */
+
+/* The daemon also sees a guest go that has ended by itself. */
+static bool child_is_alive(const struct supervise *supervise)
 {
-    if (remote_drain(supervise->remote) < 0)
-        supervise->remote = NULL;
+    siginfo_t info = {0};
+
+    return supervise->child > 0 &&
+           waitid(P_PID, (id_t)supervise->child, &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+           info.si_pid == 0;
+}
+
+/* Somebody has detached it: nobody wants COMMAND to go on without network. A stopped one goes on,
+ * to end. */
+static void end_command(struct supervise *supervise)
+{
+    struct error error = ERROR_INIT;
+
+    error_set(&error, 0, "guest \"%s\" is gone (%s): ending its command",
+              supervise->follow->guest.name, supervise->follow->reason);
+    (void)invocation_fail(EXIT_MOAT_FAILED, &error);
+    supervise->kill_at_ms = clock_now_ms() + GRACE_MS;
+    if (supervise->command == 0) {
+        end_with(supervise, EXIT_MOAT_FAILED);
+        return;
+    }
+    (void)pidfd_send_signal(supervise->command_fd, SIGTERM, NULL, 0);
+    (void)pidfd_send_signal(supervise->command_fd, SIGCONT, NULL, 0);
+}
+
+static void follow(struct supervise *supervise)
+{
+    follow_turn(supervise->follow);
+    if (supervise->follow->gone && supervise->kill_at_ms == 0 && child_is_alive(supervise))
+        end_command(supervise);
+}
+
+static void kill_when_due(struct supervise *supervise)
+{
+    if (supervise->kill_at_ms && clock_now_ms() >= supervise->kill_at_ms && supervise->child > 0)
+        (void)kill(supervise->child, SIGKILL);
+}
+
+/* --- the loop --- */
+
+static int timeout_ms(const struct supervise *supervise)
+{
+    int64_t left_ms;
+
+    if (supervise->kill_at_ms == 0)
+        return supervise->follow ? follow_timeout_ms(supervise->follow) : -1;
+    left_ms = supervise->kill_at_ms - clock_now_ms();
+    return left_ms > 0 ? (int)left_ms : GRACE_MS;
 }
 
 static void turn(struct supervise *supervise)
@@ -264,13 +317,15 @@ static void turn(struct supervise *supervise)
     struct pollfd fds[3] = {
         {.fd = supervise->channel, .events = POLLIN},
         {.fd = supervise->signals, .events = POLLIN},
-        {.fd = supervise->remote ? remote_fd(supervise->remote) : -1, .events = POLLIN},
+        {.fd = supervise->follow ? follow_fd(supervise->follow) : -1, .events = POLLIN},
     };
+    int n = poll(fds, ARRAY_SIZE(fds), timeout_ms(supervise));
 
-    if (poll(fds, ARRAY_SIZE(fds), -1) < 0)
+    if (n < 0)
         return;
-    if (fds[2].revents)
-        on_remote(supervise);
+    if (supervise->follow && (n == 0 || fds[2].revents))
+        follow(supervise);
+    kill_when_due(supervise);
     /* Messages first: what process 1 said before it ended is there before its end is. */
     if (fds[0].revents)
         on_message(supervise);
@@ -289,6 +344,7 @@ static void begin(struct supervise *supervise)
     supervise->command = 0;
     supervise->command_fd = -1;
     supervise->group = 0;
+    supervise->kill_at_ms = 0;
     supervise->tty = terminal_open();
     supervise->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     if (supervise->signals < 0)

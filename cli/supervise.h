@@ -6,13 +6,13 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
-#include "remote.h"
+#include "follow.h"
 
 struct supervise {
     int channel; /* the outer end; becomes supervise_run's */
     pid_t child; /* COMMAND's parent, that tells the channel how it fares */
-    struct remote
-        *remote;    /* the connection that holds the guest; NULL: none. Its end is no failure. */
+    struct follow
+        *follow;    /* of the guest that ends with COMMAND, and COMMAND with it; NULL: none */
     bool own_group; /* COMMAND's process makes one (terminal.h) */
     int report;     /* who is told whether COMMAND is executed (run.h); -1: nobody */
     /* The rest is private. */
@@ -21,7 +21,8 @@ struct supervise {
     pid_t group;    /* its own group; 0: ours */
     int signals;
     int tty;
-    int code; /* -1: not known yet */
+    int64_t kill_at_ms; /* the guest is gone, and COMMAND has so long to end; 0: it is there */
+    int code;           /* -1: not known yet */
     bool ended;
     bool interrupted; /* by Ctrl-C */
 };
@@ -30,8 +31,9 @@ struct supervise {
  */
 void supervise_block_signals(sigset_t *ret_mask);
 /* Until COMMAND has ended: passes signals on, stops and goes on with it, keeps the terminal in
- * order. Prints why COMMAND could not be executed. Returns the exit code; the child has been waited
- * for. */
+ * order. When its guest is detached by others, ends it: by SIGTERM, and ten seconds later by
+ * SIGKILL. Prints that, and why COMMAND could not be executed. Returns the exit code; the child has
+ * been waited for. */
 int supervise_run(struct supervise *supervise);
 /* When Ctrl-C ended COMMAND: ends the caller by SIGINT too, for a shell goes on with its script or
  * loop after anything else. Else returns. The caller has nothing left to do. */

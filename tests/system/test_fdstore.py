@@ -4,6 +4,7 @@
 import array
 import fcntl
 import os
+import select
 import signal
 import socket
 
@@ -141,6 +142,20 @@ def test_the_sockets_outlive_moatd_and_its_worker(manager, machine):
         assert dns.Answer(sock.recv(1000)).data == [web.ip_address], "a query that came meanwhile is lost"
         assert dns.Answer(dns.receive_tcp(stream)).data == [web.ip_address], "a connection that came meanwhile is lost"
     assert manager.names() == {"moat-dns-udp-10.88.0.1", "moat-dns-tcp-10.88.0.1"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_who_waits_for_moatd_does_not_start_it(manager, machine, number):
+    """A connection would make systemd start what an administrator has stopped; the next moatd is found all the same."""
+    guest = machine.run_guest("web")
+    machine.drop_connections()
+    manager.child.send_signal(number)
+    manager.child.wait(10)
+    assert not select.select([manager.listener], [], [], 1.5 * PATIENCE)[0], "somebody has connected"
+    manager.start()
+    machine.moat("detach", "web")
+    outcome = guest.job.finish()
+    assert outcome.code == 128 + signal.SIGTERM and "is gone" in outcome.err, outcome
 
 
 def test_the_store_follows_the_networks(manager, machine):

@@ -13,6 +13,7 @@ import daemon
 import dns
 import servers
 import topology
+from host import RESOLV_CONF
 from netns import alive, process_name, sleepers, unique_seconds
 from terminal import Terminal
 from wait import PATIENCE, Stopwatch, wait_for
@@ -200,6 +201,65 @@ def test_hosts_file(host):
     assert any(line[0] == "2001:db8::9" and "six" in line[1:] for line in lines)
     assert host.read("/etc/hosts") == before
     assert "192.0.2.9" in guest.exec("getent", "ahostsv4", "db").out
+
+
+def servers_inside(guest):
+    return [line.split()[1] for line in guest.exec("cat", "/etc/resolv.conf").out.splitlines() if line.startswith("nameserver")]
+
+
+def names_inside(guest):
+    return {line.split()[0]: line.split()[1:] for line in guest.exec("cat", "/etc/hosts").out.splitlines() if "\t" in line}
+
+
+@pytest.fixture(params=["files", "link", "none", "user"])
+def place(request, host):
+    """The host's resolv.conf is a file, leads elsewhere, or is not there; or the caller is not root."""
+    host.run("sh", "-ec", {"link": "mv /etc/resolv.conf /etc/resolv.kept; ln -s resolv.kept /etc/resolv.conf",
+                           "none": "mv /etc/resolv.conf /etc/resolv.kept"}.get(request.param, ""))
+    yield request.param
+    if request.param in ("link", "none"):
+        host.run("mv", "-f", "/etc/resolv.kept", "/etc/resolv.conf")
+
+
+def test_files_follow_the_guests_networks(host, place):
+    """It joins, leaves the first, and asks the next network's gateway; over restarts of moatd too."""
+    host.moat("net", "create", "blue")
+    host.moat("net", "create", "mute", "--no-dns")
+    os.chmod(host.socket_path, 0o666)
+    guest = host.run_guest("web", "--dns", "192.0.2.53", "--add-host", "db:192.0.2.9", user=12345 if place == "user" else None)
+    blue = host.call("network.get", name="blue")["gateway"]
+    first = guest.gateway
+    assert servers_inside(guest) == [first]
+
+    host.moat("attach", "web", "--network", "blue")
+    wait_for(lambda: servers_inside(guest) == [first, blue], 3, lambda: f"both gateways: {servers_inside(guest)}")
+    ips = {endpoint["network"]: endpoint["ip"] for endpoint in guest.refresh().info["endpoints"]}
+    wait_for(lambda: ips["blue"] in names_inside(guest), 3, "the new address")
+
+    host.restart()
+    os.chmod(host.socket_path, 0o666)
+    host.moat("detach", "web", "--network", "default")
+    wait_for(lambda: servers_inside(guest) == [blue], 3, lambda: f"the other gateway alone: {servers_inside(guest)}")
+    wait_for(lambda: ips["default"] not in names_inside(guest), 3, "the old address to be gone")
+    assert names_inside(guest)[ips["blue"]][0] == "web.moat.internal" and names_inside(guest)["192.0.2.9"] == ["db"]
+    assert guest.exec("getent", "hosts", "web.moat.internal").code == 0
+
+    host.moat("attach", "web", "--network", "mute")
+    host.moat("detach", "web", "--network", "blue")
+    wait_for(lambda: servers_inside(guest) == ["192.0.2.53"], 3, lambda: f"--dns: {servers_inside(guest)}")
+    if place != "none":
+        assert host.read("/etc/resolv.conf") == RESOLV_CONF, "the host's file was written"
+
+
+def test_what_the_guest_wrote_into_its_files_stays(host):
+    host.moat("net", "create", "blue")
+    guest = host.run_guest("web")
+    guest.exec("sh", "-c", "echo 192.0.2.7 mine >>/etc/hosts; echo nameserver 192.0.2.1 >/etc/resolv.conf")
+    host.moat("attach", "web", "--network", "blue")
+    address = guest.refresh().endpoint("blue")["ip"]
+    wait_for(lambda: address in guest.exec("cat", "/etc/hosts").out, 3, "the new address")
+    assert "192.0.2.7 mine\n" in guest.exec("cat", "/etc/hosts").out
+    assert guest.exec("cat", "/etc/resolv.conf").out == "nameserver 192.0.2.1\n"
 
 
 def test_files_are_there_on_a_read_only_etc(host):
@@ -500,13 +560,87 @@ def test_the_name_and_address_are_free_at_once(host):
         run(host, "-n", "web", "--network", "default,ip=10.88.3.3", "-p", "8080:80", "--", "true")
 
 
-def test_detach_of_a_running_guest_ends_its_network_not_its_command(host):
+# Somebody else detaches it
+
+def remove(host, how):
+    if how == "network":
+        host.moat("net", "rm", "--force", "blue")
+    elif how == "last network":
+        host.moat("detach", "web", "--network", "blue")
+    elif how == "teardown":
+        host.moat("teardown", "--yes")
+    else:
+        host.moat("detach", "web")
+
+
+@pytest.mark.parametrize("how", ["guest", "last network", "network", "teardown"])
+def test_whoever_detaches_the_guest_ends_its_command(host, how):
+    host.moat("net", "create", "blue")
+    guest = host.run_guest("web", "--network", "blue", command=("sleep", "infinity"))
+    told = host.run_guest("told", command=("sh", "-c", "trap 'echo told; exit 7' TERM; echo ready; while :; do read x; done"),
+                          stdin=subprocess.PIPE)
+    assert told.job.process.stdout.readline() == "ready\n"
+    remove(host, how)
+    outcome = guest.job.finish()
+    lines = outcome.err.strip().splitlines()
+    assert outcome.code == 128 + signal.SIGTERM
+    assert len(lines) == 1 and lines[0].startswith('moat: guest "web" is gone') and "ending its command" in lines[0], outcome
+    assert not alive(guest.pid)
+    if how == "teardown":
+        outcome = told.job.finish()
+        assert (outcome.code, outcome.out) == (7, "told\n") and "teardown" in outcome.err
+    else:
+        assert alive(told.job.pid) and host.guest_names() == ["told"]
+
+
+def test_a_command_that_does_not_end_is_killed_after_ten_seconds(host):
+    guest = host.run_guest("web", command=("sh", "-c", "trap '' TERM; echo ready; while :; do sleep 1; done"))
+    assert guest.job.process.stdout.readline() == "ready\n"
+    with Stopwatch() as watch:
+        host.moat("detach", "web")
+        assert guest.job.finish(20).code == 128 + signal.SIGKILL
+    assert watch.ms > 9000
+    assert not alive(guest.pid)
+
+
+@pytest.mark.parametrize("crash", [False, True])
+def test_a_detach_is_heard_of_after_restarts(host, crash):
     guest = host.run_guest("web")
+    for _ in range(2):
+        host.restart(crash=crash)
+    assert alive(guest.job.pid)
     host.moat("detach", "web")
-    assert alive(guest.job.pid), "detach killed the command"
-    wait_for(lambda: "eth0" not in guest.links(), 2, "the link to be gone")
+    assert guest.job.finish().code == 128 + signal.SIGTERM
+
+
+def test_a_name_that_is_taken_again_at_once_is_not_harmed(host):
+    """The command that ends late belongs to nobody's guest any more."""
+    first = host.run_guest("web", command=("sh", "-c", "trap 'read x' TERM; echo ready; while :; do sleep 0.1; done"),
+                           stdin=subprocess.PIPE)
+    assert first.job.process.stdout.readline() == "ready\n"
+    host.moat("detach", "web")
+    second = host.run_guest("web")
+    first.job.process.kill()
+    first.job.finish()
+    assert alive(second.job.pid) and second.ping(second.gateway)
+    third = host.run_guest("third", command=("sh", "-c", "trap 'read x; exit 0' TERM; echo ready; while :; do sleep 0.1; done"),
+                           stdin=subprocess.PIPE)
+    assert third.job.process.stdout.readline() == "ready\n"
+    host.moat("detach", "third")
+    again = host.run_guest("third")
+    third.job.write("\n")
+    assert third.job.finish().code == 0
+    assert alive(again.job.pid) and again.ping(again.gateway)
+
+
+def test_signals_pass_while_moatd_hangs(host):
+    guest = host.run_guest("web")
+    host.moat("net", "create", "blue")
+    host.daemon.process.send_signal(signal.SIGSTOP)
     guest.job.send(signal.SIGTERM)
-    guest.job.finish()
+    wait_for(lambda: not alive(guest.pid), 3, "the command to end")
+    host.daemon.process.send_signal(signal.SIGCONT)
+    assert guest.job.finish().code == 128 + signal.SIGTERM
 
 
 # Terminals
