@@ -153,6 +153,8 @@ static int daemon_start(struct daemon *daemon, struct config *config, struct err
     r = service_new(config, daemon->loop, on_event, daemon, &daemon->service, error);
     if (r >= 0)
         r = rpc_new(config, daemon->loop, listen_fd, &daemon->rpc, error);
+    if (r < 0 && daemon->service)
+        service_give_up(daemon->service);
     if (r >= 0)
         rpc_start(daemon->rpc, daemon->service);
     return r;

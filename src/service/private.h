@@ -53,8 +53,12 @@ struct service {
     uint64_t netns_dev; /* identity of the host's own network namespace */
     uint64_t netns_ino;
     bool torn_down;
-    bool made_state_dir; /* by this moatd or a former one: teardown takes it back */
-    bool made_run_dir;
+    unsigned made_state_dir; /* so many folders of its path, by this moatd or a former one: teardown
+                                takes them back */
+    unsigned made_run_dir;
+    unsigned started_run_dir;  /* of them by this moatd */
+    bool made_store;           /* by this moatd */
+    bool reconciling;          /* the kernel may have been changed */
     struct drops *drops;       /* drops.c */
     struct owner *owners;      /* who keeps ephemeral guests alive (owner.c) */
     struct injected *injected; /* files that were changed inside guests (inside.c) */
@@ -293,8 +297,17 @@ bool attach_is_on_its_way(const struct service *service, const char *guest);
 /* --- the daemon (service.c) --- */
 uint64_t service_uptime_s(const struct service *service);
 void service_close_layers(struct service *service, bool keep_running);
-/* Removes the directories that moatd itself made, if they are empty. */
-void service_remove_directories(struct service *service);
+
+/* --- directories (directory.c) --- */
+/* Makes and locks both. Reason in_use when another moatd has one of them. */
+int directories_open(struct service *service, struct error *error);
+/* Once there is a store. */
+int directories_remember(struct service *service, struct error *error);
+/* Removes the store and the locks, as far as they are ours, and then the directories that moatd
+ * itself made, if they are empty. */
+void directories_forget(struct service *service);
+/* Only what directories_open made. */
+void directories_unmake(struct service *service);
 
 /* What was committed since service_promised was `promised` is true after a crash of the machine
  * whether it is on disk or not: no answer has to wait for it. */

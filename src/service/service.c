@@ -1,25 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Opening and closing: directories and their locks, the store, the kernel's sockets, the workers,
- * the first reconcile. */
+/* Opening and closing: the store, the kernel's sockets, the workers, the first reconcile. */
 #include "service/service.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/file.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "service/private.h"
-
-#define LOCK_NAME "moatd.lock"
-#define LOCK_WAIT_MS 1000 /* for a holder that is ending */
-#define LOCK_GRACE_MS 200 /* for one that may have been killed a moment ago */
 
 static uint64_t monotonic_ms(void)
 {
@@ -32,138 +22,6 @@ static uint64_t monotonic_ms(void)
 uint64_t service_uptime_s(const struct service *service)
 {
     return (monotonic_ms() - service->started_ms) / 1000;
-}
-
-/* --- directories --- */
-
-static int make_directory(const char *path, mode_t mode, bool *ret_made, struct error *error)
-{
-    bool made = false;
-
-    char copy[4096];
-
-    if (snprintf(copy, sizeof(copy), "%s", path) >= (int)sizeof(copy))
-        return error_set(error, ENAMETOOLONG, "directory %s", path);
-    for (char *p = copy + 1;; p++) {
-        char end = *p;
-
-        if (end != '/' && end != '\0')
-            continue;
-        *p = '\0';
-        made = mkdir(copy, end ? 0755 : mode) == 0;
-        if (!made && errno != EEXIST)
-            return error_set(error, errno, "cannot make the directory %s", copy);
-        *p = end;
-        if (!end)
-            break;
-    }
-    *ret_made = made;
-    return 0;
-}
-
-static void read_holder(int fd, char *text, size_t size)
-{
-    ssize_t length = pread(fd, text, size - 1, 0);
-
-    text[length > 0 ? length : 0] = '\0';
-    text[strcspn(text, "\n")] = '\0';
-}
-
-/* Does the process run, or is it on its way out (killed a moment ago)? */
-static bool holder_runs(const char *pid)
-{
-    char path[64];
-    char text[512];
-    _cleanup_close_ int fd = -1;
-    ssize_t length;
-    const char *after;
-
-    snprintf(path, sizeof(path), "/proc/%.20s/stat", pid);
-    fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return false;
-    length = read(fd, text, sizeof(text) - 1);
-    text[length > 0 ? length : 0] = '\0';
-    after = strrchr(text, ')');
-    return after && after[1] == ' ' && after[2] != 'Z' && after[2] != 'X';
-}
-
-/* A holder that is ending is waited for, LOCK_WAIT_MS at most. 0 or -EWOULDBLOCK with its pid. */
-static int take_lock(int fd, char *pid, size_t size)
-{
-    static const struct timespec pause = {.tv_nsec = 10000000L};
-
-    for (unsigned waited_ms = 0;; waited_ms += 10) {
-        if (flock(fd, LOCK_EX | LOCK_NB) == 0)
-            return 0;
-        if (errno != EWOULDBLOCK)
-            return -errno;
-        read_holder(fd, pid, size);
-        if (waited_ms >= LOCK_WAIT_MS || (waited_ms >= LOCK_GRACE_MS && holder_runs(pid)))
-            return -EWOULDBLOCK;
-        nanosleep(&pause, NULL);
-    }
-}
-
-static int lock_directory(const char *directory, int *ret_fd, struct error *error)
-{
-    _cleanup_close_ int fd = -1;
-    char path[4096];
-    char pid[32];
-    int length;
-    int r;
-
-    snprintf(path, sizeof(path), "%s/" LOCK_NAME, directory);
-    fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd < 0)
-        return error_set(error, errno, "cannot open %s", path);
-    r = take_lock(fd, pid, sizeof(pid));
-    if (r == -EWOULDBLOCK)
-        return error_set_reason(
-            error, REASON_IN_USE,
-            "another moatd (pid %s) uses %s; stop it, or give other directories", pid, directory);
-    if (r < 0)
-        return error_set(error, r, "cannot lock %s", path);
-    length = snprintf(pid, sizeof(pid), "%d\n", getpid());
-    if (ftruncate(fd, 0) < 0 || pwrite(fd, pid, (size_t)length, 0) != length)
-        return error_set(error, errno, "cannot write %s", path);
-    *ret_fd = TAKE_FD(fd);
-    return 0;
-}
-
-static int open_directories(struct service *service, struct error *error)
-{
-    const struct config *config = service->config;
-    int r = make_directory(config->state_dir, 0700, &service->made_state_dir, error);
-
-    if (r >= 0)
-        r = make_directory(config->run_dir, 0755, &service->made_run_dir, error);
-    if (r >= 0)
-        r = lock_directory(config->state_dir, &service->lock_fds[0], error);
-    if (r >= 0 && strcmp(config->state_dir, config->run_dir) != 0)
-        r = lock_directory(config->run_dir, &service->lock_fds[1], error);
-    return r;
-}
-
-/* Who made a directory is remembered in the store, for a teardown by a later moatd. */
-static int remember_directory(struct service *service, const char *setting, bool *made,
-                              struct error *error)
-{
-    _cleanup_free_ char *before = NULL;
-    int r = store_setting_get(service->store, setting, &before, error);
-
-    if (r >= 0 && *made && !before)
-        r = store_setting_set(service->store, setting, "1", error);
-    *made = *made || before;
-    return r;
-}
-
-void service_remove_directories(struct service *service)
-{
-    if (service->made_run_dir && rmdir(service->config->run_dir) < 0)
-        log_info("%s stays: %s", service->config->run_dir, strerror(errno));
-    if (service->made_state_dir && rmdir(service->config->state_dir) < 0)
-        log_info("%s stays: %s", service->config->state_dir, strerror(errno));
 }
 
 /* --- durability --- */
@@ -311,9 +169,7 @@ static int open_layers(struct service *service, struct error *error)
     if (r >= 0)
         r = open_store(service, error);
     if (r >= 0)
-        r = remember_directory(service, "made/state_dir", &service->made_state_dir, error);
-    if (r >= 0)
-        r = remember_directory(service, "made/run_dir", &service->made_run_dir, error);
+        r = directories_remember(service, error);
     if (r >= 0)
         r = link_open(&service->link, error);
     if (r >= 0)
@@ -336,7 +192,7 @@ static int open_layers(struct service *service, struct error *error)
 static int start(struct service *service, struct error *error)
 {
     struct error no_default = ERROR_INIT;
-    int r = open_directories(service, error);
+    int r = directories_open(service, error);
 
     if (r >= 0)
         r = identify_host(service, error);
@@ -346,6 +202,7 @@ static int start(struct service *service, struct error *error)
         r = drops_start(service, error);
     if (r >= 0)
         r = watch_start(service, error);
+    service->reconciling = r >= 0;
     if (r >= 0)
         r = reconcile_start(service, error);
     if (r < 0)
@@ -356,19 +213,19 @@ static int start(struct service *service, struct error *error)
     return 0;
 }
 
-/* A start that came to nothing leaves nothing: locks and directories that it made go again. */
-static void forget_directories(struct service *service)
+/* A start that came to nothing leaves nothing. Where there was a store before, it and the data
+ * plane are another moatd's, whose next start goes on with them. */
+static void forget_start(struct service *service)
 {
-    char path[4096];
+    struct error error = ERROR_INIT;
 
-    for (size_t i = 0; i < ARRAY_SIZE(service->lock_fds); i++) {
-        if (service->lock_fds[i] < 0)
-            continue;
-        snprintf(path, sizeof(path), "%s/" LOCK_NAME,
-                 i ? service->config->run_dir : service->config->state_dir);
-        (void)unlink(path);
-    }
-    service_remove_directories(service);
+    if (service->made_store && service->reconciling && nat_remove_all(service->nat, &error) < 0)
+        log_warning("%s", error.text);
+    service_close_layers(service, !service->made_store);
+    if (service->made_store)
+        directories_forget(service);
+    else
+        directories_unmake(service);
 }
 
 int service_new(const struct config *config, struct loop *loop, service_event_fn on_event,
@@ -389,8 +246,7 @@ int service_new(const struct config *config, struct loop *loop, service_event_fn
     };
     r = start(service, error);
     if (r < 0) {
-        if (!service->store)
-            forget_directories(service);
+        forget_start(service);
         service_free(service);
         return r;
     }
@@ -402,6 +258,14 @@ void service_settle(struct service *service)
 {
     if (service->background)
         background_settle(service->background);
+}
+
+void service_give_up(struct service *service)
+{
+    struct error error = ERROR_INIT;
+
+    if (service->made_store && service_teardown(service, &error) < 0)
+        log_warning("%s", error.text);
 }
 
 void service_close_layers(struct service *service, bool keep_running)

@@ -33,6 +33,9 @@ typedef void (*service_event_fn)(void *userdata, const struct event *event);
  * moatd has the directories. */
 int service_new(const struct config *config, struct loop *loop, service_event_fn on_event,
                 void *userdata, struct service **ret_service, struct error *error);
+/* The daemon can't serve: what service_new made goes again, unless a former moatd has left
+ * something. */
+void service_give_up(struct service *service);
 /* Leaves the data plane in place (SIGTERM), unless it was torn down. */
 void service_free(struct service *service);
 /* After system.teardown: nothing is left to serve, the daemon ends. */

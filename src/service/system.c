@@ -141,26 +141,13 @@ static int remove_everything(struct service *service, struct error *error)
     return r;
 }
 
-static void remove_file(const char *directory, const char *name)
+static void remove_socket(const struct service *service)
 {
     char path[4096];
 
-    snprintf(path, sizeof(path), "%s/%s", directory, name);
+    snprintf(path, sizeof(path), "%s/moat.sock", service->config->run_dir);
     if (unlink(path) < 0 && errno != ENOENT)
         log_warning("%s: %s", path, strerror(errno));
-}
-
-static void remove_files(struct service *service)
-{
-    static const char *const state_files[] = {"moat.db", "moat.db-wal", "moat.db-shm",
-                                              "moatd.lock"};
-    static const char *const run_files[] = {"moat.sock", "moatd.lock"};
-
-    for (size_t i = 0; i < ARRAY_SIZE(state_files); i++)
-        remove_file(service->config->state_dir, state_files[i]);
-    for (size_t i = 0; i < ARRAY_SIZE(run_files); i++)
-        remove_file(service->config->run_dir, run_files[i]);
-    service_remove_directories(service);
 }
 
 int service_teardown(struct service *service, struct error *error)
@@ -174,7 +161,8 @@ int service_teardown(struct service *service, struct error *error)
     conntrack_wait(service->conntrack);
     link_reaper_wait(service->link);
     service_close_layers(service, false);
-    remove_files(service);
+    remove_socket(service);
+    directories_forget(service);
     service->torn_down = true;
     event_emit(service, "teardown", NULL, NULL, "everything is removed");
     return 0;

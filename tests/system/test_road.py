@@ -319,6 +319,48 @@ def test_a_second_moatd_is_refused_naming_the_first(host, shared):
     assert str(host.daemon.pid) in second.log(), f"does not name the first: {second.log()}"
     assert host.call("system.status")
     trace.check_same(before, host.kernel(), "a refused second moatd changed the host")
+    assert os.listdir(other) == []
+
+
+def files_below(path):
+    return sorted(os.path.join(folder, name) for folder, folders, files in os.walk(path) for name in folders + files)
+
+
+@pytest.mark.parametrize("why", ["namespace", "configuration", "run directory", "socket", "reconcile"])
+def test_a_refused_start_leaves_nothing(host, why, tmp_path):
+    """Neither its directories, nor those above them, nor anything in them."""
+    state, run, config = str(tmp_path / "a/b/state"), str(tmp_path / "a/run"), str(tmp_path / "moat.conf")
+    arguments = ["--state-dir", state, "--run-dir", run]
+    if why == "configuration":
+        with open(config, "w", encoding="ascii") as file:
+            file.write("[daemon]\nnonsense = 1\n")
+        arguments += ["--config", config]
+    elif why == "run directory":
+        open(tmp_path / "file", "w", encoding="ascii").close()
+        arguments[3] = str(tmp_path / "file")
+    elif why == "socket":
+        os.makedirs(os.path.join(run, "moat.sock", "in the way"))
+    if why not in ("namespace", "configuration"):
+        host.moat("teardown", "--yes")
+        host.daemon.wait_end()
+    before, kernel = files_below(tmp_path), host.kernel()
+    second = host.second_daemon(*arguments, env={"MOAT_FAULT": "nat.rebuild"} if why == "reconcile" else None)
+    second.expected_end = True
+    assert second.wait_end() not in (0, None), second.log()
+    assert files_below(tmp_path) == before, second.log()
+    trace.check_same(kernel, host.kernel(), "a refused moatd changed the host")
+
+
+def test_directories_above_are_given_back(machine, internet):
+    """What moatd made of the path to its directories is part of what teardown removes."""
+    top = machine.temporary("deep")
+    machine.state_dir, machine.run_dir = f"{top}/a/b/state", f"{top}/a/run"
+    machine.socket_path = f"{machine.run_dir}/moat.sock"
+    machine.start()
+    machine.restart()
+    machine.moat("teardown", "--yes")
+    machine.daemon.wait_end()
+    assert os.listdir(top) == []
 
 
 def test_lock_ends_with_its_holder(host):
