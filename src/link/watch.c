@@ -359,11 +359,11 @@ static void watch_settled(void *userdata)
 
 /* ------------------------------------------------------------------------------- socket */
 /* Keeps out, in the kernel, what nobody needs: messages about bridge ports (which look like links
- * that go when a port leaves its bridge), the routes of table local, IPv6 routes but default ones.
- */
+ * that go when a port leaves its bridge), the routes of table local, and the IPv6 routes that the
+ * kernel makes with every link and address. */
 static int watch_set_filter(int fd)
 {
-    enum { ACCEPT = 14, DROP = 15 };
+    enum { ACCEPT = 15, DROP = 16 };
     struct sock_filter code[] = {
         [0] = BPF_STMT(BPF_LD | BPF_H | BPF_ABS, offsetof(struct nlmsghdr, nlmsg_type)),
         [1] = BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, htons(RTM_NEWLINK), 4 - 2, 0),
@@ -381,7 +381,9 @@ static int watch_set_filter(int fd)
         [11] =
             BPF_STMT(BPF_LD | BPF_B | BPF_ABS, NLMSG_HDRLEN + offsetof(struct rtmsg, rtm_dst_len)),
         [12] = BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, ACCEPT - 13, 0),
-        [13] = BPF_STMT(BPF_RET | BPF_K, 0),
+        [13] =
+            BPF_STMT(BPF_LD | BPF_B | BPF_ABS, NLMSG_HDRLEN + offsetof(struct rtmsg, rtm_protocol)),
+        [14] = BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, RTPROT_KERNEL, DROP - 15, ACCEPT - 15),
         [ACCEPT] = BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
         [DROP] = BPF_STMT(BPF_RET | BPF_K, 0),
     };

@@ -102,6 +102,26 @@ static void check_foreign_drop(struct service *service, struct checks *checks)
         "moat0`)");
 }
 
+/* An address and its route are one finding. */
+static void add_overlap(char *found, size_t size, const struct network *network,
+                        const struct link_prefix *prefix)
+{
+    const struct cidr *subnet =
+        prefix->cidr.ip.family == AF_INET ? &network->subnet : &network->subnet6;
+    const struct cidr masked = cidr_mask(&prefix->cidr);
+    char item[256];
+    char subnet_text[CIDR_TEXT_MAX];
+    char other[CIDR_TEXT_MAX];
+
+    if (prefix->ours || !prefix_collides(prefix, network))
+        return;
+    snprintf(item, sizeof(item), "network %s (%s) overlaps %s on %s", network->name,
+             cidr_format(subnet, subnet_text), cidr_format(&masked, other),
+             prefix->interface[0] ? prefix->interface : "a route");
+    if (!strstr(found, item))
+        snprintf(found + strlen(found), size - strlen(found), "%s%s", found[0] ? "; " : "", item);
+}
+
 static void check_overlaps(struct service *service, struct checks *checks)
 {
     struct network *networks = NULL;
@@ -109,34 +129,24 @@ static void check_overlaps(struct service *service, struct checks *checks)
     struct error error = ERROR_INIT;
     size_t n_networks = 0;
     size_t n_prefixes = 0;
-    char detail[512] = "no subnet of a network is used elsewhere on this host";
-    bool ok = true;
+    char found[sizeof(((struct check_result *)0)->detail)] = "";
+    bool failed = false;
 
     if (store_network_list(service->store, &networks, &n_networks, &error) < 0 ||
         link_prefix_list(service->link, &prefixes, &n_prefixes, &error) < 0) {
-        snprintf(detail, sizeof(detail), "%.500s", error.text);
-        ok = false;
+        snprintf(found, sizeof(found), "%.500s", error.text);
+        failed = true;
     }
     for (size_t i = 0; i < n_networks; i++) {
-        for (size_t j = 0; ok && j < n_prefixes; j++) {
-            char subnet[CIDR_TEXT_MAX];
-            char other[CIDR_TEXT_MAX];
-
-            if (prefixes[j].ours || !prefix_collides(&prefixes[j], &networks[i]))
-                continue;
-            ok = false;
-            snprintf(detail, sizeof(detail), "network %s (%s) overlaps %s on %s", networks[i].name,
-                     cidr_format(prefixes[j].cidr.ip.family == AF_INET ? &networks[i].subnet
-                                                                       : &networks[i].subnet6,
-                                 subnet),
-                     cidr_format(&prefixes[j].cidr, other),
-                     prefixes[j].interface[0] ? prefixes[j].interface : "a route");
-        }
+        for (size_t j = 0; !failed && j < n_prefixes; j++)
+            add_overlap(found, sizeof(found), &networks[i], &prefixes[j]);
         network_deinit(&networks[i]);
     }
     free(networks);
     free(prefixes);
-    add(checks, "subnets", ok, detail, "remove the network and create it with another --subnet");
+    add(checks, "subnets", !found[0],
+        found[0] ? found : "no subnet of a network is used elsewhere on this host",
+        "remove the network and create it with another --subnet or --subnet6");
 }
 
 static void check_resolvers(struct service *service, struct checks *checks)

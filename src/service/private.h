@@ -68,7 +68,7 @@ struct service {
     uint32_t host_mtu;                   /* of the way out; 0: look it up */
     bool has_unreachable;      /* a guest lost its link and its namespace during a repair */
     uint32_t applied_mtu;      /* what guests were told of host_mtu, and the store remembers */
-    struct strings collisions; /* networks whose subnet the host uses too: said once each */
+    struct strings collisions; /* "NETWORK CIDR": what the host uses too, said once each */
     struct neighbour_left left[NEIGHBOURS_LEFT]; /* a ring (neighbours.c) */
     size_t n_left;                               /* in all */
     int64_t last_temporary; /* ids of reservations made before the store gave theirs: -1, -2, … */

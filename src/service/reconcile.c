@@ -592,15 +592,18 @@ static void on_drift(void *userdata)
 
 /* --- the host around us --- */
 
-/* A LAN or VPN that came later with a subnet of ours shadows it, or is shadowed: said once, and by
- * doctor for as long as it lasts. */
+/* A LAN or VPN that came later with a subnet of ours shadows it, or is shadowed: said once for each
+ * prefix, which an address and its route have in common, and by doctor for as long as it lasts. */
 static void tell_collision(struct service *service, const struct network *network,
                            const struct link_prefix *prefix, struct strings *now)
 {
+    const struct cidr masked = cidr_mask(&prefix->cidr);
     char text[CIDR_TEXT_MAX];
+    char key[NAME_MAX_LENGTH + 1 + CIDR_TEXT_MAX];
 
-    if (strings_contains(now, network->name) || strings_add(now, network->name) < 0 ||
-        strings_contains(&service->collisions, network->name))
+    snprintf(key, sizeof(key), "%s %s", network->name, cidr_format(&masked, text));
+    if (strings_contains(now, key) || strings_add(now, key) < 0 ||
+        strings_contains(&service->collisions, key))
         return;
     event_emit(service, "subnet.collision", network->name, NULL, "%s is on the host too%s%s",
                cidr_format(&prefix->cidr, text), prefix->interface[0] ? ": " : "",

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 import rpc
-from wait import Stopwatch
+from wait import Stopwatch, wait_for
 
 
 def attach(host, name, space, network="default", **wishes):
@@ -247,3 +247,59 @@ def test_the_answer_to_exhaustion_is_quick(host):
             with pytest.raises(rpc.RpcError):
                 attach(host, "late", late, "range")
     assert watch.ms < 1000, f"{watch.ms / 50:.1f} ms each"
+
+
+# A LAN or VPN that comes later
+
+@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.parametrize("how", ["address", "route"])
+def test_a_later_collision_is_an_event_and_a_finding(host, family, how):
+    host.moat("net", "create", "blue", "--subnet", "10.77.0.0/24", "--subnet6", "fd00:77::/64")
+    stream = host.rpc().subscribe()
+    mine = {4: "10.77.0.99/24", 6: "fd00:77::99/64"}[family]
+    wide = {4: "10.77.0.0/20", 6: "fd00:77::/56"}[family]
+    ip = ["-6"] if family == 6 else []
+    what = ["address", mine] if how == "address" else ["route", wide]
+    assert host.moat("doctor").code == 0
+    host.ip(*ip, what[0], "add", what[1], "dev", "eth0")
+    try:
+        event = stream.event_where(lambda event: event["type"] == "subnet.collision")
+        assert event["network"] == "blue" and what[1] in event["detail"], event
+        outcome = host.moat("doctor", check=False)
+        assert outcome.code == 1 and "network blue" in outcome.out and "eth0" in outcome.out
+    finally:
+        host.ip(*ip, what[0], "del", what[1], "dev", "eth0")
+    assert host.moat("doctor").code == 0
+
+
+def test_each_collision_of_a_network_is_said_once(host):
+    """One family's does not hide the other's, nor a second prefix; and one that comes again is said again."""
+    host.moat("net", "create", "blue", "--subnet", "10.77.0.0/24", "--subnet6", "fd00:77::/64")
+    stream = host.rpc().subscribe()
+    commands = [("address", "10.77.0.99/24"), ("address", "fd00:77::99/64"), ("route", "fd00:77::/56")]
+
+    def change(verb, index):
+        family = ["-6"] if ":" in commands[index][1] else []
+        host.ip(*family, commands[index][0], verb, commands[index][1], "dev", "eth0")
+
+    def said():
+        return stream.event_where(lambda event: event["type"] == "subnet.collision")["detail"].split()[0]
+
+    try:
+        for i, (_, prefix) in enumerate(commands):
+            change("add", i)
+            assert said() == prefix
+        found = host.moat("doctor", check=False).out
+        for prefix in ("10.77.0.0/24", "fd00:77::/64", "fd00:77::/56"):
+            assert f"overlaps {prefix} on eth0" in found, found
+        change("del", 1)
+        wait_for(lambda: "overlaps fd00:77::/64" not in host.moat("doctor", check=False).out, 3)
+        host.call("network.create", name="other", subnet="10.78.0.0/24")
+        host.ip("address", "add", "10.78.0.99/24", "dev", "eth0")  # what is said next has seen the address go
+        assert said() == "10.78.0.99/24"
+        change("add", 1)
+        assert said() == "fd00:77::99/64"
+    finally:
+        for i in range(len(commands)):
+            change("del", i)
+        host.run("ip", "address", "del", "10.78.0.99/24", "dev", "eth0", check=False)
