@@ -260,6 +260,10 @@ static bool is_omitted(const struct proto_field *field, const char *data)
     switch (field->type) {
     case PROTO_BOOL:
         return !*(const bool *)member;
+    case PROTO_STRINGS:
+        return ((const struct strings *)member)->count == 0;
+    case PROTO_IPS:
+        return ((const struct ips *)member)->count == 0;
     case PROTO_OBJECTS:
         return *(const size_t *)(const void *)(data + field->count_offset) == 0;
     default:

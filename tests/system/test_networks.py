@@ -13,7 +13,7 @@ import trace
 from wait import wait_for
 
 NETWORK_MEMBERS = {"id", "name", "bridge", "subnet", "gateway", "ip_range", "subnet6", "gateway6", "internal", "isolated",
-                   "host_access", "mtu", "dns", "labels", "created", "guests"}
+                   "host_access", "mtu", "dns", "dns_servers", "labels", "created", "guests"}
 
 
 def subnet_of(host, name):
@@ -22,6 +22,16 @@ def subnet_of(host, name):
 
 def create(host, name, **settings):
     return host.call("network.create", name=name, **settings)
+
+
+def test_name_servers_are_shown(host):
+    """--no-dns and --dns are two facts: whether the gateway answers, and whom it asks."""
+    host.moat("net", "create", "own", "--dns", "192.0.2.53", "--dns", "2001:db8::53")
+    host.moat("net", "create", "mute", "--no-dns")
+    shown = {network["name"]: (network["dns"], network["dns_servers"]) for network in host.call("network.list")}
+    assert shown == {"default": (True, []), "own": (True, ["192.0.2.53", "2001:db8::53"]), "mute": (False, [])}
+    host.restart()
+    assert host.moat("net", "inspect", "own").json[0]["dns_servers"] == ["192.0.2.53", "2001:db8::53"]
 
 
 # The default network

@@ -150,6 +150,17 @@ def test_guest_record(host):
     assert info["endpoints"][0]["host_interface"] in host.links()
 
 
+def test_wishes_are_shown(host):
+    """What was asked for beside networks and rules, and nothing where nothing was."""
+    host.run_guest("plain")
+    host.run_guest("web", "--dns", "192.0.2.53", "--dns-search", "corp.example", "--add-host", "db:192.0.2.9")
+    host.moat("localhost", "web", "on")
+    wishes = {"dns": ["192.0.2.53"], "dns_search": ["corp.example"], "hosts": ["db:192.0.2.9"], "localhost": True}
+    for info in (host.moat("inspect", "web").json[0], next(g for g in host.call("guest.list") if g["name"] == "web")):
+        assert {key: info[key] for key in wishes} == wishes
+    assert not set(wishes) & set(host.moat("inspect", "plain").json[0])
+
+
 def test_without_a_name_it_gets_one(host):
     first = host.spawn("run", "--", "sleep", "infinity")
     second = host.spawn("run", "--", "sleep", "infinity")
