@@ -95,6 +95,16 @@ int ips_copy(const struct ips *from, struct ips *ret_to)
     return 0;
 }
 
+bool ips_equal(const struct ips *a, const struct ips *b)
+{
+    if (a->count != b->count)
+        return false;
+    for (size_t i = 0; i < a->count; i++)
+        if (!ip_equal(&a->items[i], &b->items[i]))
+            return false;
+    return true;
+}
+
 void ips_deinit(struct ips *ips)
 {
     free(ips->items);

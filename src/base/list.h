@@ -40,6 +40,7 @@ void strings_deinit(struct strings *strings);
 int ips_add(struct ips *ips, const struct ip *ip);
 bool ips_contains(const struct ips *ips, const struct ip *ip);
 int ips_copy(const struct ips *from, struct ips *ret_to);
+bool ips_equal(const struct ips *a, const struct ips *b); /* in this order */
 void ips_deinit(struct ips *ips);
 
 int labels_set(struct labels *labels, const char *key, const char *value);

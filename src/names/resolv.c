@@ -96,16 +96,6 @@ static void file_read(const char *path, char text[FILE_MAX_SIZE + 1], struct sta
     text[length] = '\0';
 }
 
-static bool servers_equal(const struct ips *a, const struct ips *b)
-{
-    if (a->count != b->count)
-        return false;
-    for (size_t i = 0; i < a->count; i++)
-        if (!ip_equal(&a->items[i], &b->items[i]))
-            return false;
-    return true;
-}
-
 /* Returns whether the servers are others now. */
 static bool resolv_read(struct resolv *resolv)
 {
@@ -117,7 +107,7 @@ static bool resolv_read(struct resolv *resolv)
     file_read(resolv->path, text, &resolv->status);
     if (resolv_parse(text, &servers) < 0)
         return false;
-    if (servers_equal(&servers, &resolv->servers)) {
+    if (ips_equal(&servers, &resolv->servers)) {
         ips_deinit(&servers);
         return false;
     }

@@ -315,15 +315,6 @@ static int build(struct service *service, const struct network_create_params *pa
 
 /* --- --ignore: is the network that exists the one that was asked for? --- */
 
-static bool ips_equal(const struct ips *a, const struct ips *b)
-{
-    for (size_t i = 0; i < a->count && i < b->count; i++) {
-        if (!ip_equal(&a->items[i], &b->items[i]))
-            return false;
-    }
-    return a->count == b->count;
-}
-
 /* Name of the first setting that differs, NULL when none does. What was not given counts as
  * content. */
 static const char *find_difference(const struct network_create_params *params,
