@@ -98,6 +98,24 @@ int arguments_set_user(struct invocation *invocation, const char *value, struct 
     return 0;
 }
 
+int arguments_set_workdir(struct invocation *invocation, const char *value, struct error *error)
+{
+    if (value[0] == '\0')
+        return option_refuse(error, "the path is empty");
+    invocation->process.workdir = value;
+    return 0;
+}
+
+int arguments_add_env(struct invocation *invocation, const char *value, struct error *error)
+{
+    int r;
+
+    if (value[0] == '\0' || value[0] == '=')
+        return option_refuse(error, "\"%.80s\" is not K=V", value);
+    r = strings_add(&invocation->process.env, value);
+    return r < 0 ? error_set(error, r, "option") : 0;
+}
+
 int arguments_set_rate_up(struct invocation *invocation, const char *value, struct error *error)
 {
     return rate_parse(value, "", &invocation->params.guest_attach.limits.rate_up, error);

@@ -16,6 +16,8 @@ int arguments_add_name(struct invocation *invocation, const char *value, struct 
 int arguments_set_quiet(struct invocation *invocation, const char *value, struct error *error);
 int arguments_set_yes(struct invocation *invocation, const char *value, struct error *error);
 int arguments_set_user(struct invocation *invocation, const char *value, struct error *error);
+int arguments_set_workdir(struct invocation *invocation, const char *value, struct error *error);
+int arguments_add_env(struct invocation *invocation, const char *value, struct error *error);
 
 #define MODE_WORDS "disabled loopback outbound full"
 
@@ -104,6 +106,16 @@ int arguments_set_count(const char *value, const char *none, uint32_t *ret_count
     {                                                                                      \
         .name = "user", .letter = 'u', .kind = OPTION_VALUE, .value = "UID[:GID]",         \
         .set = arguments_set_user, .doc = "run COMMAND as this user (default: the caller)" \
+    }
+#define ARGUMENTS_WORKDIR(doc_)                                                     \
+    {                                                                               \
+        .name = "workdir", .letter = 'w', .kind = OPTION_VALUE, .value = "DIR",     \
+        .set = arguments_set_workdir, .complete = COMPLETE_DIRECTORY, .doc = (doc_) \
+    }
+#define ARGUMENTS_ENV                                                                          \
+    {                                                                                          \
+        .name = "env", .letter = 'e', .kind = OPTION_VALUE, .repeat = true, .value = "K=V",    \
+        .set = arguments_add_env, .doc = "set an environment variable; K alone: as it is here" \
     }
 #define ARGUMENTS_GUEST(field_)                                        \
     {                                                                  \

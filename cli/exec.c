@@ -259,10 +259,20 @@ static int enter(const struct execution *execution, struct error *error)
     return execution->own_files ? 0 : install_files(execution, error);
 }
 
+static int go_to_directory(const struct execution *execution, struct error *error)
+{
+    const char *directory = execution->invocation->process.workdir;
+
+    if (!directory || chdir(directory) == 0)
+        return 0;
+    return error_set(error, errno, "can't go to the directory %s", directory);
+}
+
 static _Noreturn void execute(const struct execution *execution)
 {
     const struct process process = {
         .argv = execution->invocation->command_line,
+        .env = &execution->invocation->process.env,
         .user_text = execution->has_user ? NULL : execution->invocation->process.user,
         .user = execution->has_user ? &execution->user : NULL,
         .mask = &execution->mask,
@@ -283,7 +293,7 @@ static _Noreturn void enter_and_execute(const struct execution *execution)
     struct error error = ERROR_INIT;
     pid_t command;
 
-    if (enter(execution, &error) < 0)
+    if (enter(execution, &error) < 0 || go_to_directory(execution, &error) < 0)
         process_fail(execution->channel, EXIT_MOAT_FAILED, &error);
     process_tie_to_parent(execution->channel);
     command = fork();
@@ -371,7 +381,12 @@ static int guest_exec(struct invocation *invocation)
     return code;
 }
 
-static const struct option exec_options[] = {ARGUMENTS_USER, {0}};
+static const struct option exec_options[] = {
+    ARGUMENTS_USER,
+    ARGUMENTS_WORKDIR("start in this directory (default: the guest's)"),
+    ARGUMENTS_ENV,
+    {0},
+};
 
 static const struct positional exec_positionals[] = {ARGUMENTS_GUEST("name"), {0}};
 

@@ -61,24 +61,6 @@ static int set_rootfs(struct invocation *invocation, const char *value, struct e
     return 0;
 }
 
-static int set_workdir(struct invocation *invocation, const char *value, struct error *error)
-{
-    if (value[0] == '\0')
-        return option_refuse(error, "the path is empty");
-    invocation->process.workdir = value;
-    return 0;
-}
-
-static int add_env(struct invocation *invocation, const char *value, struct error *error)
-{
-    int r;
-
-    if (value[0] == '\0' || value[0] == '=')
-        return option_refuse(error, "\"%.80s\" is not K=V", value);
-    r = strings_add(&invocation->process.env, value);
-    return r < 0 ? error_set(error, r, "option") : 0;
-}
-
 static const struct option run_options[] = {
     {.name = "name",
      .letter = 'n',
@@ -126,20 +108,8 @@ static const struct option run_options[] = {
      .complete = COMPLETE_DIRECTORY,
      .doc = "run on a throw-away layer over DIR, which never changes"},
     ARGUMENTS_USER,
-    {.name = "workdir",
-     .letter = 'w',
-     .kind = OPTION_VALUE,
-     .value = "DIR",
-     .set = set_workdir,
-     .complete = COMPLETE_DIRECTORY,
-     .doc = "start in this directory (default: the caller's; with --rootfs /)"},
-    {.name = "env",
-     .letter = 'e',
-     .kind = OPTION_VALUE,
-     .repeat = true,
-     .value = "K=V",
-     .set = add_env,
-     .doc = "set an environment variable; K alone: as it is here"},
+    ARGUMENTS_WORKDIR("start in this directory (default: the caller's; with --rootfs /)"),
+    ARGUMENTS_ENV,
     ARGUMENTS_LABEL,
     {0},
 };

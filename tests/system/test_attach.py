@@ -434,6 +434,22 @@ def test_exec_passes_input_and_keeps_the_user(host):
     assert host.moat("exec", "web", "cat", "--version").out.startswith("cat")
 
 
+@pytest.mark.parametrize("kind", ["run", "attached"])
+def test_exec_in_a_directory_and_with_variables(host, kind):
+    if kind == "run":
+        host.run_guest("web")
+    else:
+        host.attach_guest("web")
+    words = ["-w", "/etc", "-e", "A=b=c", "-e", "ONE=1", "-e", "ONE=2", "-e", "MINE", "-e", "NOBODYS", "-e", "EMPTY="]
+    script = 'pwd; echo "$A $ONE $MINE ${NOBODYS-unset} [${EMPTY-unset}]"'
+    outcome = host.moat("exec", "web", *words, "--", "sh", "-c", script, env={"MINE": "here"})
+    assert outcome.out == "/etc\nb=c 2 here unset []\n"
+    assert host.moat("exec", "-w", "sub/..", "web", "pwd", check=False).code == 125, "a directory that is not there"
+    outcome = host.moat("exec", "web", "-w", "/no/such/dir", "--", "echo", "ran", check=False)
+    assert outcome.code == 125 and outcome.out == "" and "/no/such/dir" in outcome.err
+    assert host.moat("exec", "web", "-e", "=x", "--", "true", check=False).code == 2
+
+
 def test_exec_inherits_no_descriptors(host):
     host.run_guest("web")
     with open("/etc/passwd", "rb") as leak:
