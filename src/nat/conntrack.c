@@ -18,7 +18,6 @@
 #include <linux/netfilter/nf_conntrack_common.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netfilter/nfnetlink_conntrack.h>
-#include <linux/rtnetlink.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -26,8 +25,10 @@
 #include <sys/socket.h>
 
 #include "base/cleanup.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "nat/entry.h"
+#include "nat/local.h"
 
 #define DATAGRAM_MAX 65536
 #define RECEIVE_BUFFER (2 * 1024 * 1024)
@@ -52,6 +53,7 @@ struct job {
     struct nat_port port;
     conntrack_wants_fn wants;
     void *userdata;
+    int *ret_result; /* of a cut: who queued it waits */
 };
 
 struct jobs {
@@ -62,7 +64,7 @@ struct jobs {
 
 struct conntrack {
     struct mnl_socket *tracking;
-    struct mnl_socket *route;
+    struct local *local;
     uint32_t sequence;
     bool flush_filter; /* this kernel deletes by CTA_FILTER, as far as is known */
     _Alignas(struct nlmsghdr) char receive[DATAGRAM_MAX];
@@ -75,43 +77,6 @@ struct conntrack {
     bool working;
     bool stop;
 };
-
-/* --- is an address the host's own? --- */
-
-static int local_ask(struct conntrack *conntrack, const struct ip *ip)
-{
-    char buffer[128] __attribute__((aligned(NLMSG_ALIGNTO)));
-    struct nlmsghdr *message = mnl_nlmsg_put_header(buffer);
-    struct rtmsg *route = mnl_nlmsg_put_extra_header(message, sizeof(*route));
-    unsigned bits = ip_bits(ip->family);
-
-    message->nlmsg_type = RTM_GETROUTE;
-    message->nlmsg_flags = NLM_F_REQUEST;
-    message->nlmsg_seq = ++conntrack->sequence;
-    route->rtm_family = ip->family;
-    route->rtm_dst_len = (unsigned char)bits;
-    mnl_attr_put(message, RTA_DST, bits / 8, ip->bytes);
-    return mnl_socket_sendto(conntrack->route, message, message->nlmsg_len) < 0 ? -errno : 0;
-}
-
-bool conntrack_address_is_local(struct conntrack *conntrack, const struct ip *ip)
-{
-    char buffer[4096] __attribute__((aligned(NLMSG_ALIGNTO)));
-    const struct nlmsghdr *message = (const void *)buffer;
-
-    if (local_ask(conntrack, ip) < 0)
-        return false;
-    do {
-        ssize_t length = mnl_socket_recvfrom(conntrack->route, buffer, sizeof(buffer));
-
-        if (length < 0 && errno == EINTR)
-            continue;
-        if (length < 0 || !mnl_nlmsg_ok(message, (int)length))
-            return false;
-    } while (message->nlmsg_seq != conntrack->sequence);
-    const struct rtmsg *route = mnl_nlmsg_get_payload(message);
-    return message->nlmsg_type == RTM_NEWROUTE && route->rtm_type == RTN_LOCAL;
-}
 
 /* --- does a job mean an entry? --- */
 
@@ -197,7 +162,7 @@ static bool port_means(struct conntrack *conntrack, const struct nat_port *port,
         return ip_equal(&port->guest_ip, &entry->reply.source) ||
                ip_equal(&port->guest_ip6, &entry->reply.source);
     return ip_equal(&entry->original.destination, &entry->reply.source) &&
-           conntrack_address_is_local(conntrack, &entry->original.destination);
+           local_has(conntrack->local, &entry->original.destination);
 }
 
 static bool wanted_port(struct conntrack *conntrack, const struct wanted *wanted,
@@ -225,7 +190,9 @@ static bool wanted_cut(struct conntrack *conntrack, const struct wanted *wanted,
         .server = entry->reply.source,
         .protocol = entry->original.protocol,
         .port = entry->original.destination_port,
+        .server_port = entry->reply.source_port,
         .published = entry->status & IPS_DST_NAT,
+        .masqueraded = entry->status & IPS_SRC_NAT,
     };
 
     for (size_t i = 0; i < wanted->jobs->count; i++) {
@@ -538,6 +505,9 @@ static void jobs_run(struct conntrack *conntrack, struct jobs *jobs)
         result = jobs_dump(conntrack, jobs);
     if (result < 0)
         log_warning("cannot flush connection tracking entries: %s", strerrordesc_np(-result));
+    for (size_t i = 0; i < jobs->count; i++)
+        if (jobs->items[i].kind == JOB_CUT)
+            *jobs->items[i].ret_result = result;
 }
 
 static void *thread_run(void *userdata)
@@ -589,12 +559,9 @@ static int sockets_open(struct conntrack *conntrack)
     conntrack->tracking = mnl_socket_open2(NETLINK_NETFILTER, SOCK_CLOEXEC);
     if (!conntrack->tracking || mnl_socket_bind(conntrack->tracking, 0, MNL_SOCKET_AUTOPID) < 0)
         return -errno;
-    conntrack->route = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC);
-    if (!conntrack->route || mnl_socket_bind(conntrack->route, 0, MNL_SOCKET_AUTOPID) < 0)
-        return -errno;
     setsockopt(mnl_socket_get_fd(conntrack->tracking), SOL_SOCKET, SO_RCVBUFFORCE, &size,
                sizeof(size));
-    return 0;
+    return local_open(&conntrack->local);
 }
 
 int conntrack_open(struct conntrack **ret_conntrack, struct error *error)
@@ -628,8 +595,7 @@ void conntrack_close(struct conntrack *conntrack)
     }
     if (conntrack->tracking)
         mnl_socket_close(conntrack->tracking);
-    if (conntrack->route)
-        mnl_socket_close(conntrack->route);
+    local_close(conntrack->local);
     pthread_cond_destroy(&conntrack->changed);
     pthread_mutex_destroy(&conntrack->lock);
     free(conntrack->queue.items);
@@ -677,12 +643,24 @@ void conntrack_flush_port(struct conntrack *conntrack, const struct nat_port *po
     (void)job_queue(conntrack, &job);
 }
 
-void conntrack_cut(struct conntrack *conntrack, conntrack_wants_fn wants, void *userdata)
+int conntrack_cut(struct conntrack *conntrack, conntrack_wants_fn wants, void *userdata,
+                  struct error *error)
 {
-    const struct job job = {.kind = JOB_CUT, .wants = wants, .userdata = userdata};
+    int result = fault_point("conntrack.cut", error);
+    const struct job job = {
+        .kind = JOB_CUT, .wants = wants, .userdata = userdata, .ret_result = &result};
 
+    if (result < 0)
+        return result;
+    result = -ENOMEM;
     if (job_queue(conntrack, &job))
         conntrack_wait(conntrack);
+    return result < 0 ? error_set(error, result, "cannot end connections") : 0;
+}
+
+bool conntrack_address_is_local(struct conntrack *conntrack, const struct ip *ip)
+{
+    return local_has(conntrack->local, ip);
 }
 
 void conntrack_wait(struct conntrack *conntrack)

@@ -47,6 +47,9 @@ static void tuple_read_protocol(const struct nlattr *nest, struct tuple *tuple)
         if (mnl_attr_get_type(attribute) == CTA_PROTO_NUM &&
             mnl_attr_get_payload_len(attribute) == 1)
             tuple->protocol = mnl_attr_get_u8(attribute);
+        if (mnl_attr_get_type(attribute) == CTA_PROTO_SRC_PORT &&
+            mnl_attr_get_payload_len(attribute) == 2)
+            tuple->source_port = ntohs(mnl_attr_get_u16(attribute));
         if (mnl_attr_get_type(attribute) == CTA_PROTO_DST_PORT &&
             mnl_attr_get_payload_len(attribute) == 2)
             tuple->destination_port = ntohs(mnl_attr_get_u16(attribute));

@@ -11,6 +11,7 @@ struct tuple {
     struct ip source;
     struct ip destination;
     uint8_t protocol;
+    uint16_t source_port;
     uint16_t destination_port;
 };
 

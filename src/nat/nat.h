@@ -147,10 +147,15 @@ int nat_batch_commit(struct nat_batch *batch, struct error *error);
  * nat.renew one that does not renew elements (both read by nat_open). */
 int nat_rebuild(struct nat *nat, struct nat_batch *batch, struct error *error);
 
-/* Does the kernel's table hold exactly what a rebuild with this batch would make (ownership,
- * chains, rules, elements)? About 1 ms, and 1 µs for each element; when elements differ it looks
- * again for up to 15 ms. */
-int nat_verify(struct nat *nat, struct nat_batch *batch, bool *ret_same, struct error *error);
+/* How the kernel's table compares with what a rebuild with a batch would make. */
+enum nat_verdict {
+    NAT_SAME,    /* ownership, chains, rules, elements: all of it */
+    NAT_FORMER,  /* it is another version's of moat; nothing else was looked at */
+    NAT_CHANGED, /* something is missing, or there is something else */
+};
+/* About 1 ms, and 1 µs for each element; when elements differ it looks again for up to 15 ms. */
+int nat_verify(struct nat *nat, struct nat_batch *batch, enum nat_verdict *ret_verdict,
+               struct error *error);
 
 /* What is open in the kernel now, for start-up: calls fn for each opening, with the time that is
  * left. */
@@ -218,16 +223,20 @@ struct conntrack_flow {
     struct ip destination;
     struct ip server;
     uint8_t protocol;
-    uint16_t port;  /* of the destination; 0 where the protocol has none */
-    bool published; /* the destination was translated */
+    uint16_t port;        /* of the destination; 0 where the protocol has none */
+    uint16_t server_port; /* who answers has it there; the same */
+    bool published;       /* the destination was translated */
+    bool masqueraded;     /* the source was */
 };
 
 typedef bool (*conntrack_wants_fn)(void *userdata, struct conntrack *conntrack,
                                    const struct conntrack_flow *flow);
 /* Forgets each connection that `wants` says true of: what comes of it next is asked by the rules
  * like a new one. Blocks until that is done, some milliseconds for a table that is full; `wants` is
- * called by the thread meanwhile. Everything queued before is done too. */
-void conntrack_cut(struct conntrack *conntrack, conntrack_wants_fn wants, void *userdata);
+ * called by the thread meanwhile. Everything queued before is done too. On failure some may be
+ * left. Fault point: conntrack.cut. */
+int conntrack_cut(struct conntrack *conntrack, conntrack_wants_fn wants, void *userdata,
+                  struct error *error);
 /* For `wants`: an address of the host. */
 bool conntrack_address_is_local(struct conntrack *conntrack, const struct ip *ip);
 /* Blocks until what is queued is done (teardown, tests). */

@@ -853,7 +853,31 @@ static int verify_once(struct nat *nat, const struct nat_batch *batch,
     return result;
 }
 
-int nat_verify(struct nat *nat, struct nat_batch *batch, bool *ret_same, struct error *error)
+#define TAG_START "moat "
+
+/* Both tables are there, with the tag of another ruleset of ours. */
+static int verdict_get(struct nat *nat, bool same, enum nat_verdict *ret_verdict,
+                       struct error *error)
+{
+    struct nat_table_state state;
+    char tag[RULESET_TAG_MAX];
+    bool former = !same;
+
+    ruleset_tag(&nat->groups, tag);
+    for (int i = 0; former && i < TABLE_COUNT_; i++) {
+        int result = nat_table_get(nat, (enum ruleset_table)i, &state, error);
+
+        if (result < 0)
+            return result;
+        former = state.exists && strncmp(state.tag, TAG_START, strlen(TAG_START)) == 0 &&
+                 strcmp(state.tag, tag) != 0;
+    }
+    *ret_verdict = same ? NAT_SAME : former ? NAT_FORMER : NAT_CHANGED;
+    return 0;
+}
+
+int nat_verify(struct nat *nat, struct nat_batch *batch, enum nat_verdict *ret_verdict,
+               struct error *error)
 {
     struct nat_batch *constant = nat_batch_new_constant(nat);
     struct expected expected = {0};
@@ -873,7 +897,5 @@ int nat_verify(struct nat *nat, struct nat_batch *batch, bool *ret_same, struct 
     }
     if (result == -EINTR)
         return error_set(error, EINTR, "nftables changes all the time");
-    if (result == 0)
-        *ret_same = same;
-    return result;
+    return result < 0 ? result : verdict_get(nat, same, ret_verdict, error);
 }

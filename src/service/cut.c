@@ -98,7 +98,7 @@ int policy_cut(struct service *service, struct guest *guest, struct error *error
     if (r >= 0)
         r = store_network_list(service->store, &cut.networks, &cut.n_networks, error);
     if (r >= 0)
-        conntrack_cut(service->conntrack, wants, &cut);
+        r = conntrack_cut(service->conntrack, wants, &cut, error);
     guest_plan_deinit_networks(&plan);
     return r;
 }

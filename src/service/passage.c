@@ -304,7 +304,7 @@ static int deny(struct service *service, struct request *request, bool cut, stru
         event_emit(service, "network.denied", request->from.name, NULL, "to %s: %s",
                    request->to.name, spans_describe(&request->asked, text));
     if (r >= 0 && cut)
-        conntrack_cut(service->conntrack, is_closed, request);
+        r = conntrack_cut(service->conntrack, is_closed, request, error);
     return r;
 }
 

@@ -66,6 +66,7 @@ struct service {
     struct loop_timer *checkpoint_timer; /* moves the store's log into its file in idle moments */
     struct loop_timer *host_timer;       /* the host changed: look at MTU and subnets */
     uint32_t host_mtu;                   /* of the way out; 0: look it up */
+    bool has_gap;              /* rules were gone, and what came about meanwhile is there yet */
     bool has_unreachable;      /* a guest lost its link and its namespace during a repair */
     uint32_t applied_mtu;      /* what guests were told of host_mtu, and the store remembers */
     struct strings collisions; /* "NETWORK CIDR": what the host uses too, said once each */
@@ -235,6 +236,14 @@ int policy_append(struct nat_batch *batch, const struct guest *guest, bool add,
  * milliseconds at most. */
 int policy_cut(struct service *service, struct guest *guest, struct error *error);
 
+/* --- gaps in the rules (gap.c) --- */
+/* Ends the connections that came about while rules of ours were gone, and should not have, or not
+ * so. To be called when the rules are back. *ret_ended: how many there were. Blocks for some
+ * milliseconds where connection tracking is full. */
+int gap_close(struct service *service, const struct network *networks, size_t n_networks,
+              const struct guest_plan *plans, size_t n_plans, size_t *ret_ended,
+              struct error *error);
+
 /* --- limits (limit.c) --- */
 /* prefix: of the fields' names, such as "limits.". */
 int limits_check(const struct limits *limits, const char *prefix, struct error *error);
@@ -281,12 +290,17 @@ void owner_free_all(struct service *service);
 /* --- start and repair (reconcile.c) --- */
 int reconcile_start(struct service *service, struct error *error);
 void reconcile_schedule(struct service *service);
-/* Does what the host has overlap the network's subnet of that family? */
-bool prefix_collides(const struct link_prefix *prefix, const struct network *network);
 /* Something was written to the store. */
 void service_changed(struct service *service);
 int watch_start(struct service *service, struct error *error);
 void watch_stop(struct service *service);
+
+/* --- the host around us (surroundings.c); userdata: the service --- */
+/* Does what the host has overlap the network's subnet of that family? */
+bool prefix_collides(const struct link_prefix *prefix, const struct network *network);
+/* Something changed: look at it soon. */
+void surroundings_changed(void *userdata);
+void surroundings_look(void *userdata);
 
 int default_network_ensure(struct service *service, struct error *error);
 

@@ -108,14 +108,6 @@ static bool links_exist(struct service *service, const struct guest *guest)
     return guest->n_endpoints > 0;
 }
 
-bool prefix_collides(const struct link_prefix *prefix, const struct network *network)
-{
-    const struct cidr *subnet =
-        prefix->cidr.ip.family == AF_INET ? &network->subnet : &network->subnet6;
-
-    return cidr_is_set(subnet) && cidr_overlaps(&prefix->cidr, subnet);
-}
-
 static bool guest_is_alive(struct service *service, const struct guest *guest)
 {
     int fd = -1;
@@ -286,26 +278,56 @@ static int batch_everything(const struct state *state, struct nat_batch *batch, 
     return r;
 }
 
+static int close_gap(const struct state *state, struct error *error)
+{
+    size_t ended = 0;
+    int r = gap_close(state->service, state->networks, state->n_networks, state->plans,
+                      state->n_guests, &ended, error);
+
+    if (r < 0 && state->start) { /* is no reason not to start */
+        log_error("%s; trying again", error->text);
+        *error = ERROR_INIT;
+        reconcile_schedule(state->service);
+        return 0;
+    }
+    if (r < 0)
+        return r;
+    state->service->has_gap = false;
+    if (ended > 0)
+        log_warning("%zu connections came about while rules of the nftables table were gone, and "
+                    "were ended",
+                    ended);
+    return 0;
+}
+
+static int apply_batch(const struct state *state, struct nat_batch *batch, struct error *error)
+{
+    struct service *service = state->service;
+    enum nat_verdict verdict = NAT_CHANGED;
+    int r = nat_verify(service->nat, batch, &verdict, error);
+
+    if (r < 0 || verdict != NAT_SAME) {
+        service->has_gap = service->has_gap || verdict == NAT_CHANGED;
+        *error = ERROR_INIT;
+        r = nat_rebuild(service->nat, batch, error);
+        if (r >= 0 && !state->start)
+            event_emit(service, "repaired", NULL, NULL, "the nftables table");
+    }
+    if (r >= 0 && service->has_gap)
+        r = close_gap(state, error);
+    return r;
+}
+
 static int apply_rules(const struct state *state, struct error *error)
 {
     struct nat_batch *batch = nat_batch_new(state->service->nat);
-    bool same = false;
     int r;
 
     if (!batch)
         return error_set(error, ENOMEM, "reconcile");
     r = batch_everything(state, batch, error);
-    if (r < 0) {
-        nat_batch_free(batch);
-        return r;
-    }
-    r = nat_verify(state->service->nat, batch, &same, error);
-    if (r < 0 || !same) {
-        *error = ERROR_INIT;
-        r = nat_rebuild(state->service->nat, batch, error);
-        if (r >= 0 && !state->start)
-            event_emit(state->service, "repaired", NULL, NULL, "the nftables table");
-    }
+    if (r >= 0)
+        r = apply_batch(state, batch, error);
     nat_batch_free(batch);
     return r;
 }
@@ -590,79 +612,7 @@ static void on_drift(void *userdata)
     reconcile_schedule(userdata);
 }
 
-/* --- the host around us --- */
-
-/* A LAN or VPN that came later with a subnet of ours shadows it, or is shadowed: said once for each
- * prefix, which an address and its route have in common, and by doctor for as long as it lasts. */
-static void tell_collision(struct service *service, const struct network *network,
-                           const struct link_prefix *prefix, struct strings *now)
-{
-    const struct cidr masked = cidr_mask(&prefix->cidr);
-    char text[CIDR_TEXT_MAX];
-    char key[NAME_MAX_LENGTH + 1 + CIDR_TEXT_MAX];
-
-    snprintf(key, sizeof(key), "%s %s", network->name, cidr_format(&masked, text));
-    if (strings_contains(now, key) || strings_add(now, key) < 0 ||
-        strings_contains(&service->collisions, key))
-        return;
-    event_emit(service, "subnet.collision", network->name, NULL, "%s is on the host too%s%s",
-               cidr_format(&prefix->cidr, text), prefix->interface[0] ? ": " : "",
-               prefix->interface);
-    log_warning("network %s: the host uses %s now, which overlaps it", network->name, text);
-}
-
-static void look_for_collisions(struct service *service)
-{
-    struct network *networks = NULL;
-    struct link_prefix *prefixes = NULL;
-    struct strings now = {0};
-    struct error error = ERROR_INIT;
-    size_t n_networks = 0;
-    size_t n_prefixes = 0;
-
-    if (store_network_list(service->store, &networks, &n_networks, &error) < 0 ||
-        link_prefix_list(service->link, &prefixes, &n_prefixes, &error) < 0)
-        log_warning("looking for colliding subnets: %s", error.text);
-    for (size_t i = 0; i < n_networks; i++) {
-        for (size_t j = 0; j < n_prefixes; j++) {
-            if (!prefixes[j].ours && prefix_collides(&prefixes[j], &networks[i]))
-                tell_collision(service, &networks[i], &prefixes[j], &now);
-        }
-        network_deinit(&networks[i]);
-    }
-    free(networks);
-    free(prefixes);
-    strings_deinit(&service->collisions);
-    service->collisions = now;
-}
-
-static void on_host_timer(void *userdata)
-{
-    struct service *service = userdata;
-    struct error error = ERROR_INIT;
-    uint32_t mtu = 0;
-
-    service_settle(service);
-    if (link_default_mtu(service->link, &mtu, &error) < 0)
-        log_warning("the host's MTU: %s", error.text);
-    else if (mtu != service->applied_mtu) {
-        log_info("the host's MTU is %u now", mtu);
-        service->host_mtu = mtu;
-        reconcile_schedule(service);
-    }
-    look_for_collisions(service);
-    if (default_network_ensure(service, &error) < 0)
-        log_warning("the network \"" DEFAULT_NETWORK "\": %s", error.text);
-}
-
-static void on_host_changed(void *userdata)
-{
-    struct service *service = userdata;
-
-    service->host_mtu = 0;
-    if (!loop_timer_is_active(service->host_timer))
-        loop_timer_start(service->host_timer, REPAIR_DELAY_MS);
-}
+/* --- watching --- */
 
 static void on_checkpoint(void *userdata)
 {
@@ -679,11 +629,11 @@ void service_changed(struct service *service)
 
 int watch_start(struct service *service, struct error *error)
 {
-    static const struct link_watch_ops ops = {on_link_gone, on_drift, on_host_changed};
+    static const struct link_watch_ops ops = {on_link_gone, on_drift, surroundings_changed};
     int r;
 
     service->repair_timer = loop_timer_new(service->loop, on_repair, service);
-    service->host_timer = loop_timer_new(service->loop, on_host_timer, service);
+    service->host_timer = loop_timer_new(service->loop, surroundings_look, service);
     service->checkpoint_timer = loop_timer_new(service->loop, on_checkpoint, service);
     if (!service->repair_timer || !service->host_timer || !service->checkpoint_timer)
         return error_set(error, ENOMEM, "timers");

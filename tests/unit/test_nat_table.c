@@ -50,14 +50,19 @@ static struct nat_batch *batch_some(struct nat *nat)
     return batch;
 }
 
-static bool same(struct nat *nat, struct nat_batch *batch)
+static enum nat_verdict verdict_of(struct nat *nat, struct nat_batch *batch)
 {
     struct error error = ERROR_INIT;
-    bool result = false;
+    enum nat_verdict verdict = NAT_CHANGED;
 
-    if (nat_verify(nat, batch, &result, &error) < 0)
+    if (nat_verify(nat, batch, &verdict, &error) < 0)
         fail_msg("%s", error.text);
-    return result;
+    return verdict;
+}
+
+static bool same(struct nat *nat, struct nat_batch *batch)
+{
+    return verdict_of(nat, batch) == NAT_SAME;
 }
 
 static void commit(struct nat_batch *batch)
@@ -74,6 +79,15 @@ static void rebuild(struct nat *nat, struct nat_batch *batch)
 
     if (nat_rebuild(nat, batch, &error) < 0)
         fail_msg("%s", error.text);
+}
+
+static void run_nft(const char *command)
+{
+    char line[256];
+
+    snprintf(line, sizeof(line), "nft '%s'", command);
+    if (system(line) != 0)
+        fail_msg("%s", line);
 }
 
 /* What any other program may try. */
@@ -284,6 +298,28 @@ static void a_plain_table_becomes_owned_by_a_rebuild(void **state)
     nat_close(nat);
 }
 
+/* Another version's rules are no sign that somebody else was there; a table that is gone is. */
+static void a_former_version_is_told_from_a_loss(void **state)
+{
+    struct error error = ERROR_INIT;
+    struct nat *nat = open_plain();
+    struct nat_batch *batch = batch_some(nat);
+    struct nat *next = NULL;
+
+    (void)state;
+    rebuild(nat, batch);
+    nat_close(nat);
+    assert_int_equal(nat_open(BASE + 0x1000000u, MASK, &next, &error), 0);
+    next->owner_impossible = true;
+    assert_int_equal(verdict_of(next, batch), NAT_FORMER);
+    run_nft("delete table bridge moat");
+    assert_int_equal(verdict_of(next, batch), NAT_CHANGED);
+    rebuild(next, batch);
+    assert_int_equal(verdict_of(next, batch), NAT_SAME);
+    nat_batch_free(batch);
+    nat_close(next);
+}
+
 static void removing_leaves_nothing_and_may_be_repeated(void **state)
 {
     struct error error = ERROR_INIT;
@@ -415,15 +451,6 @@ static void faults_change_nothing(void **state)
 #endif
 
 /* --- verification and repair --- */
-
-static void run_nft(const char *command)
-{
-    char line[256];
-
-    snprintf(line, sizeof(line), "nft '%s'", command);
-    if (system(line) != 0)
-        fail_msg("%s", line);
-}
 
 static bool have_nft(void)
 {
@@ -781,6 +808,7 @@ int main(void)
         TEST(a_second_owner_is_refused),
         TEST(the_next_process_takes_over_the_contents),
         TEST(a_plain_table_becomes_owned_by_a_rebuild),
+        TEST(a_former_version_is_told_from_a_loss),
         TEST(removing_leaves_nothing_and_may_be_repeated),
         TEST(changes_are_made_and_taken_back),
         TEST(policies_are_rebuilt_verified_and_replaced),
