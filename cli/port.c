@@ -59,7 +59,8 @@ static void add_row(struct table *table, const char *guest, const struct port *p
     snprintf(inside, sizeof(inside), last ? "%u-%u" : "%u", port->guest_port,
              port->guest_port + last);
     table_add(table, guest, ip_is_set(&port->host_ip) ? ip_format(&port->host_ip, host_ip) : "any",
-              host, inside, port->protocol == IPPROTO_UDP ? "udp" : "tcp");
+              host, inside, port->protocol == IPPROTO_UDP ? "udp" : "tcp",
+              port->waiting[0] ? port->waiting : "served");
 }
 
 /* The table names each port's guest, which port.list doesn't: it is made of the guests. */
@@ -82,7 +83,7 @@ static int print_table(struct invocation *invocation)
     if (code != EXIT_DONE)
         return code;
     guests = items;
-    table_init(&table, 5, "GUEST", "HOST_IP", "HOST_PORT", "GUEST_PORT", "PROTOCOL");
+    table_init(&table, 6, "GUEST", "HOST_IP", "HOST_PORT", "GUEST_PORT", "PROTOCOL", "STATE");
     for (size_t i = 0; i < count; i++)
         for (size_t j = 0; (!only[0] || strcmp(only, guests[i].name) == 0) && j < guests[i].n_ports;
              j++)
@@ -151,7 +152,9 @@ const struct command port_commands[] = {
      .summary = "list the published ports",
      .positionals = ls_positionals,
      .method = METHOD_PORT_LIST,
-     .run = port_ls},
+     .run = port_ls,
+     .text = "STATE names the program that held a port when moatd started.\n"
+             "The port is served once that program is gone."},
     {.name = "localhost",
      .summary = "let 127.0.0.1 inside a guest reach its gateway",
      .positionals = localhost_positionals,

@@ -104,14 +104,17 @@ struct endpoint {
     struct strings aliases;
 };
 
+#define PORT_WHY_MAX 160
+
 struct port {
     int64_t id;
     int64_t guest_id;
     struct ip host_ip; /* absent: every host address; 0.0.0.0, ::: every one of the family */
     uint16_t host_port;
     uint16_t guest_port;
-    uint16_t count;   /* 1, or the length of the range */
-    uint8_t protocol; /* IPPROTO_TCP or IPPROTO_UDP */
+    uint16_t count;             /* 1, or the length of the range */
+    uint8_t protocol;           /* IPPROTO_TCP or IPPROTO_UDP */
+    char waiting[PORT_WHY_MAX]; /* why it is not served yet; filled for API results only */
 };
 
 struct policy {

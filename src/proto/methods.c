@@ -100,6 +100,9 @@ static const struct proto_field port_fields[] = {
     FIELD(PROTO_UINT16, P, guest_port, "guest_port", .doc = "first port of the guest"),
     FIELD(PROTO_UINT16, P, count, "count", .doc = "length of the range"),
     FIELD(PROTO_PROTOCOL, P, protocol, "protocol", .doc = "tcp or udp"),
+    FIELD(PROTO_TEXT, P, waiting, "waiting", .flags = PROTO_OMIT,
+          .doc = "why nothing is led to the guest yet, such as a program that holds the port; left "
+                 "out when it is served"),
 };
 #undef P
 

@@ -122,6 +122,21 @@ static void add_overlap(char *found, size_t size, const struct network *network,
         snprintf(found + strlen(found), size - strlen(found), "%s%s", found[0] ? "; " : "", item);
 }
 
+/* The daemon tries again by itself: the remedy is for who wants the port for the other program. */
+static void check_ports(struct service *service, struct checks *checks)
+{
+    const char *why;
+    size_t count = waiting_count(service, &why);
+    char detail[512] = "every published port is served";
+
+    if (count > 0)
+        snprintf(detail, sizeof(detail), "%zu published %s not served: %s%s", count,
+                 count == 1 ? "port is" : "ports are", why,
+                 count == 1 ? "" : ", … (see moat port ls)");
+    add(checks, "ports", count == 0, detail,
+        "stop that program, and moat takes the port over within seconds; or `moat port rm` it");
+}
+
 static void check_overlaps(struct service *service, struct checks *checks)
 {
     struct network *networks = NULL;
@@ -223,8 +238,8 @@ int service_doctor(struct service *service, struct check_result **ret_checks, si
                    struct error *error)
 {
     static void (*const all[])(struct service * service, struct checks * checks) = {
-        check_forwarding, check_table,     check_log,        check_foreign_drop, check_overlaps,
-        check_bridges,    check_resolvers, check_host_names, check_workers,
+        check_forwarding, check_table, check_log,       check_foreign_drop, check_overlaps,
+        check_bridges,    check_ports, check_resolvers, check_host_names,   check_workers,
     };
     struct checks checks = {0};
 

@@ -173,7 +173,8 @@ static int collect_published(struct gap *gap, const struct guest_plan *plans, si
         return -ENOMEM;
     for (size_t i = 0; i < count; i++)
         for (size_t j = 0; j < plans[i].guest->n_ports; j++)
-            add_published(gap, &plans[i], &plans[i].guest->ports[j]);
+            if (!port_is_waiting(gap->service, &plans[i].guest->ports[j]))
+                add_published(gap, &plans[i], &plans[i].guest->ports[j]);
     qsort(gap->published, gap->n_published, sizeof(*gap->published), published_compare);
     return 0;
 }

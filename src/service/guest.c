@@ -39,6 +39,7 @@ int service_guest_get(struct service *service, const char *name, struct guest *r
         r = guest_show_vmm(service, &guest, error);
     if (r >= 0)
         r = guest_show_drops(service, &guest, error);
+    waiting_show(service, guest.ports, guest.n_ports);
     if (r < 0) {
         guest_deinit(&guest);
         return r;
@@ -58,6 +59,7 @@ int service_guest_list(struct service *service, struct guest **ret_guests, size_
     for (size_t i = 0; r >= 0 && i < count; i++) {
         guest_show_netns(&guests[i]);
         r = guest_show_vmm(service, &guests[i], error);
+        waiting_show(service, guests[i].ports, guests[i].n_ports);
     }
     if (r >= 0)
         r = guests_show_drops(service, guests, count, error);

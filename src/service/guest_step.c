@@ -29,12 +29,8 @@ static int rules_commit(struct service *service, const struct guest_plan *plan, 
         plan_nat_endpoint(plan, i, &endpoint);
         nat_batch_endpoint(batch, &endpoint, add);
     }
-    for (size_t i = 0; plan->with_ports && i < plan->guest->n_ports; i++) {
-        struct nat_port port;
-
-        plan_nat_port(plan, &plan->guest->ports[i], &port);
-        nat_batch_port(batch, &port, add);
-    }
+    if (plan->with_ports)
+        ports_append(service, plan, plan->guest->ports, plan->guest->n_ports, add, batch);
     if (r >= 0)
         r = nat_batch_commit(batch, error);
     nat_batch_free(batch);
@@ -124,6 +120,8 @@ static void guest_rules_undo(struct service *service, void *subject)
 
     if (rules_commit(service, plan, false, &error) < 0)
         undo_failed(service, "a guest's rules", &error);
+    if (plan->with_ports)
+        waiting_forget_ports(service, plan->guest->ports, plan->guest->n_ports);
     /* What its ports led to it is from or to its addresses too. */
     for (size_t i = plan->first_endpoint; i < plan->guest->n_endpoints; i++) {
         const struct endpoint *endpoint = &plan->guest->endpoints[i];

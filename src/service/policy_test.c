@@ -154,6 +154,7 @@ static int find_published(struct probe *probe, char ret_guest[NAME_MAX_LENGTH + 
 
             if (port->protocol == probe->flow.protocol && probe->flow.port >= port->host_port &&
                 probe->flow.port - port->host_port < port->count &&
+                !port_is_waiting(probe->service, port) &&
                 (!ip_is_set(&port->host_ip) || ip_equal(&port->host_ip, &probe->flow.ip)))
                 snprintf(ret_guest, NAME_MAX_LENGTH + 1, "%s", guests[i].name);
         }

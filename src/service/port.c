@@ -113,20 +113,28 @@ void ports_release(struct service *service, const struct port *ports, size_t cou
 
 /* --- on live guests --- */
 
-static int rules_commit(struct service *service, const struct guest_plan *plan,
-                        const struct port *ports, size_t count, bool add, struct error *error)
+void ports_append(struct service *service, const struct guest_plan *plan, const struct port *ports,
+                  size_t count, bool add, struct nat_batch *batch)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct nat_port port;
+
+        if (port_is_waiting(service, &ports[i]))
+            continue;
+        plan_nat_port(plan, &ports[i], &port);
+        nat_batch_port(batch, &port, add);
+    }
+}
+
+int ports_commit(struct service *service, const struct guest_plan *plan, const struct port *ports,
+                 size_t count, bool add, struct error *error)
 {
     struct nat_batch *batch = nat_batch_new(service->nat);
     int r;
 
     if (!batch)
         return error_set(error, ENOMEM, "rules");
-    for (size_t i = 0; i < count; i++) {
-        struct nat_port port;
-
-        plan_nat_port(plan, &ports[i], &port);
-        nat_batch_port(batch, &port, add);
-    }
+    ports_append(service, plan, ports, count, add, batch);
     r = nat_batch_commit(batch, error);
     nat_batch_free(batch);
     return r;
@@ -193,6 +201,8 @@ int ports_retarget(struct service *service, const struct guest_plan *plan,
     for (size_t i = 0; i < guest->n_ports; i++) {
         struct nat_port after;
 
+        if (port_is_waiting(service, &guest->ports[i]))
+            continue;
         plan_nat_port(plan, &guest->ports[i], &after);
         nat_batch_port(batch, &before[i], false);
         nat_batch_port(batch, &after, true);
@@ -202,6 +212,8 @@ int ports_retarget(struct service *service, const struct guest_plan *plan,
     for (size_t i = 0; r >= 0 && i < guest->n_ports; i++) {
         struct nat_port after;
 
+        if (port_is_waiting(service, &guest->ports[i]))
+            continue;
         plan_nat_port(plan, &guest->ports[i], &after);
         conntrack_flush_port(service->conntrack, &before[i]);
         if (ip_is_set(plan_relay_target(&after)))
@@ -219,10 +231,10 @@ static int apply(struct service *service, const struct guest_plan *plan, struct 
 
     if (r < 0)
         return r;
-    r = rules_commit(service, plan, ports, count, true, error);
+    r = ports_commit(service, plan, ports, count, true, error);
     if (r >= 0) {
         r = relay(service, plan, ports, count, error);
-        if (r < 0 && rules_commit(service, plan, ports, count, false, &undo) < 0)
+        if (r < 0 && ports_commit(service, plan, ports, count, false, &undo) < 0)
             reconcile_schedule(service);
     }
     for (size_t i = 0; r >= 0 && i < count; i++) {
@@ -343,10 +355,11 @@ static void remove_applied(struct service *service, const struct guest_plan *pla
     struct error error = ERROR_INIT;
 
     ports_release(service, ports, count);
-    if (rules_commit(service, plan, ports, count, false, &error) < 0) {
+    if (ports_commit(service, plan, ports, count, false, &error) < 0) {
         log_warning("ports of guest %s: %s; repairing", plan->guest->name, error.text);
         reconcile_schedule(service);
     }
+    waiting_forget_ports(service, ports, count);
     for (size_t i = 0; i < count; i++) {
         char text[PORT_TEXT_MAX];
         struct nat_port port;
@@ -415,6 +428,7 @@ int service_port_list(struct service *service, const struct guest_params *params
         free(ports);
         return r;
     }
+    waiting_show(service, ports, count);
     *ret_ports = ports;
     *ret_count = count;
     return 0;

@@ -16,6 +16,7 @@
 struct attach;
 struct owner;
 struct injected;
+struct waitings;
 struct drops;
 
 #define NEIGHBOURS_LEFT 512 /* addresses that are remembered after they were given back */
@@ -62,6 +63,7 @@ struct service {
     struct drops *drops;       /* drops.c */
     struct owner *owners;      /* who keeps ephemeral guests alive (owner.c) */
     struct injected *injected; /* files that were changed inside guests (inside.c) */
+    struct waitings *waitings; /* ports that others hold (waiting.c); NULL before the first */
     struct loop_timer *repair_timer;
     struct loop_timer *checkpoint_timer; /* moves the store's log into its file in idle moments */
     struct loop_timer *host_timer;       /* the host changed: look at MTU and subnets */
@@ -279,6 +281,26 @@ void ports_release(struct service *service, const struct port *ports, size_t cou
 int ports_retarget(struct service *service, const struct guest_plan *plan,
                    const struct nat_port *before, struct error *error);
 int ports_check_guest(const struct guest_plan *plan, struct error *error);
+/* Appends what leads to the guest through these ports, or its removal; nothing for those that wait.
+ */
+void ports_append(struct service *service, const struct guest_plan *plan, const struct port *ports,
+                  size_t count, bool add, struct nat_batch *batch);
+/* The same, as a transaction of its own. */
+int ports_commit(struct service *service, const struct guest_plan *plan, const struct port *ports,
+                 size_t count, bool add, struct error *error);
+
+/* --- ports that others hold (waiting.c) --- */
+/* At start: binds the guest's ports and tells the relay. Those that can't be had wait, and are
+ * tried again until they can. Fails without memory only. */
+int waiting_start(struct service *service, const struct guest_plan *plan, struct error *error);
+bool port_is_waiting(const struct service *service, const struct port *port);
+/* They are gone, and so are the rules of those that did not wait. */
+void waiting_forget_ports(struct service *service, const struct port *ports, size_t count);
+/* Fills port.waiting, for an answer. */
+void waiting_show(const struct service *service, struct port *ports, size_t count);
+/* How many wait, and why one of them does ("" when none does; until the next call of the loop). */
+size_t waiting_count(const struct service *service, const char **ret_why);
+void waiting_free_all(struct service *service);
 
 /* --- owners (owner.c) --- */
 int owner_add(struct service *service, const struct guest *guest, const void *connection,

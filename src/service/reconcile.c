@@ -268,12 +268,7 @@ static int batch_everything(const struct state *state, struct nat_batch *batch, 
             plan_nat_endpoint(plan, j, &endpoint);
             nat_batch_endpoint(batch, &endpoint, true);
         }
-        for (size_t j = 0; j < plan->guest->n_ports; j++) {
-            struct nat_port port;
-
-            plan_nat_port(plan, &plan->guest->ports[j], &port);
-            nat_batch_port(batch, &port, true);
-        }
+        ports_append(state->service, plan, plan->guest->ports, plan->guest->n_ports, true, batch);
     }
     return r;
 }
@@ -422,23 +417,13 @@ static int ensure_endpoint(const struct state *state, struct guest_plan *plan, s
     return create_link(service, plan, &endpoint, error);
 }
 
-static int start_names_and_ports(const struct state *state, struct guest_plan *plan,
-                                 struct error *error)
+static int start_names(const struct state *state, struct guest_plan *plan, struct error *error)
 {
     struct service *service = state->service;
     int r = 0;
 
     for (size_t i = 0; r >= 0 && i < plan->guest->n_endpoints; i++)
         r = names_endpoint_add(service->names, plan->guest, &plan->guest->endpoints[i], error);
-    for (size_t i = 0; r >= 0 && i < plan->guest->n_ports; i++) {
-        struct nat_port port;
-
-        plan_nat_port(plan, &plan->guest->ports[i], &port);
-        r = reserve_port(service->reservations, &plan->guest->ports[i], true, error);
-        if (r >= 0 && ip_is_set(plan_relay_target(&port)))
-            r = reserve_relay_to(service->reservations, plan->guest->ports[i].id,
-                                 plan_relay_target(&port), error);
-    }
     if (r >= 0 && plan->guest->ephemeral)
         r = owner_add(service, plan->guest, NULL, error);
     return r;
@@ -459,7 +444,7 @@ static void ensure_guest(const struct state *state, struct guest_plan *plan)
     if (r >= 0)
         r = domain_follow(state->service, plan->guest, &error);
     if (r >= 0 && state->start)
-        r = start_names_and_ports(state, plan, &error);
+        r = start_names(state, plan, &error);
     if (r >= 0 && (state->start || made))
         r = guest_inside_ensure(state->service, plan, made, &error);
     if (r < 0)
@@ -509,6 +494,8 @@ static int reconcile(struct service *service, bool start, struct error *error)
     state.follow_mtu = service->host_mtu != 0 && service->host_mtu != service->applied_mtu;
     if (r >= 0)
         r = remove_strays(&state, error);
+    for (size_t i = 0; r >= 0 && start && i < state.n_guests; i++)
+        r = waiting_start(service, &state.plans[i], error);
     if (r >= 0)
         r = apply_rules(&state, error);
     for (size_t i = 0; r >= 0 && i < state.n_networks; i++)

@@ -276,6 +276,7 @@ void service_close_layers(struct service *service, bool keep_running)
     drops_stop(service);
     owner_free_all(service);
     learn_free_all(service);
+    waiting_free_all(service);
     inside_free_all(service);
     if (service->names)
         names_free(service->names, keep_running);
