@@ -355,6 +355,19 @@ int link_address_is_local(struct link *link, const struct ip *ip, bool *ret_loca
     return 0;
 }
 
+int link_way_out(struct link *link, const struct ip *ip, char ret_interface[IFNAMSIZ],
+                 struct error *error)
+{
+    struct way way = {0};
+    int r = way_find(link, ip, &way);
+
+    if (r < 0 && !way_is_none(r))
+        return error_set_kernel(error, r, NULL, "cannot look the way out up");
+    if (r < 0 || way.type != RTN_UNICAST || !link_name_find(way.index, ret_interface))
+        ret_interface[0] = '\0';
+    return 0;
+}
+
 /* MTU of the way to an address on the Internet, 0 if there is none. */
 static int way_mtu(struct link *link, const struct ip *ip, uint32_t *ret_mtu, struct error *error)
 {

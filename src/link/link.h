@@ -199,6 +199,10 @@ int link_address_is_local(struct link *link, const struct ip *ip, bool *ret_loca
  * the route's own mtu metric or its device's MTU, whichever is lower; the lower of IPv4's and
  * IPv6's when both exist; 1500 without a way out. */
 int link_default_mtu(struct link *link, uint32_t *ret_mtu, struct error *error);
+/* The interface that the host's routing sends packets to this address out by; "" where there is no
+ * way. */
+int link_way_out(struct link *link, const struct ip *ip, char ret_interface[IFNAMSIZ],
+                 struct error *error);
 /* Free name for a bridge: "moat<N>" with the lowest N >= first that no link has. Reason quota from
  * moat100000 on. */
 int link_bridge_name(struct link *link, unsigned first, char ret_name[IFNAMSIZ],

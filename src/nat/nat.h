@@ -162,12 +162,6 @@ int nat_verify(struct nat *nat, struct nat_batch *batch, enum nat_verdict *ret_v
 typedef int (*nat_opening_fn)(void *userdata, const struct nat_opening *opening);
 int nat_openings_load(struct nat *nat, nat_opening_fn fn, void *userdata, struct error *error);
 
-/* A base chain of somebody else's (families ip and inet) on the forward hook with policy drop: it
- * stops what our table accepts. ret_chain: "family table chain", such as "ip filter FORWARD";
- * untouched when none is found. Rules of iptables-legacy are not seen here. */
-int nat_foreign_drop_find(struct nat *nat, char *ret_chain, size_t size, bool *ret_found,
-                          struct error *error);
-
 /* `moat localhost` inside a guest's namespace: an own small table there (`ip moat_localhost`), that
  * leads 127.0.0.1:PORT to the gateway where nothing local listens. Installed, replaced or removed
  * (on false: the addresses don't matter) through a socket opened inside. The interface also needs

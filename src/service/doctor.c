@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "service/doctor.h"
 #include "service/private.h"
 
 struct checks {
@@ -15,8 +16,8 @@ struct checks {
     bool failed; /* out of memory */
 };
 
-static void add(struct checks *checks, const char *name, bool ok, const char *detail,
-                const char *remedy)
+void check_add(struct checks *checks, const char *name, bool ok, const char *detail,
+               const char *remedy)
 {
     struct check_result *items = reallocarray(checks->items, checks->count + 1, sizeof(*items));
     struct check_result *item;
@@ -49,7 +50,7 @@ static void check_forwarding_of(struct service *service, uint8_t family, const c
              key);
     snprintf(remedy, sizeof(remedy), "set %s = 1, and look in /etc/sysctl.d for who turns it off",
              key);
-    add(checks, name, on, detail, remedy);
+    check_add(checks, name, on, detail, remedy);
 }
 
 static void check_forwarding(struct service *service, struct checks *checks)
@@ -62,7 +63,8 @@ static void check_table(struct service *service, struct checks *checks)
 {
     bool owned = nat_is_owned(service->nat);
 
-    add(checks, "nftables", true,
+    check_add(
+        checks, "nftables", true,
         owned
             ? "the table inet moat is owned: a foreign flush passes it by"
             : "this kernel has no owned persistent tables: a foreign flush is noticed and repaired",
@@ -73,33 +75,11 @@ static void check_log(struct service *service, struct checks *checks)
 {
     bool told = drops_are_told(service);
 
-    add(checks, "log", told,
-        told ? "events tell of what is dropped"
-             : "another program listens to moatd's NFLOG group: events don't tell of what is "
-               "dropped",
-        "give that program (ulogd?) another group than 28013, and start moatd again");
-}
-
-static void check_foreign_drop(struct service *service, struct checks *checks)
-{
-    struct error error = ERROR_INIT;
-    char chain[256] = "";
-    bool found = false;
-    char detail[512];
-
-    if (nat_foreign_drop_find(service->nat, chain, sizeof(chain), &found, &error) < 0) {
-        add(checks, "forward", false, error.text, "run moatd as root");
-        return;
-    }
-    snprintf(detail, sizeof(detail),
-             found ? "%s drops forwarded packets by default: an accept of moat's can't undo that"
-                   : "no other firewall drops forwarded packets by default%s",
-             chain);
-    add(checks, "forward", !found, detail,
-        "accept traffic from and to moat's bridges there (with Docker: in the chain DOCKER-USER; "
-        "with firewalld: put the "
-        "bridges into the zone trusted; with ufw: `ufw route allow in on moat0` and `out on "
-        "moat0`)");
+    check_add(checks, "log", told,
+              told ? "events tell of what is dropped"
+                   : "another program listens to moatd's NFLOG group: events don't tell of what is "
+                     "dropped",
+              "give that program (ulogd?) another group than 28013, and start moatd again");
 }
 
 /* An address and its route are one finding. */
@@ -133,7 +113,8 @@ static void check_ports(struct service *service, struct checks *checks)
         snprintf(detail, sizeof(detail), "%zu published %s not served: %s%s", count,
                  count == 1 ? "port is" : "ports are", why,
                  count == 1 ? "" : ", … (see moat port ls)");
-    add(checks, "ports", count == 0, detail,
+    check_add(
+        checks, "ports", count == 0, detail,
         "stop that program, and moat takes the port over within seconds; or `moat port rm` it");
 }
 
@@ -159,9 +140,9 @@ static void check_overlaps(struct service *service, struct checks *checks)
     }
     free(networks);
     free(prefixes);
-    add(checks, "subnets", !found[0],
-        found[0] ? found : "no subnet of a network is used elsewhere on this host",
-        "remove the network and create it with another --subnet or --subnet6");
+    check_add(checks, "subnets", !found[0],
+              found[0] ? found : "no subnet of a network is used elsewhere on this host",
+              "remove the network and create it with another --subnet or --subnet6");
 }
 
 static void check_resolvers(struct service *service, struct checks *checks)
@@ -173,8 +154,8 @@ static void check_resolvers(struct service *service, struct checks *checks)
              upstreams->count ? "%zu in %s"
                               : "%zu nameservers are in %s: guests resolve no outside names",
              upstreams->count, service->config->resolv_conf);
-    add(checks, "resolvers", upstreams->count > 0, detail,
-        "put a `nameserver` line there, or set [dns] upstreams in moat.conf");
+    check_add(checks, "resolvers", upstreams->count > 0, detail,
+              "put a `nameserver` line there, or set [dns] upstreams in moat.conf");
 }
 
 /* Not having it is no fault. */
@@ -196,7 +177,7 @@ static void check_host_names(struct service *service, struct checks *checks)
                  "the host resolves guests with \"nameserver %s\" and \"search %s\" as the first "
                  "lines of %s",
                  gateway, config->domain, config->resolv_conf);
-    add(checks, "host names", true, detail, "");
+    check_add(checks, "host names", true, detail, "");
     network_deinit(&network);
 }
 
@@ -208,8 +189,8 @@ static void check_workers(struct service *service, struct checks *checks)
 
     names_status_get(service->names, &names);
     snprintf(detail, sizeof(detail), "name service: pid %d, relay: pid %d", names.pid, relay);
-    add(checks, "workers", names.pid > 0 && relay > 0, detail,
-        "look into moatd's log: a worker ends again and again");
+    check_add(checks, "workers", names.pid > 0 && relay > 0, detail,
+              "look into moatd's log: a worker ends again and again");
 }
 
 static void check_bridges(struct service *service, struct checks *checks)
@@ -231,15 +212,17 @@ static void check_bridges(struct service *service, struct checks *checks)
         network_deinit(&networks[i]);
     }
     free(networks);
-    add(checks, "bridges", ok, detail, "look into moatd's log: the repair of a link was refused");
+    check_add(checks, "bridges", ok, detail,
+              "look into moatd's log: the repair of a link was refused");
 }
 
 int service_doctor(struct service *service, struct check_result **ret_checks, size_t *ret_count,
                    struct error *error)
 {
     static void (*const all[])(struct service * service, struct checks * checks) = {
-        check_forwarding, check_table, check_log,       check_foreign_drop, check_overlaps,
-        check_bridges,    check_ports, check_resolvers, check_host_names,   check_workers,
+        check_forwarding, check_table,      check_log,     check_forward,
+        check_input,      check_overlaps,   check_bridges, check_ports,
+        check_resolvers,  check_host_names, check_workers,
     };
     struct checks checks = {0};
 

@@ -507,30 +507,6 @@ static void other_tables_are_not_looked_at(void **state)
     nat_close(nat);
 }
 
-static void a_drop_of_somebody_else_is_found(void **state)
-{
-    struct error error = ERROR_INIT;
-    struct nat *nat = open_nat();
-    char chain[128] = "none";
-    bool found = true;
-
-    (void)state;
-    if (!have_nft())
-        skip();
-    run_nft("add table ip filter; add chain ip filter INPUT "
-            "{ type filter hook input priority 0; policy drop; };"
-            "add table bridge b; add chain bridge b f "
-            "{ type filter hook forward priority 0; policy drop; }");
-    assert_int_equal(nat_foreign_drop_find(nat, chain, sizeof(chain), &found, &error), 0);
-    assert_false(found);
-    assert_string_equal(chain, "none");
-    run_nft("add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }");
-    assert_int_equal(nat_foreign_drop_find(nat, chain, sizeof(chain), &found, &error), 0);
-    assert_true(found);
-    assert_string_equal(chain, "ip filter FORWARD");
-    nat_close(nat);
-}
-
 /* --- watching --- */
 
 struct watched {
@@ -819,7 +795,6 @@ int main(void)
         TEST(a_port_that_leads_elsewhere_is_refused),
         TEST(every_change_by_others_is_seen_and_repaired),
         TEST(other_tables_are_not_looked_at),
-        TEST(a_drop_of_somebody_else_is_found),
         TEST(a_loss_is_told_and_own_changes_are_not),
         TEST(established_flows_do_not_notice_rebuilds),
         TEST(one_element_costs_the_same_among_10000),
