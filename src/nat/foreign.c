@@ -269,6 +269,23 @@ static enum foreign_verdict base_follow(const struct foreign *foreign,
     return foreign_conclude(dropped, &walk.doubts);
 }
 
+enum foreign_verdict foreign_base_ask(const struct foreign *foreign,
+                                      const struct nftnl_chain *chain,
+                                      const struct foreign_packet *packet)
+{
+    return chain_sees(chain, packet) ? base_follow(foreign, chain, packet) : FOREIGN_PASSES;
+}
+
+const struct nftnl_chain *foreign_chain_get(const struct foreign *foreign, size_t index)
+{
+    return index < foreign->n_chains ? foreign->chains[index] : NULL;
+}
+
+const struct nftnl_rule *foreign_rule_get(const struct foreign *foreign, size_t index)
+{
+    return index < foreign->n_rules ? foreign->rules[index] : NULL;
+}
+
 /* The worst answer counts, and the first of those. */
 static void answer_add(struct foreign_answer *answer, enum foreign_verdict verdict,
                        const char *family, const char *table, const char *chain)
@@ -289,11 +306,10 @@ void foreign_ask(const struct foreign *foreign, const struct foreign_packet *pac
     for (size_t i = 0; i < foreign->n_chains; i++) {
         const struct nftnl_chain *chain = foreign->chains[i];
 
-        if (chain_sees(chain, packet))
-            answer_add(&answer, base_follow(foreign, chain, packet),
-                       family_name(nftnl_chain_get_u32(chain, NFTNL_CHAIN_FAMILY)),
-                       nftnl_chain_get_str(chain, NFTNL_CHAIN_TABLE),
-                       nftnl_chain_get_str(chain, NFTNL_CHAIN_NAME));
+        answer_add(&answer, foreign_base_ask(foreign, chain, packet),
+                   family_name(nftnl_chain_get_u32(chain, NFTNL_CHAIN_FAMILY)),
+                   nftnl_chain_get_str(chain, NFTNL_CHAIN_TABLE),
+                   nftnl_chain_get_str(chain, NFTNL_CHAIN_NAME));
     }
     if (legacy)
         answer_add(&answer, foreign_legacy_ask(legacy, packet),

@@ -42,3 +42,21 @@ void foreign_free(struct foreign *foreign); /* accepts NULL */
 /* Sets of theirs that a rule looks something up in are read now. */
 void foreign_ask(const struct foreign *foreign, const struct foreign_packet *packet,
                  struct foreign_answer *ret_answer);
+
+/* A network whose packets other firewalls shall let pass. */
+struct foreign_accept {
+    struct cidr subnet;
+    struct ip guest;        /* an address of it */
+    struct ip far;          /* one outside */
+    char link[IFNAMSIZ];    /* its bridge */
+    char way_out[IFNAMSIZ]; /* of the host, towards far */
+};
+
+/* Puts rules into the chains of other firewalls on the forward hook that stop what is from or to
+ * these subnets: one for each direction, at the head of the chain DOCKER-USER, ufw-user-forward or
+ * ufw6-user-forward where the table has it, else of the base chain. Each has the comment
+ * "moat: SUBNET", by which it is known again; those for other subnets (with count 0: all) are
+ * removed. A chain that lets them pass already is left alone. Tables of iptables-legacy, and those
+ * that another program owns, can't be changed so: an error says which, when the rest is done. */
+int foreign_accept_all(struct nat *nat, const struct foreign_accept *wanted, size_t count,
+                       struct error *error);

@@ -121,7 +121,7 @@ int foreign_legacy_load(uint8_t family, struct foreign_legacy **ret_legacy, stru
     if (!legacy)
         return error_set(error, ENOMEM, "cannot read the rules of others");
     legacy->layout = layout;
-    fd = socket(family, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW);
+    fd = socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0); /* any does */
     for (int i = 0; fd >= 0 && i < 3; i++) { /* EAGAIN: it changed between the two questions */
         free(legacy->answer);
         legacy->answer = NULL;

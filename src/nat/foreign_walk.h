@@ -36,13 +36,22 @@ struct foreign_doubts {
 /* What the end of a base chain means, with what may have happened on the way. */
 enum foreign_verdict foreign_conclude(bool dropped, const struct foreign_doubts *doubts);
 
+/* All chains and rules of nf_tables that are not ours; NULL behind the last. */
+struct nftnl_chain;
+struct nftnl_rule;
+const struct nftnl_chain *foreign_chain_get(const struct foreign *foreign, size_t index);
+const struct nftnl_rule *foreign_rule_get(const struct foreign *foreign, size_t index);
+/* What one chain makes of the packet; it passes those that it does not see. */
+enum foreign_verdict foreign_base_ask(const struct foreign *foreign,
+                                      const struct nftnl_chain *chain,
+                                      const struct foreign_packet *packet);
+
 /* Matches and targets of xtables, which nf_tables carries too (nft_compat). */
 enum foreign_match foreign_xt_match(const char *name, unsigned revision, const void *info,
                                     size_t length);
 enum foreign_action foreign_xt_target(const char *name);
 
 /* A rule of nf_tables. */
-struct nftnl_rule;
 void foreign_rule_follow(struct nat *nat, const struct nftnl_rule *rule,
                          const struct foreign_packet *packet, struct foreign_step *ret_step);
 

@@ -192,10 +192,11 @@ void nat_drops_list_free(struct nat_drops_list *list);
 
 /* Watches for changes of the table by others (possible while it is not owned): calls lost() from
  * the loop, once for all that came together. lost() may call anything here. Our own changes,
- * however large, don't count. */
+ * however large, don't count. others() (may be NULL) is called for changes of other tables' rules.
+ */
 typedef void (*nat_lost_fn)(void *userdata);
-int nat_watch_start(struct nat *nat, struct loop *loop, nat_lost_fn lost, void *userdata,
-                    struct error *error);
+int nat_watch_start(struct nat *nat, struct loop *loop, nat_lost_fn lost, nat_lost_fn others,
+                    void *userdata, struct error *error);
 void nat_watch_stop(struct nat *nat);
 
 /* --- connection tracking (conntrack.c) --- */

@@ -127,7 +127,7 @@ void rule_compare_u32(struct rule *rule, enum nft_cmp_ops op, uint32_t value)
 
 void rule_mask(struct rule *rule, const void *bits, uint32_t length)
 {
-    static const uint8_t zero[4];
+    static const uint8_t zero[16];
     struct nftnl_expr *expr = rule_add(rule, "bitwise");
 
     if (!expr)

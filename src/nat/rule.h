@@ -40,7 +40,7 @@ void rule_load_value(struct rule *rule, const void *value, uint32_t length, unsi
 void rule_compare(struct rule *rule, enum nft_cmp_ops op, const void *value, uint32_t length);
 void rule_compare_u8(struct rule *rule, enum nft_cmp_ops op, uint8_t value);
 void rule_compare_u32(struct rule *rule, enum nft_cmp_ops op, uint32_t value);
-/* Register 0 &= bits, of one to four bytes. */
+/* Register 0 (and those after it) &= bits, of one to sixteen bytes. */
 void rule_mask(struct rule *rule, const void *bits, uint32_t length);
 
 enum rule_lookup {

@@ -25,6 +25,7 @@ struct nat_watch {
     struct mnl_socket *mnl;
     struct loop_io *io;
     nat_lost_fn lost;
+    nat_lost_fn others; /* NULL: other tables don't matter */
     void *userdata;
     _Alignas(struct nlmsghdr) char buffer[DATAGRAM_MAX];
 };
@@ -47,21 +48,41 @@ static bool event_is_ours(const struct nlmsghdr *message)
     return false;
 }
 
-static bool datagram_is_ours(const struct nat_watch *watch, ssize_t length)
+/* What others have there: chains and their rules. */
+static bool event_is_of_rules(const struct nlmsghdr *message)
+{
+    switch (message->nlmsg_type & 0xff) {
+    case NFT_MSG_NEWCHAIN:
+    case NFT_MSG_DELCHAIN:
+    case NFT_MSG_NEWRULE:
+    case NFT_MSG_DELRULE:
+    case NFT_MSG_DELTABLE:
+        return message->nlmsg_type >> 8 == NFNL_SUBSYS_NFTABLES;
+    default:
+        return false;
+    }
+}
+
+static void datagram_look(const struct nat_watch *watch, ssize_t length, bool *lost, bool *others)
 {
     int left = (int)length;
     const struct nlmsghdr *message = (const void *)watch->buffer;
 
-    for (; mnl_nlmsg_ok(message, left); message = mnl_nlmsg_next(message, &left))
-        if (event_is_ours(message))
-            return true;
-    return false;
+    for (; mnl_nlmsg_ok(message, left); message = mnl_nlmsg_next(message, &left)) {
+        bool ours = event_is_ours(message);
+
+        *lost |= ours;
+        *others |= !ours && event_is_of_rules(message);
+    }
 }
 
 static void watch_ready(void *userdata, unsigned events)
 {
     struct nat_watch *watch = userdata;
+    nat_lost_fn others_changed = watch->others;
+    void *data = watch->userdata;
     bool lost = false;
+    bool others = false;
 
     (void)events;
     for (;;) {
@@ -72,10 +93,15 @@ static void watch_ready(void *userdata, unsigned events)
             continue;
         if (received < 0 && errno != ENOBUFS)
             break;
-        lost |= received < 0 || datagram_is_ours(watch, received);
+        if (received < 0)
+            lost = others = true;
+        else
+            datagram_look(watch, received, &lost, &others);
     }
     if (lost)
-        watch->lost(watch->userdata); /* may stop the watch */
+        watch->lost(data); /* may stop the watch */
+    if (others && others_changed)
+        others_changed(data);
 }
 
 /* Drops datagrams whose first message was caused by `port`; the kernel never mixes causes in one.
@@ -108,16 +134,17 @@ static int watch_open(struct nat_watch *watch, uint32_t port)
     return 0;
 }
 
-int nat_watch_start(struct nat *nat, struct loop *loop, nat_lost_fn lost, void *userdata,
-                    struct error *error)
+int nat_watch_start(struct nat *nat, struct loop *loop, nat_lost_fn lost, nat_lost_fn others,
+                    void *userdata, struct error *error)
 {
     nat_watch_stop(nat);
-    if (nat_is_owned(nat))
+    if (nat_is_owned(nat) && !others)
         return 0;
     nat->watch = calloc(1, sizeof(*nat->watch));
     if (!nat->watch)
         return error_set(error, ENOMEM, "cannot watch nftables");
     nat->watch->lost = lost;
+    nat->watch->others = others;
     nat->watch->userdata = userdata;
     int result = watch_open(nat->watch, nft_socket_port(nat->socket));
     if (result == 0) {

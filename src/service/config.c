@@ -224,6 +224,7 @@ static const struct key {
     {"network", "subnet_size", set_number, offsetof(struct config, subnet_size), 8, 30},
     {"network", "default_subnet", set_subnet, offsetof(struct config, default_subnet), 0, 0},
     {"network", "publish_address", set_ip, offsetof(struct config, publish_address), 0, 0},
+    {"network", "open_firewalls", set_bool, offsetof(struct config, open_firewalls), 0, 0},
     {"network", "bridge_ports", set_number, offsetof(struct config, bridge_ports), 0, 1000},
     {"dns", "domain", set_domain, offsetof(struct config, domain), 0, 0},
     {"dns", "resolv_conf", set_path, offsetof(struct config, resolv_conf), 0, 0},

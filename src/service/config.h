@@ -28,6 +28,7 @@ struct config {
     uint32_t subnet_size;      /* their prefix length */
     char *default_subnet;      /* of the network `default` */
     struct ip publish_address; /* of PORTs without HOST_IP; absent: every host address */
+    bool open_firewalls;       /* others' chains get accepts for our networks (firewalls.c) */
     uint32_t bridge_ports;     /* from here on, a network's further guests get routed ports */
     /* [dns] */
     char *domain;

@@ -430,6 +430,7 @@ static int create(struct service *service, const struct network_create_params *p
         hostset_forwarding_release(service, AF_INET6);
         return r;
     }
+    firewalls_follow(service);
     event_emit(service, "network.created", network->name, NULL, "%s", network->bridge);
     return 0;
 }
@@ -538,6 +539,7 @@ static int remove_one(struct service *service, struct network *network, struct e
     if (r < 0)
         return r;
     network_undo(service, network);
+    firewalls_follow(service);
     event_emit(service, "network.removed", network->name, NULL, "%s", network->bridge);
     return 0;
 }

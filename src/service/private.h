@@ -66,6 +66,7 @@ struct service {
     struct waitings *waitings; /* ports that others hold (waiting.c); NULL before the first */
     struct loop_timer *repair_timer;
     struct loop_timer *checkpoint_timer; /* moves the store's log into its file in idle moments */
+    struct loop_timer *firewalls_timer;  /* others changed their rules, or we our networks */
     struct loop_timer *host_timer;       /* the host changed: look at MTU and subnets */
     uint32_t host_mtu;                   /* of the way out; 0: look it up */
     bool has_gap;              /* rules were gone, and what came about meanwhile is there yet */
@@ -316,6 +317,15 @@ void reconcile_schedule(struct service *service);
 void service_changed(struct service *service);
 int watch_start(struct service *service, struct error *error);
 void watch_stop(struct service *service);
+
+/* --- other firewalls (firewalls.c); userdata: the service --- */
+/* Opens them, or takes back what a former moatd with another configuration opened. */
+void firewalls_start(struct service *service);
+/* Networks or other firewalls have changed: follow them soon, if that is wanted at all. */
+void firewalls_follow(void *userdata);
+void firewalls_open(void *userdata);
+/* Takes all of it back. */
+int firewalls_close(struct service *service, struct error *error);
 
 /* --- the host around us (surroundings.c); userdata: the service --- */
 /* Does what the host has overlap the network's subnet of that family? */

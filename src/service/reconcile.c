@@ -523,6 +523,7 @@ int reconcile_start(struct service *service, struct error *error)
     domains_loaded_forget(service);
     if (r < 0)
         return r;
+    firewalls_start(service);
     names_settled(service->names);
     leases_settled(service->leases);
     reservations_settled(service->reservations);
@@ -621,12 +622,16 @@ int watch_start(struct service *service, struct error *error)
 
     service->repair_timer = loop_timer_new(service->loop, on_repair, service);
     service->host_timer = loop_timer_new(service->loop, surroundings_look, service);
+    service->firewalls_timer = loop_timer_new(service->loop, firewalls_open, service);
     service->checkpoint_timer = loop_timer_new(service->loop, on_checkpoint, service);
-    if (!service->repair_timer || !service->host_timer || !service->checkpoint_timer)
+    if (!service->repair_timer || !service->host_timer || !service->firewalls_timer ||
+        !service->checkpoint_timer)
         return error_set(error, ENOMEM, "timers");
     r = link_watch_start(service->link, service->loop, &ops, service, error);
     if (r >= 0)
-        r = nat_watch_start(service->nat, service->loop, on_drift, service, error);
+        r = nat_watch_start(service->nat, service->loop, on_drift,
+                            service->config->open_firewalls ? firewalls_follow : NULL, service,
+                            error);
     return r;
 }
 
@@ -638,7 +643,9 @@ void watch_stop(struct service *service)
         nat_watch_stop(service->nat);
     loop_timer_free(service->repair_timer);
     loop_timer_free(service->host_timer);
+    loop_timer_free(service->firewalls_timer);
     loop_timer_free(service->checkpoint_timer);
     service->repair_timer = service->host_timer = service->checkpoint_timer = NULL;
+    service->firewalls_timer = NULL;
     strings_deinit(&service->collisions);
 }

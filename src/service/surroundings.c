@@ -76,6 +76,7 @@ void surroundings_look(void *userdata)
         reconcile_schedule(service);
     }
     look_for_collisions(service);
+    firewalls_follow(service);
     if (default_network_ensure(service, &error) < 0)
         log_warning("the network \"" DEFAULT_NETWORK "\": %s", error.text);
 }

@@ -155,6 +155,8 @@ int service_teardown(struct service *service, struct error *error)
     int r = remove_everything(service, error);
 
     if (r >= 0)
+        r = firewalls_close(service, error);
+    if (r >= 0)
         r = nat_remove_all(service->nat, error);
     if (r < 0)
         return r;

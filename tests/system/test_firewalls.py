@@ -10,6 +10,7 @@ import dns
 import servers
 import topology
 from test_ports import published
+from wait import wait_for
 
 ESTABLISHED = "ct state established,related accept;"
 
@@ -30,12 +31,19 @@ def firewall(host):
 
 
 @pytest.fixture(params=["iptables-nft", "iptables-legacy"])
-def iptables(host, request):
+def iptables(machine, request):
+    host = machine
     if not shutil.which(request.param):
         pytest.skip(f"no {request.param}")
     if host.run(request.param, "-S", check=False).returncode != 0:
         pytest.skip(f"this kernel has no {request.param}")
-    yield lambda *arguments: host.run(request.param, *arguments)
+
+
+    def program(*arguments):
+        return host.run(request.param, *arguments)
+
+    program.legacy = request.param.endswith("legacy")
+    yield program
     for chain in ("FORWARD", "INPUT"):
         host.run(request.param, "-P", chain, "ACCEPT")
     for flag in ("-F", "-X"):
@@ -168,3 +176,102 @@ def test_doctor_changes_nothing(host, internet, firewall):
     host.moat("doctor", check=False)
     assert not before.differences(host.kernel())
     assert host.run("cat", "/proc/net/ip_tables_names") == legacy
+
+
+# With the administrator's leave
+
+@pytest.fixture
+def open_host(machine, internet):
+    machine.configure("[network]\nopen_firewalls = yes\n")
+    machine.start()
+    yield machine
+
+
+def marks(host):
+    """The rules of moat's in chains of others: (chain, what it accepts)."""
+    chain, found = None, []
+    for line in host.run("nft", "list", "ruleset").splitlines():
+        if line.strip().startswith("chain "):
+            chain = line.split()[1]
+        if 'comment "moat: ' in line:
+            found.append((chain, re.search(r"(s|d)addr \S+", line).group()))
+    return found
+
+
+BOTH = ["daddr 10.88.0.0/16", "saddr 10.88.0.0/16"]
+
+
+def test_a_dropping_firewall_is_opened(open_host, lan):
+    host = open_host
+    with published(host, "8080:80") as guest:
+        routed = host.attach_guest("routed", "--mode", "outbound")
+        host.run("nft", "-f", "-", input=f"table inet other {{\nchain f {{\ntype filter hook forward priority 0; policy drop\n{ESTABLISHED}\n}}\n}}\n")
+        wait_for(lambda: check(host, "forward")["ok"], 5, "the rules")
+        assert goes_out(guest) and goes_out(routed)
+        assert servers.greeting(lan, "tcp", topology.HOST, 8080)[1] == topology.LAN
+        assert sorted(marks(host)) == [("f", text) for text in BOTH]
+        # It is loaded again, and a rule of ours is taken away.
+        host.run("nft", "-f", "-", input=f"flush chain inet other f\nadd rule inet other f {ESTABLISHED}\n")
+        wait_for(lambda: sorted(marks(host)) == [("f", text) for text in BOTH], 5, "the rules, again")
+        handle = re.search(r"daddr.*handle (\d+)", host.run("nft", "-a", "list", "chain", "inet", "other", "f")).group(1)
+        host.run("nft", "delete", "rule", "inet", "other", "f", "handle", handle)
+        wait_for(lambda: sorted(marks(host)) == [("f", text) for text in BOTH], 5, "the rule that was taken away")
+        # What moat forbids stays forbidden.
+        assert servers.unreachable(lan, "tcp", routed.ip_address, 80)
+        host.run("nft", "delete", "table", "inet", "other")
+
+
+def test_networks_come_and_go(open_host):
+    host = open_host
+    host.run("nft", "-f", "-", input="table ip other {\nchain f {\ntype filter hook forward priority 0; policy drop\n}\n}\n")
+    host.call("network.create", name="blue", subnet="10.9.0.0/24", ipv6=True)
+    host.call("network.create", name="inner", subnet="10.9.1.0/24", internal=True)
+    want = {*BOTH, "daddr 10.9.0.0/24", "saddr 10.9.0.0/24"}
+    wait_for(lambda: {text for _, text in marks(host)} == want, 5, "the new network's rules")
+    host.call("network.remove", name="blue")
+    wait_for(lambda: {text for _, text in marks(host)} == set(BOTH), 5, "the end of its rules")
+    # A start without leave takes them back.
+    host.configure("")
+    host.restart()
+    assert marks(host) == []
+    host.run("nft", "delete", "table", "ip", "other")
+
+
+def test_a_firewall_that_lets_pass_is_left_alone(open_host, internet):
+    host = open_host
+    guest = host.attach_guest("guest")
+    host.run("nft", "-f", "-", input="table inet other {\nchain f {\ntype filter hook forward priority 0; policy accept\n"
+                                     "ip daddr 9.9.9.9 drop\n}\n}\n")
+    host.call("network.create", name="blue")
+    assert goes_out(guest)
+    host.run("nft", "add", "rule", "inet", "other", "f", "drop")
+    wait_for(lambda: len(marks(host)) == 4, 5, "the rules, now that it stops something")
+    host.run("nft", "delete", "table", "inet", "other")
+
+
+def test_docker_user(open_host, internet, iptables):
+    """iptables-nft reads our rules back, and Docker's own chains are not touched."""
+    host = open_host
+    for arguments in (["-P", "FORWARD", "DROP"], ["-N", "DOCKER-USER"], ["-A", "FORWARD", "-j", "DOCKER-USER"],
+                      ["-A", "DOCKER-USER", "-j", "RETURN"]):
+        iptables(*arguments)
+    guest = host.attach_guest("guest")
+    if iptables.legacy:
+        assert not check(host, "forward")["ok"] and not goes_out(guest), "iptables-legacy can't be opened, and doctor says so"
+        return
+    wait_for(lambda: check(host, "forward")["ok"], 5, "the rules")
+    assert goes_out(guest)
+    lines = iptables("-S", "DOCKER-USER").splitlines()
+    assert sorted(lines[1:3]) == ['-A DOCKER-USER -d 10.88.0.0/16 -m comment --comment "moat: 10.88.0.0/16" -j ACCEPT',
+                                  '-A DOCKER-USER -s 10.88.0.0/16 -m comment --comment "moat: 10.88.0.0/16" -j ACCEPT']
+    assert lines[3] == "-A DOCKER-USER -j RETURN"
+    assert iptables("-S", "FORWARD").splitlines() == ["-P FORWARD DROP", "-A FORWARD -j DOCKER-USER"]
+    host.moat("teardown", "--yes")
+    assert iptables("-S", "DOCKER-USER").splitlines() == ["-N DOCKER-USER", "-A DOCKER-USER -j RETURN"]
+
+
+def test_without_leave_nothing_is_opened(host, firewall):
+    firewall("f", hook="forward", policy="drop")
+    host.call("network.create", name="blue")
+    host.restart()
+    assert marks(host) == []

@@ -553,7 +553,7 @@ static void a_loss_is_told_and_own_changes_are_not(void **state)
     (void)state;
     assert_int_equal(loop_new(&watched.loop, &error), 0);
     watched.timer = loop_timer_new(watched.loop, watched_timeout, &watched);
-    assert_int_equal(nat_watch_start(nat, watched.loop, watched_lost, &watched, &error), 0);
+    assert_int_equal(nat_watch_start(nat, watched.loop, watched_lost, NULL, &watched, &error), 0);
     range.count = 20000;
     nat_batch_port(batch, &range, true);
     rebuild(nat, batch);

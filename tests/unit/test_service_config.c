@@ -55,7 +55,8 @@ static void test_every_key(void **state)
             "# a comment\n[daemon]\nsocket_group = net\nsocket_mode = 0600\nworker_user = nobody\n"
             "max_clients = 5\nlog_level = debug\n"
             "[network]\npools = 10.1.0.0/16, 10.2.0.0/16\nsubnet_size = 28\n"
-            "default_subnet = 10.3.0.0/24\npublish_address = 127.0.0.1\nbridge_ports = 10\n"
+            "default_subnet = 10.3.0.0/24\npublish_address = 127.0.0.1\nbridge_ports = "
+            "10\nopen_firewalls = yes\n"
             "[dns]\nforward = corp.example=10.1.1.1 lab=::1\nforward = Corp.Example=10.1.1.2\n"
             "domain = test.internal\nresolv_conf = /etc/other\nupstreams = 1.2.3.4 ::5\nttl "
             "= 7\nstale = 86400\ncache = 64\nin_flight = 3\nconnections = 4\nrate = 5\n"
@@ -73,6 +74,7 @@ static void test_every_key(void **state)
     assert_string_equal(config.default_subnet, "10.3.0.0/24");
     assert_true(ip_is_loopback(&config.publish_address));
     assert_int_equal(config.bridge_ports, 10);
+    assert_true(config.open_firewalls);
     assert_string_equal(config.domain, "test.internal");
     assert_string_equal(config.resolv_conf, "/etc/other");
     assert_int_equal(config.upstreams.count, 2);
