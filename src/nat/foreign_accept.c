@@ -11,7 +11,6 @@
 #include <libmnl/libmnl.h>
 #include <libnftnl/chain.h>
 #include <libnftnl/rule.h>
-#include <libnftnl/udata.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
 
@@ -35,27 +34,12 @@ static bool family_sees(uint32_t family, const struct cidr *subnet)
 
 /* --- those that are there --- */
 
-static int comment_find(const struct nftnl_udata *attribute, void *userdata)
-{
-    const char **comment = userdata;
-    const char *text = nftnl_udata_get(attribute);
-    uint8_t length = nftnl_udata_len(attribute);
-
-    if (nftnl_udata_type(attribute) == NFTNL_UDATA_RULE_COMMENT && length > 0 &&
-        text[length - 1] == '\0')
-        *comment = text;
-    return 0;
-}
-
 /* Is the rule ours, and for which prefix? */
 static bool mark_read(const struct nftnl_rule *rule, struct cidr *ret_subnet)
 {
-    uint32_t length = 0;
-    const void *userdata = nftnl_rule_get_data(rule, NFTNL_RULE_USERDATA, &length);
-    const char *comment = NULL;
+    const char *comment = rule_comment_get(rule);
 
-    return userdata && nftnl_udata_parse(userdata, length, comment_find, &comment) >= 0 &&
-           comment && strncmp(comment, MARK, strlen(MARK)) == 0 &&
+    return comment && strncmp(comment, MARK, strlen(MARK)) == 0 &&
            cidr_parse(comment + strlen(MARK), ret_subnet) == 0;
 }
 

@@ -25,6 +25,29 @@ static bool put_comment(struct nftnl_rule *rule, const char *comment)
     return put;
 }
 
+static int comment_find(const struct nftnl_udata *attribute, void *userdata)
+{
+    const char **comment = userdata;
+    const char *text = nftnl_udata_get(attribute);
+    uint8_t length = nftnl_udata_len(attribute);
+
+    if (nftnl_udata_type(attribute) == NFTNL_UDATA_RULE_COMMENT && length > 0 &&
+        text[length - 1] == '\0')
+        *comment = text;
+    return 0;
+}
+
+const char *rule_comment_get(const struct nftnl_rule *rule)
+{
+    uint32_t length = 0;
+    const void *userdata = nftnl_rule_get_data(rule, NFTNL_RULE_USERDATA, &length);
+    const char *comment = NULL;
+
+    if (userdata && nftnl_udata_parse(userdata, length, comment_find, &comment) < 0)
+        return NULL;
+    return comment;
+}
+
 void rule_init(struct rule *rule, const char *table, const char *chain, const char *comment,
                const void *context)
 {

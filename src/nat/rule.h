@@ -27,6 +27,9 @@ void rule_set_family(struct rule *rule, uint8_t family); /* inet else */
 /* The finished rule, the caller's; NULL when there was no memory. */
 struct nftnl_rule *rule_finish(struct rule *rule);
 
+/* The comment of a rule that the kernel told of, in its memory; NULL for none. */
+const char *rule_comment_get(const struct nftnl_rule *rule);
+
 /* An expression to fill, owned by the rule; NULL when there is no memory. */
 struct nftnl_expr *rule_add(struct rule *rule, const char *name);
 
