@@ -218,6 +218,7 @@ struct conntrack_flow {
     struct ip destination;
     struct ip server;
     uint8_t protocol;
+    uint16_t source_port;
     uint16_t port;        /* of the destination; 0 where the protocol has none */
     uint16_t server_port; /* who answers has it there; the same */
     bool published;       /* the destination was translated */

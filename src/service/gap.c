@@ -250,20 +250,26 @@ static const struct ip *target_of(const struct nat_port *port, uint8_t family)
     return family == AF_INET6 ? &port->guest_ip6 : &port->guest_ip;
 }
 
-/* Is the called address and port published, with (or without) a guest's address of that family? */
-static bool is_published(const struct gap *gap, const struct conntrack_flow *flow, bool translated)
+/* Is the port of this address published, with (or without) a guest's address of that family? */
+static bool is_published_at(const struct gap *gap, uint8_t protocol, const struct ip *ip,
+                            uint16_t number, bool translated)
 {
-    for (size_t i = published_find(gap, flow->protocol, flow->port);
-         i < gap->n_published && gap->published[i].protocol == flow->protocol &&
-         gap->published[i].number == flow->port;
+    for (size_t i = published_find(gap, protocol, number);
+         i < gap->n_published && gap->published[i].protocol == protocol &&
+         gap->published[i].number == number;
          i++) {
         const struct nat_port *port = &gap->published[i].port;
 
-        if (ip_bindings_overlap(&port->host_ip, &flow->destination) &&
-            ip_is_set(target_of(port, flow->destination.family)) == translated)
+        if (ip_bindings_overlap(&port->host_ip, ip) &&
+            ip_is_set(target_of(port, ip->family)) == translated)
             return true;
     }
     return false;
+}
+
+static bool is_published(const struct gap *gap, const struct conntrack_flow *flow, bool translated)
+{
+    return is_published_at(gap, flow->protocol, &flow->destination, flow->port, translated);
 }
 
 static bool is_gateway(const struct network *network, const struct ip *ip)
@@ -297,6 +303,18 @@ static bool missed_its_guest(const struct judgement *judgement)
     return !flow->published && is_published(judgement->gap, flow, true) &&
            !(flow->destination.family == AF_INET6 && ip_is_loopback(&flow->destination)) &&
            is_local(judgement, &flow->destination);
+}
+
+/* An answer of the relay that was under way when its entry was forgotten looks like a connection
+ * that the host opened, and would keep the client's next packets from translation. */
+static bool answers_in_its_place(const struct judgement *judgement)
+{
+    const struct conntrack_flow *flow = judgement->flow;
+
+    return is_published_at(judgement->gap, flow->protocol, &flow->source, flow->source_port,
+                           true) &&
+           !(flow->source.family == AF_INET6 && ip_is_loopback(&flow->source)) &&
+           is_local(judgement, &flow->source);
 }
 
 static bool is_echo(const struct conntrack_flow *flow)
@@ -426,6 +444,8 @@ static bool may_be(const struct judgement *judgement)
 {
     const struct conntrack_flow *flow = judgement->flow;
 
+    if (answers_in_its_place(judgement))
+        return false;
     if (judgement->from && !is_gateway(judgement->from, &flow->source))
         return judgement->source && guest_may(judgement);
     if (judgement->to && !is_gateway(judgement->to, &flow->server))

@@ -14,6 +14,8 @@
 #include "service/private.h"
 
 #define REPAIR_DELAY_MS 20 /* what is changed in one go is repaired in one go */
+#define GAP_LOOKS 2        /* packets were under way at the first */
+#define GAP_AGAIN_MS 500
 #define CHECKPOINT_DELAY_MS 2000
 
 #define MTU_SETTING "mtu/applied"
@@ -287,7 +289,8 @@ static int close_gap(const struct state *state, struct error *error)
     }
     if (r < 0)
         return r;
-    state->service->has_gap = false;
+    if (--state->service->gap_looks > 0)
+        loop_timer_start(state->service->repair_timer, GAP_AGAIN_MS);
     if (ended > 0)
         log_warning("%zu connections came about while rules of the nftables table were gone, and "
                     "were ended",
@@ -302,13 +305,14 @@ static int apply_batch(const struct state *state, struct nat_batch *batch, struc
     int r = nat_verify(service->nat, batch, &verdict, error);
 
     if (r < 0 || verdict != NAT_SAME) {
-        service->has_gap = service->has_gap || verdict == NAT_CHANGED;
+        if (verdict == NAT_CHANGED)
+            service->gap_looks = GAP_LOOKS;
         *error = ERROR_INIT;
         r = nat_rebuild(service->nat, batch, error);
         if (r >= 0 && !state->start)
             event_emit(service, "repaired", NULL, NULL, "the nftables table");
     }
-    if (r >= 0 && service->has_gap)
+    if (r >= 0 && service->gap_looks > 0)
         r = close_gap(state, error);
     return r;
 }
