@@ -69,8 +69,10 @@ void firewalls_open(void *userdata)
     struct network *networks = NULL;
     struct error error = ERROR_INIT;
     size_t count = 0;
-    int r = store_network_list(service->store, &networks, &count, &error);
+    int r;
 
+    service_settle(service);
+    r = store_network_list(service->store, &networks, &count, &error);
     if (r >= 0)
         r = open_for(service, networks, count, &error);
     for (size_t i = 0; i < count; i++)

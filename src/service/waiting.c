@@ -191,6 +191,7 @@ static void on_retry(void *userdata)
     struct service *service = userdata;
     struct waitings *waitings = service->waitings;
 
+    service_settle(service);
     for (size_t i = waitings->count; i-- > 0;) /* one that is served gives its place to the last */
         retry(service, &waitings->items[i]);
     if (waitings->count == 0)
