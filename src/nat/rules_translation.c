@@ -153,6 +153,18 @@ static void masquerade(struct rule *rule)
     rule_add(rule, "masq");
 }
 
+/* Guests with process namespaces of their own all number their pings alike. Two that begin at once
+ * get the same number outside, as each finds it free, and the kernel drops one of them; so that they
+ * get any (nf_nat_core.c). TCP and UDP keep their ports where they can: what punches holes into NAT
+ * relies on that (RFC 4787, section 4.2.1). */
+static void masquerade_echoes(struct rule *rule)
+{
+    struct nftnl_expr *expression = rule_add(rule, "masq");
+
+    if (expression)
+        nftnl_expr_set_u32(expression, NFTNL_EXPR_MASQ_FLAGS, NF_NAT_RANGE_PROTO_RANDOM_FULLY);
+}
+
 static const struct rule_def rule_defs[] = {
     {CHAIN_DNAT, "localhost of a guest", {localhost_of_guest, goto_localhost}},
     {CHAIN_DNAT, "name service", {word_to_dns4, word_accept_it}},
@@ -192,6 +204,12 @@ static const struct rule_def rule_defs[] = {
     {CHAIN_SNAT,
      "from another network to an internal guest, IPv6",
      {word_from_ours, not_within_same, word_to_internal, as_gateway6}},
+    {CHAIN_SNAT,
+     "to the outside, ping",
+     {word_from_ours, word_to_others, word_icmp4, masquerade_echoes}},
+    {CHAIN_SNAT,
+     "to the outside, IPv6, ping",
+     {word_from_ours, word_to_others, word_icmp6, masquerade_echoes}},
     {CHAIN_SNAT, "to the outside", {word_from_ours, word_to_others, masquerade}},
 };
 

@@ -4,11 +4,13 @@
 import contextlib
 import re
 import socket
+import struct
 
 import pytest
 
 import servers
 import topology
+from netns import in_netns
 from servers import greeting
 from wait import wait_for
 
@@ -186,6 +188,28 @@ def test_translation_does_not_change_source_ports_without_need(host, internet):
         sock.settimeout(3)
         sock.sendto(b"x", (topology.INTERNET, 7))
         assert sock.recv(100).split()[2] == b"45678"
+
+
+@pytest.mark.parametrize("family,address,kind", [
+    (socket.AF_INET, topology.INTERNET, 8), (socket.AF_INET6, topology.INTERNET6, 128)], ids=["icmp", "icmpv6"])
+def test_pings_numbered_alike_are_numbered_apart(host, world, family, address, kind):
+    """Each guest of `moat run` is alone in its process namespace, so all their pings have one identifier: kept outside,
+    two that begin at once would take each other's place."""
+    host.moat("net", "create", "six", "--ipv6")
+    guests = [host.attach_guest(f"g{i}", network="six") for i in range(3)]
+    protocol = socket.IPPROTO_ICMP if family == socket.AF_INET else socket.IPPROTO_ICMPV6
+    with in_netns(world.outside.net_path, socket.socket, family, socket.SOCK_RAW, protocol) as listener:
+        for guest in guests:
+            guest.run("ping", "-n", "-c", "1", "-W", "2", "-e", "4242", address)
+        listener.settimeout(0.2)
+        seen = []
+        with contextlib.suppress(TimeoutError):
+            while True:
+                packet = listener.recv(2048)
+                header = packet[20:] if family == socket.AF_INET else packet
+                if header[0] == kind:
+                    seen.append(struct.unpack_from("!H", header, 4)[0])
+    assert len(set(seen)) == len(guests) and 4242 not in seen, seen
 
 
 def test_two_guests_with_the_same_source_port(host, internet):
