@@ -107,6 +107,23 @@ static int prefix_parse(const char *text, unsigned max, uint8_t *ret_prefix)
     return 0;
 }
 
+const char *ip_reverse_format(const struct ip *ip, unsigned parts, char text[IP_REVERSE_MAX])
+{
+    size_t length = 0;
+
+    for (unsigned i = parts; i-- > 0;) {
+        if (ip->family == AF_INET6)
+            length += (size_t)snprintf(text + length, IP_REVERSE_MAX - length, "%x.",
+                                       ip->bytes[i / 2] >> (i % 2 ? 0 : 4) & 0xf);
+        else
+            length +=
+                (size_t)snprintf(text + length, IP_REVERSE_MAX - length, "%u.", ip->bytes[i]);
+    }
+    snprintf(text + length, IP_REVERSE_MAX - length, "%s",
+             ip->family == AF_INET6 ? "ip6.arpa" : "in-addr.arpa");
+    return text;
+}
+
 int cidr_parse(const char *text, struct cidr *ret_cidr)
 {
     const char *slash = strchr(text, '/');

@@ -12,6 +12,7 @@
 
 #include "base/log.h"
 #include "names/private.h"
+#include "names/resolve_hook.h"
 #include "names/resolved.h"
 
 #define LOG_TIMEOUT_MS 600000 /* the query log goes off when nobody has asked for so long */
@@ -110,6 +111,19 @@ static int page_init(struct names *names, struct error *error)
     return 0;
 }
 
+/* The worker has its own descriptor then; where it can't be told, systemd-resolved connects again.
+ */
+static void hook_connected(void *userdata, int fd)
+{
+    struct names *names = userdata;
+    struct dns_message message = {0};
+    struct error error = ERROR_INIT;
+
+    if (names_send(names, DNS_MESSAGE_HOOK, &message, sizeof(message), &fd, 1, &error) < 0)
+        log_warning("systemd-resolved can't be answered: %s", error.text);
+    close(fd);
+}
+
 static void config_fill(const struct names_config *config, struct dns_config_message *ret_message)
 {
     *ret_message = (struct dns_config_message){
@@ -151,6 +165,8 @@ static int names_init(struct names *names, const struct names_config *config, st
         names->resolved = resolved_new(config->loop, names->config.domain);
     if (r == 0)
         r = worker_new(&worker, &worker_ops, names, &names->worker, error);
+    if (r == 0 && config->resolved)
+        names->hook = resolve_hook_new(config->loop, hook_connected, names);
     return r;
 }
 
@@ -176,6 +192,7 @@ void names_free(struct names *names, bool keep_running)
 {
     if (!names)
         return;
+    resolve_hook_free(names->hook);
     worker_free(names->worker, keep_running);
     resolved_free(names->resolved);
     names_networks_free(names);

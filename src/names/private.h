@@ -39,6 +39,7 @@ struct names {
     struct worker *worker;
     struct resolv *resolv;
     struct resolved *resolved; /* NULL: it is not to be told */
+    struct resolve_hook *hook; /* NULL: it is not to ask */
     struct fdstore *fdstore;
     struct dns_page *page;
     int page_fd;

@@ -11,14 +11,13 @@
 #ifdef MOAT_HAVE_SYSTEMD
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <systemd/sd-bus.h>
 #include <time.h>
 
 #include "base/log.h"
+#include "names/same_host.h"
 
 #define SERVICE "org.freedesktop.resolve1"
 #define PATH "/org/freedesktop/resolve1"
@@ -95,22 +94,6 @@ static int append_servers(sd_bus_message *call, const struct served_link *link)
     return r < 0 ? r : sd_bus_message_close_container(call);
 }
 
-/* The zone of one step of the prefix: "88.10.in-addr.arpa". parts: how many octets or nibbles. */
-static void zone_format(const struct ip *ip, unsigned parts, char text[96])
-{
-    size_t length = 0;
-
-    for (unsigned i = parts; i-- > 0;) {
-        if (ip->family == AF_INET6)
-            length += (size_t)snprintf(text + length, 96 - length, "%x.",
-                                       ip->bytes[i / 2] >> (i % 2 ? 0 : 4) & 0xf);
-        else
-            length += (size_t)snprintf(text + length, 96 - length, "%u.", ip->bytes[i]);
-    }
-    snprintf(text + length, 96 - length, "%s",
-             ip->family == AF_INET6 ? "ip6.arpa" : "in-addr.arpa");
-}
-
 /* A prefix that ends within an octet or nibble is several zones. */
 static int append_zones(sd_bus_message *call, const struct cidr *subnet)
 {
@@ -121,10 +104,9 @@ static int append_zones(sd_bus_message *call, const struct cidr *subnet)
     int r = 0;
 
     for (unsigned i = 0; r >= 0 && i < count && i < ZONES_MAX; i++) {
-        char text[96];
+        char zone[IP_REVERSE_MAX];
 
-        zone_format(&ip, parts, text);
-        r = sd_bus_message_append(call, "(sb)", text, 1);
+        r = sd_bus_message_append(call, "(sb)", ip_reverse_format(&ip, parts, zone), 1);
         if (each == 8)
             ip.bytes[parts - 1]++;
         else
@@ -227,17 +209,6 @@ static void links_tell(struct resolved *resolved)
 
 /* --- who is there --- */
 
-static bool is_of_our_namespace(uint32_t pid)
-{
-    char path[64];
-    struct stat theirs;
-    struct stat ours;
-
-    snprintf(path, sizeof(path), "/proc/%u/ns/net", pid);
-    return stat(path, &theirs) == 0 && stat("/proc/self/ns/net", &ours) == 0 &&
-           theirs.st_dev == ours.st_dev && theirs.st_ino == ours.st_ino;
-}
-
 static int owner_known(sd_bus_message *message, void *userdata, sd_bus_error *error)
 {
     struct resolved *resolved = userdata;
@@ -245,7 +216,7 @@ static int owner_known(sd_bus_message *message, void *userdata, sd_bus_error *er
 
     (void)error;
     resolved->present = !sd_bus_message_is_method_error(message, NULL) &&
-                        sd_bus_message_read(message, "u", &pid) >= 0 && is_of_our_namespace(pid);
+                        sd_bus_message_read(message, "u", &pid) >= 0 && process_is_of_our_host(pid);
     if (!resolved->present)
         return 0;
     log_info("systemd-resolved asks us for names below %s", resolved->domain);

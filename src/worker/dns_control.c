@@ -14,6 +14,7 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "worker/dns_hook.h"
 #include "worker/dns_rebind.h"
 
 #define CACHE_BYTES (2u << 20) /* this and the next two: where moatd says nothing else */
@@ -35,6 +36,7 @@ struct dns_control {
     struct dns_upstream_pool *pool;
     struct dns_udp *udp;
     struct dns_tcp *tcp;
+    struct dns_hook *hook;
     const struct dns_page *page; /* NULL before CONFIG */
     uint64_t number;             /* of the last message that was handled */
     uint64_t waited_for;         /* number on the page that was waited for already */
@@ -136,8 +138,10 @@ static bool control_init(struct dns_control *control)
         .max_waiting = CONNECTION_WAITING,
         .idle_ms = CONNECTION_IDLE_MS,
     });
+    control->hook = dns_hook_new(
+        &(struct dns_hook_config){.loop = loop, .sync = control_sync, .userdata = control});
     return service->upstreams && service->forward && service->gives && service->log &&
-           control->udp && control->tcp;
+           control->udp && control->tcp && control->hook;
 }
 
 struct dns_control *dns_control_new(const struct dns_control_config *config)
@@ -183,6 +187,7 @@ void dns_control_free(struct dns_control *control)
         if (network)
             network_close(control, network);
     }
+    dns_hook_free(control->hook);
     zone_free(control->service.zone);
     dns_tcp_free(control->tcp);
     dns_forward_free(control->service.forward);
@@ -329,8 +334,11 @@ static int handle_network(struct dns_control *control, const struct dns_network_
     config.upstreams = servers_get(control, &message->upstreams);
     r = zone_network_set(control->service.zone, &config, &network);
     dns_upstreams_put(config.upstreams);
-    if (r < 0 || keep)
+    if (r < 0)
         return r;
+    dns_hook_filter_changed(control->hook);
+    if (keep)
+        return 0;
     network_close(control, network);
     return n_fds > 0 ? network_open(control, network, message->sockets, fds) : 0;
 }
@@ -343,6 +351,7 @@ static void handle_network_remove(struct dns_control *control,
     if (network)
         network_close(control, network);
     zone_network_remove(control->service.zone, message->id);
+    dns_hook_filter_changed(control->hook);
 }
 
 static int handle_endpoint(struct dns_control *control, const struct dns_endpoint_message *message,
@@ -431,6 +440,16 @@ static void handle_ready(struct dns_control *control)
         if (network && network->listeners)
             listeners_start(control, network->listeners);
     }
+    dns_hook_start(control->hook, control->service.zone);
+}
+
+static int handle_hook(struct dns_control *control, int *fds, size_t n_fds)
+{
+    if (n_fds != 1)
+        return -EPROTO;
+    dns_hook_add(control->hook, fds[0]);
+    fds[0] = -1;
+    return 0;
 }
 
 static const struct {
@@ -461,6 +480,7 @@ static const struct {
     [DNS_MESSAGE_PERMIT_REMOVE -
         WORKER_FIRST_OWN] = {"permit-remove", sizeof(struct dns_remove_message), false},
     [DNS_MESSAGE_GIVEN - WORKER_FIRST_OWN] = {"given", sizeof(struct dns_given_message), false},
+    [DNS_MESSAGE_HOOK - WORKER_FIRST_OWN] = {"hook", sizeof(struct dns_message), false},
 };
 
 static bool message_is_well_formed(const struct dns_control *control, uint16_t type, size_t length)
@@ -518,6 +538,8 @@ static int message_act(struct dns_control *control, uint16_t type, const void *p
     case DNS_MESSAGE_GIVEN:
         dns_gives_answered(control->service.gives, payload, control->receiving);
         return 0;
+    case DNS_MESSAGE_HOOK:
+        return handle_hook(control, fds, n_fds);
     default:
         return -EPROTO;
     }
@@ -602,6 +624,7 @@ void dns_control_drain(struct dns_control *control)
         if (network && network->listeners)
             listeners_start(control, network->listeners);
     }
+    dns_hook_stop(control->hook);
     dns_tcp_drain(control->tcp);
     dns_gives_ask_again(control->service.gives);
 }

@@ -39,6 +39,7 @@ enum {
     DNS_MESSAGE_GIVEN,   /* the answer to it */
     DNS_MESSAGE_LOG,     /* the query log goes on or off */
     DNS_MESSAGE_QUERIES, /* from the worker: entries of it */
+    DNS_MESSAGE_HOOK,    /* a connection of systemd-resolved, which asks through its hook */
 };
 
 /* Read by the worker, written by moatd. */
@@ -51,7 +52,7 @@ struct dns_servers {
     struct ip servers[DNS_SERVERS_MAX];
 };
 
-struct dns_message { /* what every payload begins with; READY is no more than this */
+struct dns_message { /* what every payload begins with; READY and HOOK are no more than this */
     uint64_t number;
 };
 
