@@ -246,14 +246,34 @@ bool json_is_object(struct json *json)
     return peek(json) == '{';
 }
 
-/* Its form is not looked at closely: nobody asks for it. */
+static bool digits_skip(struct json *json)
+{
+    if (!is_digit(json))
+        return fail(json);
+    while (is_digit(json))
+        json->at++;
+    return true;
+}
+
+static bool one_of_skip(struct json *json, const char *characters)
+{
+    if (json->at == json->end || !*json->at || !strchr(characters, *json->at))
+        return false;
+    json->at++;
+    return true;
+}
+
 static bool number_skip(struct json *json)
 {
-    const char *start = json->at;
-
-    while (json->at < json->end && *json->at && strchr("+-.0123456789eE", *json->at))
-        json->at++;
-    return json->at > start || fail(json);
+    one_of_skip(json, "-");
+    if (!digits_skip(json))
+        return false;
+    if (one_of_skip(json, ".") && !digits_skip(json))
+        return false;
+    if (!one_of_skip(json, "eE"))
+        return true;
+    one_of_skip(json, "+-");
+    return digits_skip(json);
 }
 
 static bool scalar_skip(struct json *json)
