@@ -17,6 +17,7 @@ uint8_t ruleset_table_family(enum ruleset_table table)
 
 static const struct nft_chain chain_defs[] = {
     [CHAIN_RAW] = {"raw", "filter", NF_INET_PRE_ROUTING, NF_IP_PRI_RAW},
+    [CHAIN_RAW_OUTPUT] = {"raw_output", "filter", NF_INET_LOCAL_OUT, NF_IP_PRI_RAW},
     [CHAIN_POLICY] = {"guest_policy", "filter", NF_INET_PRE_ROUTING, NF_IP_PRI_MANGLE},
     [CHAIN_POLICY_PRIVATE] = {"guest_policy_private", NULL, 0, 0},
     [CHAIN_POLICY_WAIT] = {"guest_policy_wait", NULL, 0, 0},

@@ -15,6 +15,7 @@ uint8_t ruleset_table_family(enum ruleset_table table);
 
 enum chain_id {
     CHAIN_RAW,
+    CHAIN_RAW_OUTPUT,
     CHAIN_POLICY,
     CHAIN_POLICY_PRIVATE,
     CHAIN_POLICY_WAIT,

@@ -198,6 +198,8 @@ static const struct rule_def rule_defs[] = {
     {CHAIN_INPUT, "gateways are for guests, IPv6", {word_unknown, to_gateway6, word_drop_it}},
 
     {CHAIN_OUTPUT, "known connections", {word_known, word_accept_it}},
+    {CHAIN_OUTPUT, "answers of the name service", {word_from_dns4, word_accept_it}},
+    {CHAIN_OUTPUT, "answers of the name service, IPv6", {word_from_dns6, word_accept_it}},
     {CHAIN_OUTPUT, "DHCP", {dhcp4_answer, word_accept_it}},
     {CHAIN_OUTPUT, "DHCPv6", {dhcp6_answer, word_accept_it}},
     {CHAIN_OUTPUT, "neighbour discovery", {word_neighbour_discovery, word_accept_it}},
@@ -217,6 +219,8 @@ static const struct rule_def rule_defs[] = {
     {CHAIN_FROM_GUEST, "DHCPv6 is the worker's", {word_dhcp6_request, word_drop_it}},
     {CHAIN_FROM_GUEST, "router solicitation", {word_router_solicit, word_accept_it}},
     {CHAIN_FROM_GUEST, "neighbour discovery", {word_neighbour_discovery, word_accept_it}},
+    {CHAIN_FROM_GUEST, "queries", {word_to_dns4, word_udp, word_accept_it}},
+    {CHAIN_FROM_GUEST, "queries, IPv6", {word_to_dns6, word_udp, word_accept_it}},
     {CHAIN_FROM_GUEST, "name service", {word_to_dns4, goto_conns}},
     {CHAIN_FROM_GUEST, "name service, IPv6", {word_to_dns6, goto_conns}},
     {CHAIN_FROM_GUEST, "ping of the gateway", {word_to_own4, echo4, goto_conns}},

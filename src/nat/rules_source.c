@@ -4,6 +4,9 @@
  *   raw         before connection tracking: addresses of the loopback never come from outside, so
  *               that what listens or is published on 127.0.0.1 stays there although route_localnet
  *               is on; and routed ports send only from what they were given.
+ *               Queries to the name service by UDP are not tracked, nor (raw_output) its answers:
+ *               thousands a second, each from a port of its own, would fill the host's table, and
+ *               the guest's share of it.
  *   ports       (bridge moat) the same for bridged ports: no word of a router or DHCP server,
  *               nothing but IP and ARP. No connection tracking is needed for it.
  *   not_given, ports_not_given   what is dropped so is counted and told of. */
@@ -250,6 +253,41 @@ static void goto_ports_ip6(struct rule *rule)
     word_goto(rule, CHAIN_PORTS_IP6);
 }
 
+static void query4(struct rule *rule)
+{
+    word_udp(rule);
+    word_to_dns4(rule);
+}
+
+static void query6(struct rule *rule)
+{
+    word_udp(rule);
+    word_to_dns6(rule);
+}
+
+/* Of an endpoint whose localhost leads here it may be a question to localhost: translated, and so
+ * tracked (localhost.c). */
+static void not_by_localhost(struct rule *rule)
+{
+    word_ip4(rule);
+    rule_load_meta(rule, NFT_META_IIFGROUP, 0);
+    word_load_source4(rule, 1);
+    word_lookup_not(rule, SET_LOCALHOST4);
+}
+
+static void not_to_localhost(struct rule *rule)
+{
+    word_ip4(rule);
+    rule_load_meta(rule, NFT_META_OIFGROUP, 0);
+    word_load_destination4(rule, 1);
+    word_lookup_not(rule, SET_LOCALHOST4);
+}
+
+static void untracked(struct rule *rule)
+{
+    rule_add(rule, "notrack");
+}
+
 static const struct rule_def rule_defs[] = {
     {CHAIN_RAW,
      "no loopback source from outside",
@@ -276,6 +314,10 @@ static const struct rule_def rule_defs[] = {
     {CHAIN_RAW,
      "sources of routed ports, IPv6",
      {word_from_ours, not_from_bridge, source6_is_not_given, not_given}},
+    {CHAIN_RAW, "queries", {word_from_ours, query4, not_by_localhost, untracked}},
+    {CHAIN_RAW, "queries, IPv6", {word_from_ours, query6, untracked}},
+    {CHAIN_RAW_OUTPUT, "answers", {word_to_ours, word_from_dns4, not_to_localhost, untracked}},
+    {CHAIN_RAW_OUTPUT, "answers, IPv6", {word_to_ours, word_from_dns6, untracked}},
 
     {CHAIN_NOT_GIVEN, "counted and told", {from_counted, tell_dropped}},
     {CHAIN_NOT_GIVEN, "dropped", {word_drop_it}},

@@ -186,6 +186,11 @@ void word_tcp(struct rule *rule)
     word_protocol(rule, IPPROTO_TCP);
 }
 
+void word_udp(struct rule *rule)
+{
+    word_protocol(rule, IPPROTO_UDP);
+}
+
 void word_udp_ports(struct rule *rule, uint16_t source, uint16_t destination)
 {
     const uint16_t ports[] = {htons(source), htons(destination)};
@@ -297,6 +302,31 @@ void word_to_dns6(struct rule *rule)
     word_ip6(rule);
     word_load_destination6(rule, 0);
     word_load_service(rule, 4);
+    word_lookup(rule, SET_DNS6);
+}
+
+/* proto . source port: a service's, of what it says. */
+static void load_own_service(struct rule *rule, unsigned reg)
+{
+    rule_load_meta(rule, NFT_META_L4PROTO, reg);
+    rule_load_payload(rule, NFT_PAYLOAD_TRANSPORT_HEADER, 0, 2, reg + 1);
+}
+
+void word_from_dns4(struct rule *rule)
+{
+    word_ip4(rule);
+    word_udp(rule);
+    word_load_source4(rule, 0);
+    load_own_service(rule, 1);
+    word_lookup(rule, SET_DNS4);
+}
+
+void word_from_dns6(struct rule *rule)
+{
+    word_ip6(rule);
+    word_udp(rule);
+    word_load_source6(rule, 0);
+    load_own_service(rule, 4);
     word_lookup(rule, SET_DNS6);
 }
 

@@ -38,6 +38,7 @@ void word_ip4(struct rule *rule);
 void word_ip6(struct rule *rule);
 void word_protocol(struct rule *rule, uint8_t number);
 void word_tcp(struct rule *rule);
+void word_udp(struct rule *rule);
 void word_udp_ports(struct rule *rule, uint16_t source, uint16_t destination);
 void word_dhcp4_request(struct rule *rule);
 void word_dhcp6_request(struct rule *rule);
@@ -74,6 +75,9 @@ void word_to_own4(struct rule *rule);
 void word_to_own6(struct rule *rule);
 void word_to_dns4(struct rule *rule);
 void word_to_dns6(struct rule *rule);
+/* What it says by UDP. */
+void word_from_dns4(struct rule *rule);
+void word_from_dns6(struct rule *rule);
 
 /* --- connections --- */
 
