@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* A socket is either watched by the loop or, while queries come faster than they are taken, polled:
+ * once in every turn of the loop, unasked: where it is watched every query that comes costs the
+ * kernel a wake-up, though nobody sleeps. */
 #include "worker/dns_udp.h"
 
 #include <errno.h>
@@ -35,8 +38,10 @@ struct dns_udp_socket {
     struct dns_udp *udp;
     struct zone_network *network;
     struct loop_io *io;
+    struct loop_timer *poll; /* active: polled, else watched */
     struct udp_client *clients;
     int fd;
+    bool receiving;
 };
 
 struct dns_udp {
@@ -203,25 +208,52 @@ static void batch_reset(struct dns_udp *udp, unsigned count)
         udp->received[i].msg_hdr.msg_namelen = sizeof(udp->addresses[i]);
 }
 
-static void socket_readable(void *userdata, unsigned events)
+/* Takes what has come, in some batches; false: the socket is closed, or may not receive any more.
+ * *ret_busy: there is probably more. */
+static bool socket_work(struct dns_udp_socket *socket, bool *ret_busy)
 {
-    struct dns_udp_socket *socket = userdata;
     struct dns_udp *udp = socket->udp;
     unsigned count = BATCH;
 
-    (void)events;
     for (int round = 0; round < ROUNDS_MAX && count >= BUSY; round++) {
         count = batch_receive(socket);
         if (count == 0)
-            return;
+            break;
         udp->current = socket;
         udp->sync(udp->userdata);
         if (udp->current)
             batch_send(socket, batch_handle(socket, count));
         batch_reset(udp, count);
         if (!udp->current)
-            return;
+            return false;
     }
+    *ret_busy = count >= BUSY;
+    return socket->receiving;
+}
+
+static void socket_readable(void *userdata, unsigned events)
+{
+    struct dns_udp_socket *socket = userdata;
+    bool busy;
+
+    (void)events;
+    if (!socket_work(socket, &busy) || !busy)
+        return;
+    loop_io_set_events(socket->io, 0);
+    loop_timer_start(socket->poll, 0);
+}
+
+static void socket_poll(void *userdata)
+{
+    struct dns_udp_socket *socket = userdata;
+    bool busy;
+
+    if (!socket_work(socket, &busy))
+        return;
+    if (busy)
+        loop_timer_start(socket->poll, 0);
+    else
+        loop_io_set_events(socket->io, LOOP_READ);
 }
 
 /* --- interface --- */
@@ -265,7 +297,10 @@ struct dns_udp_socket *dns_udp_open(struct dns_udp *udp, int fd, struct zone_net
     socket->network = network;
     socket->fd = fd;
     socket->io = loop_io_new(udp->loop, fd, 0, socket_readable, socket);
-    if (!socket->io) {
+    socket->poll = loop_timer_new(udp->loop, socket_poll, socket);
+    if (!socket->io || !socket->poll) {
+        loop_io_free(socket->io);
+        loop_timer_free(socket->poll);
         free(socket);
         return NULL;
     }
@@ -279,6 +314,8 @@ int dns_udp_fd(const struct dns_udp_socket *socket)
 
 void dns_udp_set_receiving(struct dns_udp_socket *socket, bool receiving)
 {
+    socket->receiving = receiving;
+    loop_timer_stop(socket->poll);
     loop_io_set_events(socket->io, receiving ? LOOP_READ : 0u);
 }
 
@@ -292,6 +329,7 @@ void dns_udp_close(struct dns_udp_socket *socket)
         dns_service_cancel(&socket->clients->client);
         client_free(socket->clients);
     }
+    loop_timer_free(socket->poll);
     loop_io_free(socket->io);
     close(socket->fd);
     free(socket);
