@@ -116,8 +116,7 @@ const char *ip_reverse_format(const struct ip *ip, unsigned parts, char text[IP_
             length += (size_t)snprintf(text + length, IP_REVERSE_MAX - length, "%x.",
                                        ip->bytes[i / 2] >> (i % 2 ? 0 : 4) & 0xf);
         else
-            length +=
-                (size_t)snprintf(text + length, IP_REVERSE_MAX - length, "%u.", ip->bytes[i]);
+            length += (size_t)snprintf(text + length, IP_REVERSE_MAX - length, "%u.", ip->bytes[i]);
     }
     snprintf(text + length, IP_REVERSE_MAX - length, "%s",
              ip->family == AF_INET6 ? "ip6.arpa" : "in-addr.arpa");

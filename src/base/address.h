@@ -45,8 +45,8 @@ struct ip ip_add(const struct ip *ip, int64_t offset);
  * Return 0 or -EINVAL. */
 int ip_parse(const char *text, struct ip *ret_ip);
 const char *ip_format(const struct ip *ip, char text[IP_TEXT_MAX]); /* "" when absent; RFC 5952 */
-/* The name in in-addr.arpa or ip6.arpa of the address's first octets or nibbles: of 10.88.0.1 with 2
- * parts "88.10.in-addr.arpa". Without the last dot. */
+/* The name in in-addr.arpa or ip6.arpa of the address's first octets or nibbles: of 10.88.0.1 with
+ * 2 parts "88.10.in-addr.arpa". Without the last dot. */
 const char *ip_reverse_format(const struct ip *ip, unsigned parts, char text[IP_REVERSE_MAX]);
 /* "A/N"; the prefix is required, decimal without leading zeros. Host bits may be set. */
 int cidr_parse(const char *text, struct cidr *ret_cidr);

@@ -226,7 +226,7 @@ void names_settled(struct names *names)
 
 bool names_is_resolved(const struct names *names)
 {
-    return resolved_is_served(names->resolved);
+    return resolved_is_served(names->resolved) || resolve_hook_is_used(names->hook);
 }
 
 /* --- the query log --- */

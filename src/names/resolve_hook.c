@@ -5,7 +5,8 @@
  * listening: the socket is ours. It is recognised by its inode: systemd removes what is in /run at
  * will, and then it is made again.
  *
- * foreign: a systemd-resolved of another network namespace came; the socket is removed, for good. */
+ * foreign: a systemd-resolved of another network namespace came; the socket is removed, for good.
+ */
 #include "names/resolve_hook.h"
 
 #include <errno.h>
@@ -37,6 +38,7 @@ struct resolve_hook {
     int fd;
     dev_t device; /* of the socket in the file system */
     ino_t inode;
+    bool used; /* somebody has connected */
     bool foreign;
     bool failed; /* said already that it can't be made */
 };
@@ -59,6 +61,7 @@ static void socket_close(struct resolve_hook *hook)
         unlink(SOCKET);
     loop_io_free(hook->io);
     hook->io = NULL;
+    hook->used = false;
     close(hook->fd);
     hook->fd = -1;
 }
@@ -149,6 +152,7 @@ static void socket_ready(void *userdata, unsigned events)
             socket_close(hook);
             return;
         }
+        hook->used = true;
         hook->connected(hook->userdata, fd);
     }
 }
@@ -216,4 +220,9 @@ void resolve_hook_free(struct resolve_hook *hook)
     socket_close(hook);
     loop_timer_free(hook->timer);
     free(hook);
+}
+
+bool resolve_hook_is_used(const struct resolve_hook *hook)
+{
+    return hook && hook->used;
 }

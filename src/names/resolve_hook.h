@@ -18,3 +18,5 @@ typedef void (*resolve_hook_fn)(void *userdata, int fd);
 struct resolve_hook *resolve_hook_new(struct loop *loop, resolve_hook_fn connected, void *userdata);
 /* Removes the socket. Accepts NULL. */
 void resolve_hook_free(struct resolve_hook *hook);
+/* Has systemd-resolved come by it? */
+bool resolve_hook_is_used(const struct resolve_hook *hook);

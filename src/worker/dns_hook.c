@@ -92,8 +92,8 @@ static bool filter_send(struct connection *connection)
 static bool call_handle(struct connection *connection, size_t length)
 {
     struct dns_hook *hook = connection->hook;
-    enum hook_call handled = hook_call_handle(hook->zone, connection->input, length, hook->message,
-                                              &connection->reply);
+    enum hook_call handled =
+        hook_call_handle(hook->zone, connection->input, length, hook->message, &connection->reply);
 
     if (handled == HOOK_CALL_BAD || connection->subscribed)
         return false;
@@ -119,9 +119,8 @@ static bool calls_handle(struct connection *connection)
 /* False: the peer is gone, or is to be. */
 static bool input_read(struct connection *connection)
 {
-    ssize_t length =
-        recv(connection->fd, connection->input + connection->input_length,
-             sizeof(connection->input) - connection->input_length, MSG_DONTWAIT);
+    ssize_t length = recv(connection->fd, connection->input + connection->input_length,
+                          sizeof(connection->input) - connection->input_length, MSG_DONTWAIT);
 
     if (length < 0)
         return errno == EAGAIN || errno == EINTR;

@@ -199,8 +199,8 @@ static bool query_build(const struct zone *zone, const struct key *key, uint8_t 
 
     if (!class_and_type_are_plain(key) || dns_name_parse(key->name, &name) < 0 || name.labels < 2)
         return false;
-    length =
-        dns_question_build(message, 0, name.wire, name.length, (uint16_t)key->type, 0, false, false);
+    length = dns_question_build(message, 0, name.wire, name.length, (uint16_t)key->type, 0, false,
+                                false);
     if (dns_query_parse(message, length, ret_query) != DNS_PARSE_OK)
         return false;
     ret_query->terms.tcp = true; /* as much as a message holds */

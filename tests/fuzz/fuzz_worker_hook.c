@@ -29,12 +29,12 @@ static struct ip ip_of(const char *text)
 static void add_record(int64_t id, const char *name, uint16_t type, const char *value)
 {
     uint8_t rdata[RECORD_RDATA_MAX];
-    struct zone_record_config config = {
-        .id = id,
-        .name = name,
-        .type = type,
-        .length = record_rdata_build(type, value, "moat.internal", rdata),
-        .rdata = rdata};
+    struct zone_record_config config = {.id = id,
+                                        .name = name,
+                                        .type = type,
+                                        .length =
+                                            record_rdata_build(type, value, "moat.internal", rdata),
+                                        .rdata = rdata};
 
     must(zone_record_set(zone, &config) == 0);
 }

@@ -102,6 +102,32 @@ static void addresses_parse_and_format(void **state)
     }
 }
 
+static void reverse_names_are_of_whole_parts(void **state)
+{
+    static const struct {
+        const char *ip;
+        unsigned parts;
+        const char *name;
+    } rows[] = {
+        {"10.88.0.1", 4, "1.0.88.10.in-addr.arpa"},
+        {"10.88.0.1", 2, "88.10.in-addr.arpa"},
+        {"10.88.0.1", 0, "in-addr.arpa"},
+        {"fd00:9::1", 16, "0.0.0.0.0.0.0.0.9.0.0.0.0.0.d.f.ip6.arpa"},
+        {"fd00:9::1", 1, "f.ip6.arpa"},
+        {"2001:db8::fe", 32,
+         "e.f.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa"},
+    };
+    char text[IP_REVERSE_MAX];
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+        struct ip ip;
+
+        assert_int_equal(ip_parse(rows[i].ip, &ip), 0);
+        assert_string_equal(ip_reverse_format(&ip, rows[i].parts, text), rows[i].name);
+    }
+}
+
 static void an_absent_address_is_empty_text(void **state)
 {
     struct ip absent = {0};
@@ -457,6 +483,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(addresses_parse_and_format),
+        cmocka_unit_test(reverse_names_are_of_whole_parts),
         cmocka_unit_test(an_absent_address_is_empty_text),
         cmocka_unit_test(v4_values_are_in_host_order),
         cmocka_unit_test(addresses_are_ordered_by_family_and_value),

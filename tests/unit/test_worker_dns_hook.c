@@ -18,12 +18,12 @@
 #include "worker/hook_call.h"
 
 #define FILTER "{\"method\":\"io.systemd.Resolve.Hook.QueryFilter\",\"more\":true}"
-#define QUESTION(keys)                                                                 \
-    "{\"method\":\"io.systemd.Resolve.Hook.ResolveRecord\",\"parameters\":{\"question\":[" \
-    keys "]}}"
+#define QUESTION(keys)                                                                          \
+    "{\"method\":\"io.systemd.Resolve.Hook.ResolveRecord\",\"parameters\":{\"question\":[" keys \
+    "]}}"
 #define KEY(name) "{\"key\":{\"class\":1,\"type\":1,\"name\":\"" name "\"}}"
 #define NXDOMAIN "{\"parameters\":{\"rcode\":3}}"
-#define WEB                                                       \
+#define WEB                                                                                     \
     "{\"parameters\":{\"answer\":[{\"raw\":\"A3dlYgRtb2F0CGludGVybmFsAAABAAEAAAA8AAQKWAAF\"}]," \
     "\"rcode\":0}}"
 
@@ -75,8 +75,8 @@ static int set_up(void **state)
         return -1;
     *state = fixture;
     fixture->timer = loop_timer_new(fixture->loop, tick, fixture);
-    fixture->hook = dns_hook_new(&(struct dns_hook_config){
-        .loop = fixture->loop, .sync = synced, .userdata = fixture});
+    fixture->hook = dns_hook_new(
+        &(struct dns_hook_config){.loop = fixture->loop, .sync = synced, .userdata = fixture});
     assert_int_equal(zone_new("moat.internal", 60, NULL, NULL, &fixture->zone), 0);
     network_add(fixture, 1, "default", "10.88.0.0/16");
     assert_int_equal(ip_parse("10.88.0.5", &web.ip), 0);
@@ -244,7 +244,8 @@ static void test_bounds(void **state)
     for (unsigned i = 0; i < ARRAY_SIZE(others); i++)
         others[i] = connection_new(fixture);
     assert_ended(fixture, others[63]); /* one too many */
-    ask(fd, QUESTION(KEY("a.moat.internal") "," KEY("a.moat.internal") "," KEY("web.moat.internal")));
+    ask(fd,
+        QUESTION(KEY("a.moat.internal") "," KEY("a.moat.internal") "," KEY("web.moat.internal")));
     assert_reply(fixture, fd, WEB);
     memset(call, ' ', sizeof(call));
     memcpy(call, FILTER, sizeof(FILTER) - 1);
@@ -263,7 +264,8 @@ static void test_bounds(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_nothing_is_answered_before_the_start, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_nothing_is_answered_before_the_start, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(test_calls_in_pieces_and_together, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_who_does_not_read_is_not_read, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_filters_follow, set_up, tear_down),
