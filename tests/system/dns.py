@@ -160,6 +160,7 @@ class DnsServer:
         self.table = {}
         self.questions = []
         self._udp = servers.bound(net, socket.SOCK_DGRAM, address, port)
+        self._udp.setsockopt(socket.SOL_SOCKET, 33, 8 << 20)  # SO_RCVBUFFORCE: thousands of questions may come at once
         self._tcp = servers.bound(net, socket.SOCK_STREAM, address, port)
         self._wake, self._woken = socket.socketpair()
         self._thread = threading.Thread(target=self._serve, daemon=True)

@@ -276,23 +276,6 @@ def test_a_dead_first_resolver_costs_little(host, pair, internet):
         host.write("/etc/resolv.conf", f"nameserver {topology.INTERNET_DNS}\nsearch corp.example\n")
 
 
-def test_changes_of_the_hosts_resolvers_are_seen(host, world, pair):
-    _, client = pair
-    second = dns.DnsServer(world.outside, topology.INTERNET)
-    try:
-        second.add("moved.example.org", "A", "192.0.2.77")
-        assert ask(client, "moved.example.org").rcode == "NXDOMAIN"
-        host.run("cp", "-p", "/etc/resolv.conf", "/etc/resolv.conf.new")
-        host.write("/etc/resolv.conf.new", f"nameserver {topology.INTERNET}\n")
-        host.run("mv", "/etc/resolv.conf.new", "/etc/resolv.conf")
-        second.add("fresh.example.org", "A", "192.0.2.78")
-        wait_for(lambda: ask(client, "fresh.example.org").data == ["192.0.2.78"] or
-                 second.add("fresh.example.org", "A", "192.0.2.78"), 3, "the new resolver to be asked")
-    finally:
-        host.write("/etc/resolv.conf", f"nameserver {topology.INTERNET_DNS}\nsearch corp.example\n")
-        second.close()
-
-
 def test_no_resolver_at_all_is_a_server_failure(host, pair):
     _, client = pair
     host.write("/etc/resolv.conf", "# none\n")
@@ -498,35 +481,6 @@ def test_worker_runs_without_privilege(host, pair):
     assert pid != host.daemon.pid
 
 
-def test_worker_is_started_again_and_queued_questions_are_answered(host, pair):
-    web, client = pair
-    first = host.call("system.status")["dns_pid"]
-    kill(first, 19)
-    with client.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.settimeout(5 * PATIENCE)
-        sock.connect((client.gateway, 53))
-        sock.send(dns.query_bytes("web"))
-        kill(first, 9)
-        assert dns.Answer(sock.recv(1000)).data == [web.ip_address], "a question that was queued is lost"
-    wait_for(lambda: host.call("system.status")["dns_pid"] not in (None, 0, first), 3, "a new DNS worker")
-    assert ask(client, "web").data == [web.ip_address]
-
-
-def test_idle_tcp_clients_block_nobody(pair):
-    web, client = pair
-    idle = [servers.connect(client, client.gateway, 53) for _ in range(50)]
-    half = servers.connect(client, client.gateway, 53)
-    half.sendall(b"\0")
-    try:
-        for tcp in (False, True):
-            with Stopwatch() as watch:
-                assert ask(client, "web", tcp=tcp).data == [web.ip_address]
-            assert watch.ms < 500 * PATIENCE, f"{watch.ms:.0f} ms"
-    finally:
-        for sock in idle + [half]:
-            sock.close()
-
-
 def test_several_questions_on_one_tcp_connection(pair):
     web, client = pair
     with servers.connect(client, client.gateway, 53) as sock:
@@ -585,50 +539,6 @@ def test_edns_is_understood(pair, internet):
     query = dns.query_bytes("web")
     request = query[:10] + struct.pack("!H", 1) + query[12:] + opt
     assert dns.Answer(dns.exchange_udp(client, client.gateway, request)).rcode == "NOERROR"
-
-
-def test_many_questions_at_once(pair, internet):
-    web, client = pair
-    wrong = []
-
-    def work(number):
-        for i in range(25):
-            local = ask(client, "web", timeout=5).data
-            internet_answer = ask(client, "www.example.org", timeout=5).data
-            if local != [web.ip_address] or internet_answer != [topology.INTERNET]:
-                wrong.append((number, i, local, internet_answer))
-
-    threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not wrong, wrong[:5]
-
-
-def test_no_question_is_lost_while_guests_come_and_go(host, pair):
-    web, client = pair
-    stop, lost = threading.Event(), []
-
-    def asking():
-        while not stop.is_set():
-            try:
-                if ask(client, "web", timeout=2).data != [web.ip_address]:
-                    lost.append("a wrong answer")
-            except OSError as error:
-                lost.append(str(error))
-
-    thread = threading.Thread(target=asking)
-    thread.start()
-    try:
-        space = host.guest_space()
-        for i in range(30):
-            host.call("guest.attach", name=f"g{i}", kind="netns", pid=space.pid, networks=[{"name": "default"}])
-            host.call("guest.detach", name=f"g{i}")
-    finally:
-        stop.set()
-        thread.join()
-    assert not lost, lost
 
 
 def test_port_53_of_somebody_else_is_left_alone(machine, internet):
