@@ -3,11 +3,12 @@
  * query. Queries are for the names "PREFIX<n>SUFFIX", n drawn from 0 to COUNT - 1, type A; an
  * answer must have the query's id. bench_dns_load ADDRESS PORT [-f IN_FLIGHT] [-t SECONDS] [-c CPU]
  * [-n COUNT] [-p PREFIX] [-s SUFFIX] [-a FIRST]
- *                  [-b SOURCE] [-e] [-u]
- * -a: the first n; -b: source address; -e: anything that comes back is an answer (for an echo); -u:
- * an answer with an error code is counted as bad. Prints one line: queries per second, median and
- * 99th percentile of the round trip in µs (of single queries: with one in flight they are exact),
- * lost and bad answers. */
+ *                  [-b SOURCE] [-e] [-u] [-q QUERIES]
+ * -q: ends when so many are answered, if that is before the time is over; -a: the first n; -b:
+ * source address; -e: anything that comes back is an answer (for an echo); -u: an answer with an
+ * error code is counted as bad. Prints one line: queries per second, median and 99th percentile of
+ * the round trip in µs (of single queries: with one in flight they are exact), lost and bad
+ * answers. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <poll.h>
@@ -35,6 +36,7 @@ struct options {
     unsigned long in_flight;
     unsigned long count;
     unsigned long first;
+    unsigned long queries;
     double seconds;
     long cpu;
     bool echo;
@@ -187,7 +189,7 @@ static double load_run(struct load *load)
     uint64_t end = start + (uint64_t)(load->options.seconds * 1e9);
     unsigned wanted = (unsigned)load->options.in_flight;
 
-    while (now_ns() < end) {
+    while (now_ns() < end && load->answered < load->options.queries) {
         unsigned taken;
 
         queries_send(load, wanted);
@@ -231,9 +233,13 @@ static bool options_parse(int argc, char **argv, struct options *options)
 {
     int option;
 
-    *options = (struct options){
-        .prefix = "guest-", .suffix = "", .in_flight = 32, .seconds = 3, .cpu = -1};
-    while ((option = getopt(argc, argv, "f:t:c:n:p:s:a:b:eu")) != -1) {
+    *options = (struct options){.prefix = "guest-",
+                                .suffix = "",
+                                .in_flight = 32,
+                                .seconds = 3,
+                                .queries = -1ul,
+                                .cpu = -1};
+    while ((option = getopt(argc, argv, "f:t:c:n:p:s:a:b:q:eu")) != -1) {
         switch (option) {
         case 'f':
             options->in_flight = strtoul(optarg, NULL, 10);
@@ -258,6 +264,9 @@ static bool options_parse(int argc, char **argv, struct options *options)
             break;
         case 'b':
             options->source = optarg;
+            break;
+        case 'q':
+            options->queries = strtoul(optarg, NULL, 10);
             break;
         case 'e':
             options->echo = true;
