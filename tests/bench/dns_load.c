@@ -101,6 +101,7 @@ static size_t name_append(uint8_t *data, size_t length, const char *name)
 
 static size_t query_build(struct load *load, uint8_t *data)
 {
+    static const uint8_t type_and_class[] = {0, 1, 0, 1};
     const struct options *options = &load->options;
     uint16_t id = load->next_id++;
     char name[256];
@@ -120,7 +121,7 @@ static size_t query_build(struct load *load, uint8_t *data)
     else
         snprintf(name, sizeof(name), "%s%s", options->prefix, options->suffix);
     length = name_append(data, length, name);
-    memcpy(data + length, "\0\1\0\1", 4);
+    memcpy(data + length, type_and_class, sizeof(type_and_class));
     return length + 4;
 }
 
@@ -219,8 +220,11 @@ static void report(struct load *load, double seconds)
 
     qsort(load->samples_ns, n, sizeof(*load->samples_ns), sample_compare);
     if (n > 0) {
-        median = load->samples_ns[n / 2] / 1e3;
-        high = load->samples_ns[n * 99 / 100] / 1e3;
+        size_t middle = n / 2;
+        size_t most = n * 99 / 100;
+
+        median = load->samples_ns[middle] / 1e3;
+        high = load->samples_ns[most] / 1e3;
     }
     printf("%.0f/s median %.1f us p99 %.1f us lost %llu bad %llu stray %llu\n",
            (double)load->answered / seconds, median, high, (unsigned long long)load->lost,
@@ -291,7 +295,7 @@ static bool load_connect(struct load *load)
     struct sockaddr_in server = {.sin_family = AF_INET,
                                  .sin_port = htons((uint16_t)strtoul(options->port, NULL, 10))};
     struct sockaddr_in source = {.sin_family = AF_INET};
-    struct timeval timeout = {.tv_usec = TIMEOUT_MS * 1000};
+    struct timeval timeout = {.tv_usec = TIMEOUT_MS * 1000L};
     int size = 4 << 20;
 
     load->fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
