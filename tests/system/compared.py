@@ -2,8 +2,10 @@
 """What moat is compared with: other name servers, unpacked and not installed, with the same records; and what of an
 answer is compared."""
 
+import contextlib
 import glob
 import os
+import shutil
 import struct
 import subprocess
 
@@ -24,15 +26,17 @@ NAMES = ["db", "DB", "dB", "a.b.c", "b.c", "c", "x.b.c", "www", "chain", "dangli
 KINDS = ["A", "AAAA", "CNAME", "TXT", "SRV", "MX", "NS", 65, 65280]
 
 
-def unpack(tmp_path_factory, name, packages):
-    """A directory with the packages' files."""
+@contextlib.contextmanager
+def unpacked(tmp_path_factory, name, packages):
+    """A directory with the packages' files; installing could start services or change the machine."""
     directory = str(tmp_path_factory.mktemp(name))
     outcome = subprocess.run(["apt-get", "-q", "download", *packages], cwd=directory, capture_output=True, text=True, check=False)
     if outcome.returncode != 0:
         pytest.skip(f"the packages can't be had: {outcome.stderr.strip()[:200]}")
     for package in glob.glob(os.path.join(directory, "*.deb")):
         subprocess.run(["dpkg", "-x", package, directory], check=True)
-    return directory
+    yield directory
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 class Server:
@@ -58,6 +62,28 @@ class Server:
     def close(self):
         self.process.kill()
         self.process.communicate()
+
+
+KNOT_PACKAGES = ("knot", "libknot13", "libzscanner4", "libdnssec9", "liblmdb0", "libfstrm0", "liburcu8", "libedit2", "libmaxminddb0",
+                 "libxdp1", "libbpf1")
+
+
+def knot_start(net, directory, tmp_path, address, port, domain, zone):
+    """A knotd that serves the zone's text; it has a name "db"."""
+    (tmp_path / f"{domain}.zone").write_text(zone, encoding="ascii")
+    (tmp_path / "knot.conf").write_text(f"""
+server:
+    rundir: {tmp_path}
+    listen: {address}@{port}
+    user: root
+database:
+    storage: {tmp_path}
+zone:
+  - domain: {domain}
+    storage: {tmp_path}
+    file: {domain}.zone
+""", encoding="ascii")
+    return Server(net, directory, "knotd", "-c", tmp_path / "knot.conf", address=address, port=port, name=f"db.{domain}")
 
 
 def fields(data):

@@ -14,12 +14,10 @@ import dns
 import topology
 from compared import KINDS, NAMES, RECORDS
 
-PACKAGES = ("knot", "libknot13", "libzscanner4", "libdnssec9", "liblmdb0", "libfstrm0", "liburcu8", "libedit2", "libmaxminddb0", "libxdp1", "libbpf1")
-
-
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory):
-    return compared.unpack(tmp_path_factory, "knot", PACKAGES)
+    with compared.unpacked(tmp_path_factory, "knot", compared.KNOT_PACKAGES) as directory:
+        yield directory
 
 
 def zone_text():
@@ -35,21 +33,7 @@ def zone_text():
 @pytest.fixture
 def knot(world, programs, tmp_path):
     """A knotd that serves the records as a zone, in the outside."""
-    (tmp_path / "moat.internal.zone").write_text(zone_text(), encoding="ascii")
-    (tmp_path / "knot.conf").write_text(f"""
-server:
-    rundir: {tmp_path}
-    listen: {topology.INTERNET}@5353
-    user: root
-database:
-    storage: {tmp_path}
-zone:
-  - domain: moat.internal
-    storage: {tmp_path}
-    file: moat.internal.zone
-""", encoding="ascii")
-    server = compared.Server(world.outside, programs, "knotd", "-c", tmp_path / "knot.conf", address=topology.INTERNET, port=5353,
-                             name="db.moat.internal")
+    server = compared.knot_start(world.outside, programs, tmp_path, topology.INTERNET, 5353, "moat.internal", zone_text())
     yield server
     server.close()
 

@@ -17,8 +17,7 @@ from compared import KINDS, NAMES, RECORDS
 from wait import wait_for
 
 PACKAGES = ("unbound", "libevent-2.1-7", "libhiredis0.14", "libnghttp2-14", "libprotobuf-c1", "libpython3.11", "libexpat1",
-            "knot", "libknot13", "libzscanner4", "libdnssec9", "liblmdb0", "libfstrm0", "liburcu8", "libedit2", "libmaxminddb0", "libxdp1",
-            "libbpf1")
+            *compared.KNOT_PACKAGES)
 PORT = 5354
 
 # The outside, as Knot DNS serves it.
@@ -50,7 +49,8 @@ TYPES = ["A", "AAAA", "CNAME", "TXT", "SRV", "NS", 65280]
 
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory):
-    return compared.unpack(tmp_path_factory, "unbound", PACKAGES)
+    with compared.unpacked(tmp_path_factory, "unbound", PACKAGES) as directory:
+        yield directory
 
 
 @pytest.fixture
@@ -89,21 +89,7 @@ remote-control:
 @pytest.fixture
 def corp(world, programs, tmp_path):
     """Whom both forward to."""
-    (tmp_path / "corp.example.zone").write_text(ZONE, encoding="ascii")
-    (tmp_path / "knot.conf").write_text(f"""
-server:
-    rundir: {tmp_path}
-    listen: {topology.INTERNET}@53
-    user: root
-database:
-    storage: {tmp_path}
-zone:
-  - domain: corp.example
-    storage: {tmp_path}
-    file: corp.example.zone
-""", encoding="ascii")
-    server = compared.Server(world.outside, programs, "knotd", "-c", tmp_path / "knot.conf", address=topology.INTERNET, port=53,
-                             name="db.corp.example")
+    server = compared.knot_start(world.outside, programs, tmp_path, topology.INTERNET, 53, "corp.example", ZONE)
     yield server
     server.close()
 

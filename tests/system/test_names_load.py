@@ -105,7 +105,7 @@ def test_a_flood_is_answered_and_then_a_single_question(host, pair):
 def test_questions_fill_no_table_of_the_host(host, mode, bridge_nf):
     """Each from a port of its own: connection tracking, and the guest's share of it, would be full after some thousands."""
     host.call("network.create", name="six", ipv6=True)
-    guest = host.attach_guest("client", network="six", mode=mode)
+    guest = host.attach_guest("client", "--mode", mode, network="six")
     gateway6 = host.call("network.get", name="six")["gateway6"]
     before = tracked(host)
     for server in (guest.gateway, gateway6):

@@ -2,12 +2,11 @@
 """systemd-resolved asks moat for the names of guests: a real one, with a bus of its own, in the test's host."""
 
 import glob
-import os
-import shutil
 import subprocess
 
 import pytest
 
+import compared
 from wait import wait_for
 
 PACKAGES = ("systemd-resolved", "dbus-daemon", "libdbus-1-3", "libapparmor1", "libexpat1")
@@ -21,14 +20,8 @@ BUS = """<busconfig><type>system</type><user>root</user><listen>unix:path=/run/d
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory):
     """systemd-resolved and a bus daemon, unpacked and not installed: installing would change the machine's resolver."""
-    directory = str(tmp_path_factory.mktemp("resolved"))
-    outcome = subprocess.run(["apt-get", "-q", "download", *PACKAGES], cwd=directory, capture_output=True, text=True, check=False)
-    if outcome.returncode != 0:
-        pytest.skip(f"the packages can't be had: {outcome.stderr.strip()[:200]}")
-    for package in glob.glob(os.path.join(directory, "*.deb")):
-        subprocess.run(["dpkg", "-x", package, directory], check=True)
-    yield directory
-    shutil.rmtree(directory, ignore_errors=True)
+    with compared.unpacked(tmp_path_factory, "resolved", PACKAGES) as directory:
+        yield directory
 
 
 class Resolved:
