@@ -255,6 +255,7 @@ static void test_bounds(void **state)
     assert_true(recv(fd, call, sizeof(call), 0) > 0);
     close(fd);
     memset(call, ' ', sizeof(call) - 1);
+    call[sizeof(call) - 1] = '\0';
     ask(others[0], call);
     assert_ended(fixture, others[0]);
     for (unsigned i = 0; i < ARRAY_SIZE(others); i++)
