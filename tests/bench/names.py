@@ -9,6 +9,7 @@ by callgrind, without moatd: there it is the name worker's own code (dns_serve.c
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -319,6 +320,9 @@ def report_instructions(table, title, servers, asker, names):
 
 def measure_cost(table, tools, directory, _options):
     """Section "dns-cost"."""
+    if not shutil.which("valgrind"):
+        note("no valgrind: instructions are not counted")
+        return
     unpacked = unpack(tools, directory)
     space = Space()
     space.run("ip", "address", "add", f"{UPSTREAM}/32", "dev", "lo")
