@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -92,7 +93,7 @@ static void test_depth(void **state)
     char text[2 * JSON_DEPTH_MAX + 4];
 
     (void)state;
-    for (unsigned depth = 1; depth <= JSON_DEPTH_MAX + 1; depth++) {
+    for (size_t depth = 1; depth <= JSON_DEPTH_MAX + 1; depth++) {
         memset(text, '[', depth);
         memset(text + depth, ']', depth);
         text[2 * depth] = '\0';
@@ -170,12 +171,14 @@ static void test_members(void **state)
     struct json json = begin("{\"a\":[1,{\"x\":2}],\"long name\":3,\"b\":{},\"c\":4}");
     char name[4];
     char names[16] = "";
+    size_t length = 0;
 
     (void)state;
     assert_true(json_is_object(&json));
     assert_true(json_open(&json, '{'));
     while (json_member(&json, name, sizeof(name))) {
-        strcat(names, name[0] ? name : "?");
+        length +=
+            (size_t)snprintf(names + length, sizeof(names) - length, "%s", name[0] ? name : "?");
         assert_true(json_skip(&json));
     }
     assert_string_equal(names, "a?bc");
