@@ -339,8 +339,10 @@ static int prepare(struct run *run, struct error *error)
         r = start_child(run, error);
     if (r == 0)
         r = query_facts(run, error);
-    if (r == 0)
+    if (r == 0) {
+        supervise_end_by_status();
         r = attach(run, error);
+    }
     if (r < 0)
         return r;
     supervise_block_signals(&run->mask);

@@ -47,6 +47,21 @@ void supervise_block_signals(sigset_t *ret_mask)
     sigprocmask(SIG_BLOCK, &set, ret_mask);
 }
 
+static void end_as_command(int signal_number)
+{
+    _exit(128 + signal_number);
+}
+
+void supervise_end_by_status(void)
+{
+    struct sigaction action;
+
+    if (sigaction(SIGTERM, NULL, &action) < 0 || action.sa_handler != SIG_DFL)
+        return;
+    action.sa_handler = end_as_command;
+    sigaction(SIGTERM, &action, NULL);
+}
+
 /* --- signals --- */
 
 static bool is_stop(int signal_number)

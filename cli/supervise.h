@@ -27,6 +27,8 @@ struct supervise {
     bool interrupted; /* by Ctrl-C */
 };
 
+/* SIGTERM ends this process from here on with the exit status 143, as it will when COMMAND runs. */
+void supervise_end_by_status(void);
 /* Signals that supervise_run takes care of are blocked from here on; *ret_mask is the mask before.
  */
 void supervise_block_signals(sigset_t *ret_mask);

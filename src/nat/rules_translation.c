@@ -154,9 +154,9 @@ static void masquerade(struct rule *rule)
 }
 
 /* Guests with process namespaces of their own all number their pings alike. Two that begin at once
- * get the same number outside, as each finds it free, and the kernel drops one of them; so that they
- * get any (nf_nat_core.c). TCP and UDP keep their ports where they can: what punches holes into NAT
- * relies on that (RFC 4787, section 4.2.1). */
+ * get the same number outside, as each finds it free, and the kernel drops one of them; so that
+ * they get any (nf_nat_core.c). TCP and UDP keep their ports where they can: what punches holes
+ * into NAT relies on that (RFC 4787, section 4.2.1). */
 static void masquerade_echoes(struct rule *rule)
 {
     struct nftnl_expr *expression = rule_add(rule, "masq");
