@@ -120,30 +120,3 @@ int channel_receive(int fd, struct message *ret_message, pid_t *ret_sender)
     *ret_message = message;
     return 0;
 }
-
-int channel_send_text(int fd, const char *text)
-{
-    size_t length = strlen(text);
-
-    /* The NUL goes along: an empty packet would look like the end. */
-    return length >= CHANNEL_TEXT_MAX ? -EMSGSIZE : send_packet(fd, text, length + 1);
-}
-
-int channel_receive_text(int fd, char **ret_text)
-{
-    _cleanup_free_ char *text = malloc(CHANNEL_TEXT_MAX);
-    ssize_t n;
-
-    if (!text)
-        return -ENOMEM;
-    do
-        n = recv(fd, text, CHANNEL_TEXT_MAX, 0);
-    while (n < 0 && errno == EINTR);
-    if (n < 0)
-        return -errno;
-    if (n == 0)
-        return -ECONNRESET;
-    text[n - 1] = '\0';
-    *ret_text = TAKE_PTR(text);
-    return 0;
-}

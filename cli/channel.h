@@ -7,6 +7,7 @@
 
 enum message_type {
     MESSAGE_FILES = 1, /* files holds the guest's resolv.conf and hosts, open to be written */
+    MESSAGE_BEGIN,     /* to the inside: the guest is attached, and its files say so */
     MESSAGE_STARTED,  /* COMMAND's process is there and about to execute; its sender is that process
                        */
     MESSAGE_FAILED,   /* COMMAND is not executed: value is the exit code, text says why */
@@ -34,9 +35,3 @@ int channel_send_files(int fd, const int files[CHANNEL_FILES]);
 /* Receives one message; *ret_sender is the sender as we see it, 0 when it is not known. Returns 0,
  * -ECONNRESET when the other side is gone, or another negative errno. Blocks. */
 int channel_receive(int fd, struct message *ret_message, pid_t *ret_sender);
-
-/* A text of any size up to CHANNEL_TEXT_MAX. */
-#define CHANNEL_TEXT_MAX ((size_t)128 * 1024)
-int channel_send_text(int fd, const char *text);
-/* *ret_text is malloc'ed. */
-int channel_receive_text(int fd, char **ret_text);

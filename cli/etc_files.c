@@ -120,6 +120,15 @@ int etc_files_open(int ret_fds[ETC_FILES], struct error *error)
     return 0;
 }
 
+int etc_file_write(int fd, const char *text, struct error *error)
+{
+    size_t length = strlen(text);
+
+    if (pwrite(fd, text, length, 0) != (ssize_t)length)
+        return error_set(error, errno, "can't write a file of the guest");
+    return 0;
+}
+
 /* All that the file holds, but never more than it may. */
 static int read_all(int fd, struct text *text, struct error *error)
 {

@@ -52,7 +52,7 @@ void follow_deinit(struct follow *follow);
  * it, and the texts, which become empty, are what the guest's files say. */
 void follow_begin(struct follow *follow, struct remote *remote, struct guest *guest,
                   const struct resolver_wish *wish, struct text *conf, struct text *hosts);
-/* The open files, which become the follow's: it begins. */
+/* The open files, which become the follow's and say what follow_begin was told: it begins. */
 void follow_take_files(struct follow *follow, const int files[CHANNEL_FILES]);
 
 /* For poll(2): a descriptor to be read, or -1, and the longest time until follow_turn is called. */

@@ -83,31 +83,31 @@ static int make_place(const struct guest_init *init, struct error *error)
     return r < 0 ? r : mounts_sys(error);
 }
 
-/* Waits for the texts: the guest is attached when they come. */
-static int install_files(const struct guest_init *init, struct error *error)
-{
-    _cleanup_free_ char *resolv_conf = NULL;
-    _cleanup_free_ char *hosts = NULL;
-
-    if (channel_receive_text(init->channel, &resolv_conf) < 0 ||
-        channel_receive_text(init->channel, &hosts) < 0)
-        _exit(EXIT_MOAT_FAILED); /* nobody is there to be told */
-    return etc_files_install(resolv_conf, hosts, init->user_namespace, error);
-}
-
-/* Outside they follow the guest's networks (follow.h). */
+/* Empty ones for now: who enters the guest as soon as it is attached must not find the caller's.
+ * Outside they are filled, and follow the guest's networks (follow.h). */
 static int hand_out_files(const struct guest_init *init, struct error *error)
 {
     int files[ETC_FILES];
-    int r = etc_files_open(files, error);
+    int r = etc_files_install("", "", init->user_namespace, error);
 
+    if (r == 0)
+        r = etc_files_open(files, error);
     if (r < 0)
         return r;
     if (channel_send_files(init->channel, files) < 0)
-        _exit(EXIT_MOAT_FAILED);
+        _exit(EXIT_MOAT_FAILED); /* nobody is there to be told */
     for (size_t i = 0; i < ETC_FILES; i++)
         close(files[i]);
     return 0;
+}
+
+static void await_begin(const struct guest_init *init)
+{
+    struct message message;
+    pid_t sender;
+
+    if (channel_receive(init->channel, &message, &sender) < 0 || message.type != MESSAGE_BEGIN)
+        _exit(EXIT_MOAT_FAILED);
 }
 
 /* --- COMMAND --- */
@@ -147,9 +147,9 @@ _Noreturn void guest_init_main(const struct guest_init *init)
     pid_t command;
 
     process_tie_to_parent(init->channel);
-    if (make_place(init, &error) < 0 || install_files(init, &error) < 0 ||
-        hand_out_files(init, &error) < 0)
+    if (make_place(init, &error) < 0 || hand_out_files(init, &error) < 0)
         process_fail(init->channel, EXIT_MOAT_FAILED, &error);
+    await_begin(init);
     if (init->options->workdir && chdir(init->options->workdir) < 0) {
         error_set(&error, errno, "can't go to the directory %s", init->options->workdir);
         process_fail(init->channel, EXIT_MOAT_FAILED, &error);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* moat run
  *
- * The child is made and prepares its mounts; meanwhile the daemon attaches the namespace, on a
- * connection that stays open as long as the guest lives; then the child is told what resolv.conf
- * and hosts say, and starts COMMAND. Until then signals have their usual effect: when this process
- * ends, so do the child and the guest. */
+ * The child is made and prepares its place; when that is there, the daemon attaches the namespace,
+ * on a connection that stays open as long as the guest lives; then resolv.conf and hosts inside are
+ * filled, and the child starts COMMAND. Until then signals have their usual effect: when this
+ * process ends, so do the child and the guest. */
 #include <errno.h>
 #include <limits.h>
 #include <poll.h>
@@ -227,13 +227,23 @@ static int query_facts(struct run *run, struct error *error)
     return r;
 }
 
-static void begin_to_follow(struct run *run, const struct resolver_wish *wish, struct text *conf,
-                            struct text *hosts)
+/* The child has made the guest's place: whoever is told of the guest may enter it. */
+static int receive_files(struct run *run, int ret_files[CHANNEL_FILES], struct error *error)
 {
-    follow_begin(&run->follow, TAKE_PTR(run->remote), &run->guest, wish, conf, hosts);
+    struct message message;
+    pid_t sender;
+    int r = channel_receive(run->channel, &message, &sender);
+
+    if (r == 0 && message.type == MESSAGE_FAILED)
+        return error_set(error, 0, "%s", message.text);
+    if (r < 0 || message.type != MESSAGE_FILES)
+        return error_set(error, r, "the guest's first process ended");
+    memcpy(ret_files, message.files, sizeof(message.files));
+    return 0;
 }
 
-static int send_files(struct run *run, struct error *error)
+/* The guest is attached: its files are written, and follow its networks from now on. */
+static int write_files(struct run *run, const int files[CHANNEL_FILES], struct error *error)
 {
     const struct guest_attach_params *params = &run->invocation->params.guest_attach;
     const struct resolver_wish wish = {
@@ -247,19 +257,38 @@ static int send_files(struct run *run, struct error *error)
     int r = resolver_write(&run->facts, &run->guest, &wish, &conf, &hosts, error);
 
     if (r == 0)
-        r = channel_send_text(run->channel, conf.data);
+        r = etc_file_write(files[ETC_RESOLV_CONF], conf.data, error);
     if (r == 0)
-        r = channel_send_text(run->channel, hosts.data);
-    /* A child that is gone has said why: that is read from the channel. */
-    if (r == -EPIPE || r == -ECONNRESET)
-        r = 0;
-    else if (r < 0 && error->kind == ERROR_NONE)
-        error_set(error, r, "can't send the guest its files");
+        r = etc_file_write(files[ETC_HOSTS], hosts.data, error);
     if (r == 0)
-        begin_to_follow(run, &wish, &conf, &hosts);
+        follow_begin(&run->follow, TAKE_PTR(run->remote), &run->guest, &wish, &conf, &hosts);
     text_deinit(&conf);
     text_deinit(&hosts);
     return r;
+}
+
+static int attach_in_place(struct run *run, struct error *error)
+{
+    int files[CHANNEL_FILES] = {-1, -1};
+    int r = receive_files(run, files, error);
+
+    if (r < 0)
+        return r;
+    supervise_end_by_status();
+    r = attach(run, error);
+    if (r == 0) {
+        supervise_block_signals(&run->mask);
+        r = write_files(run, files, error);
+    }
+    if (r < 0) {
+        for (size_t i = 0; i < CHANNEL_FILES; i++)
+            close(files[i]);
+        return r;
+    }
+    follow_take_files(&run->follow, files);
+    /* A child that is gone has said why: that is read from the channel. */
+    (void)channel_send(run->channel, MESSAGE_BEGIN, 0, NULL);
+    return 0;
 }
 
 /* Which port was chosen where none was given: people have to know. */
@@ -339,14 +368,7 @@ static int prepare(struct run *run, struct error *error)
         r = start_child(run, error);
     if (r == 0)
         r = query_facts(run, error);
-    if (r == 0) {
-        supervise_end_by_status();
-        r = attach(run, error);
-    }
-    if (r < 0)
-        return r;
-    supervise_block_signals(&run->mask);
-    return send_files(run, error);
+    return r < 0 ? r : attach_in_place(run, error);
 }
 
 static int supervise_command(struct run *run, struct supervise *ret_supervise)

@@ -248,8 +248,8 @@ static void on_message(struct supervise *supervise)
     }
     switch (message.type) {
     case MESSAGE_FILES:
-        follow_take_files(supervise->follow, message.files);
-        break;
+    case MESSAGE_BEGIN:
+        break; /* part of what comes before */
     case MESSAGE_STARTED:
         supervise->command = sender;
         supervise->command_fd = pidfd_open(sender, 0);

@@ -60,8 +60,8 @@ void links_remove(struct service *service, const struct guest_plan *plan, size_t
         undo_failed(service, "a guest's links", &error);
         return;
     }
-    *removal =
-        (struct removal){.job = {removal_run, removal_done}, .service = service, .count = count};
+    *removal = (struct removal){
+        .job = {.run = removal_run, .done = removal_done}, .service = service, .count = count};
     for (size_t i = 0; i < count; i++) {
         plan_link(plan, plan->first_endpoint + i, &removal->endpoints[i]);
         link_endpoint_abandon(service->link, &removal->endpoints[i]);
@@ -147,7 +147,7 @@ int guest_plan_start(struct service *service, struct guest_plan *plan, guest_pla
         free(creation);
         return r;
     }
-    *creation = (struct creation){.job = {creation_run, creation_done},
+    *creation = (struct creation){.job = {.run = creation_run, .done = creation_done},
                                   .service = service,
                                   .plan = plan,
                                   .done = done,

@@ -273,6 +273,16 @@ def test_what_the_guest_wrote_into_its_files_stays(host):
     assert guest.exec("cat", "/etc/resolv.conf").out == "nameserver 192.0.2.1\n"
 
 
+def test_who_enters_at_once_finds_the_guests_files(host):
+    """A guest that is shown as running can be entered, and what is written there is not the host's."""
+    before = host.read("/etc/hosts")
+    for number in range(8):
+        guest = host.run_guest(f"web{number}")
+        guest.exec("sh", "-c", "echo 192.0.2.7 mine >>/etc/hosts; echo nameserver 192.0.2.1 >/etc/resolv.conf")
+        assert host.read("/etc/hosts") == before and host.read("/etc/resolv.conf") == RESOLV_CONF
+        guest.job.send(signal.SIGKILL)
+
+
 def test_files_are_there_on_a_read_only_etc(host):
     command = host.command(["run", "--", "cat", "/etc/resolv.conf", "/etc/hosts"])
     text = host.run("unshare", "--mount", "sh", "-ec", 'mount -o remount,ro,bind /etc; exec "$@"', "sh", *command,

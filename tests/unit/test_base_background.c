@@ -94,7 +94,8 @@ static void count_told(struct job *job)
 static void prepare(struct fixture *fixture, struct counted *jobs, unsigned count)
 {
     for (unsigned i = 0; i < count; i++)
-        jobs[i] = (struct counted){.job = {count_run, count_told}, .fixture = fixture, .number = i};
+        jobs[i] = (struct counted){
+            .job = {.run = count_run, .done = count_told}, .fixture = fixture, .number = i};
 }
 
 static void jobs_run_in_order_and_the_loop_hears_of_each(void **state)
