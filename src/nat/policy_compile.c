@@ -321,20 +321,27 @@ static bool is_whole(const struct sweep *sweep, unsigned protocol)
     return services->other;
 }
 
+/* Where the protocols that a policy tells apart begin, in both families. */
+static const uint16_t protocol_marks[] = {
+    0,           IPPROTO_ICMP,    IPPROTO_ICMP + 1, IPPROTO_TCP,        IPPROTO_TCP + 1,
+    IPPROTO_UDP, IPPROTO_UDP + 1, IPPROTO_ICMPV6,   IPPROTO_ICMPV6 + 1, 256,
+};
+
 static int emit_whole(struct sweep *sweep)
 {
     static const struct port_range all = {0, PORT_LAST};
-    unsigned first = 0;
+    const uint16_t *mark = protocol_marks;
     int result = 0;
 
-    while (result == 0 && first < 256) {
-        unsigned end = first;
+    while (result == 0 && *mark < 256) {
+        unsigned first = *mark;
 
-        while (end < 256 && is_whole(sweep, end))
-            end++;
-        if (end > first)
-            result = emit(sweep, first, end - 1, &all);
-        first = end + 1;
+        while (*mark < 256 && is_whole(sweep, *mark))
+            mark++;
+        if (*mark > first)
+            result = emit(sweep, first, *mark - 1u, &all);
+        else
+            mark++;
     }
     return result;
 }
