@@ -1,25 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The chain of a policy, where a match that fails ends the rule:
- *
- *   allow rules                          deny rules alone
- *   without a connection: drop           without a connection: drop
- *   denied by name: refuse               denied by name: refuse
- *   in the set: accept                   in the set: refuse
- *   not TCP or UDP, in the set: accept   not TCP or UDP, in the set: refuse
- *   (both for IPv6 too)                  (both for IPv6 too)
- *   given by name: accept                of a known protocol: accept
- *   refuse                               drop
- *
- * What stands "by name" is there only with such domain rules, as two rules, for protocols with and
- * without ports, that jump to the chain of the packet's service. That one asks whether the address
- * is among the openings, and refuses; or, where it would accept, asks once more that the address is
- * none of the host's and of no network of ours: it may have become one since it was opened.
- *
- * The key is protocol . destination . port. A protocol other than TCP and UDP has no port, but
- * whatever it has in that place, or nothing: its second rule looks port 0 up. All ranges of such
- * protocols span every port, so that the first rule errs for none of them.
- *
- * A set of ranges shows its elements only after the transaction that added them has switched the
+/* A set of ranges shows its elements only after the transaction that added them has switched the
  * rules (the kernel commits such sets last: nft_set_pipapo.c, "commit"). So a policy is made whole
  * in one transaction, with no way into it, and the next leads the endpoints from the old version to
  * the new one, and takes the old one out. These are elements of a hash map: they switch at once. */
@@ -28,23 +8,21 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <libmnl/libmnl.h>
-#include <linux/netfilter.h>
-#include <linux/netfilter/nf_conntrack_common.h>
 #include <linux/netfilter/nf_tables.h>
-#include <linux/rtnetlink.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "nat/policy_chain.h"
 #include "nat/rule.h"
 
 #define RANGES_ROOM 60000 /* one netlink attribute has 16 bits of length */
 #define RANGE_ROOM 96
 
 static const struct set_def set_defs[POLICY_FAMILIES] = {
-    {"", "ranges of a policy", {FIELD_PROTO, FIELD_IP4, FIELD_PORT}, {0}, true, TABLE_INET},
-    {"", "ranges of a policy", {FIELD_PROTO, FIELD_IP6, FIELD_PORT}, {0}, true, TABLE_INET},
+    {"", "ranges of a policy", {FIELD_IP4, FIELD_PORT, FIELD_PROTO}, {0}, true, TABLE_INET},
+    {"", "ranges of a policy", {FIELD_IP6, FIELD_PORT, FIELD_PROTO}, {0}, true, TABLE_INET},
 };
 
 static const struct set_def services_def = {
@@ -55,8 +33,6 @@ static const struct set_def opening_defs[POLICY_FAMILIES] = {
     {"", "given by name", {FIELD_IP6}, {0}, false, TABLE_INET},
 };
 
-static const char *const opening_words[] = {"open", "closed"}; /* by `closes` */
-static const char *const class_names[POLICY_CLASSES] = {"public", "private"};
 static const uint8_t families[POLICY_FAMILIES] = {AF_INET, AF_INET6};
 
 size_t policy_key_length(unsigned family_index)
@@ -64,105 +40,7 @@ size_t policy_key_length(unsigned family_index)
     return family_index ? 24 : 12;
 }
 
-/* --- names --- */
-
-void policy_chain_name(int64_t id, uint64_t version, enum policy_class class,
-                       char ret_name[POLICY_NAME_MAX])
-{
-    if (id == 0)
-        snprintf(ret_name, POLICY_NAME_MAX, "%s", chain_def_get(CHAIN_POLICY_WAIT)->name);
-    else
-        snprintf(ret_name, POLICY_NAME_MAX, "guest%lld_%016llx_%s", (long long)id,
-                 (unsigned long long)version, class_names[class]);
-}
-
-const char *policy_name_read(const char *name, int64_t *ret_id, uint64_t *ret_version)
-{
-    unsigned long long version;
-    long long id;
-    int end = 0;
-
-    if (sscanf(name, "guest%18lld_%16llx_%n", &id, &version, &end) != 2 || end == 0)
-        return NULL;
-    *ret_id = id;
-    *ret_version = version;
-    return name + end;
-}
-
-bool policy_chain_find(const char *name, int64_t *ret_id, uint64_t *ret_version,
-                       enum policy_class *ret_class)
-{
-    int64_t id;
-    uint64_t version;
-    const char *rest = policy_name_read(name, &id, &version);
-
-    for (int class = 0; rest && class < POLICY_CLASSES; class ++) {
-        if (strcmp(rest, class_names[class]) != 0)
-            continue;
-        *ret_id = id;
-        *ret_version = version;
-        *ret_class = (enum policy_class) class;
-        return true;
-    }
-    return false;
-}
-
-/* family and service only where they count: AF_UNSPEC, -1. */
-static void set_name(int64_t id, uint64_t version, const char *what, uint8_t family, int service,
-                     char ret_name[POLICY_NAME_MAX])
-{
-    char number[16] = "";
-
-    if (service >= 0)
-        snprintf(number, sizeof(number), "_%d", service);
-    snprintf(ret_name, POLICY_NAME_MAX, "guest%lld_%016llx_%s%s%s", (long long)id,
-             (unsigned long long)version, what,
-             family == AF_INET    ? "4"
-             : family == AF_INET6 ? "6"
-                                  : "",
-             number);
-}
-
-void policy_openings_name(int64_t id, uint64_t version, bool closes, uint8_t family,
-                          uint32_t service, char ret_name[POLICY_NAME_MAX])
-{
-    set_name(id, version, opening_words[closes], family, (int)service, ret_name);
-}
-
-bool policy_openings_read(const char *name, struct nat_opening *ret_opening)
-{
-    struct nat_opening opening = {0};
-    const char *rest = policy_name_read(name, &opening.policy_id, &opening.policy_version);
-    char wanted[POLICY_NAME_MAX];
-    const char *number = rest ? strchr(rest, '_') : NULL;
-
-    if (!number || sscanf(number, "_%3u", &opening.service) != 1)
-        return false;
-    for (int i = 0; i < 2 * POLICY_FAMILIES; i++) {
-        opening.closes = i / 2;
-        opening.ip.family = families[i % 2];
-        policy_openings_name(opening.policy_id, opening.policy_version, opening.closes,
-                             opening.ip.family, opening.service, wanted);
-        if (strcmp(name, wanted) != 0)
-            continue;
-        *ret_opening = opening;
-        return true;
-    }
-    return false;
-}
-
-void policy_service_chain(const struct policy_object *object, bool closes, uint32_t service,
-                          char ret_name[POLICY_NAME_MAX])
-{
-    set_name(object->id, object->version, opening_words[closes], AF_UNSPEC, (int)service, ret_name);
-}
-
-/* The map that leads there. */
-static void services_name(const struct policy_object *object, bool closes,
-                          char ret_name[POLICY_NAME_MAX])
-{
-    set_name(object->id, object->version, closes ? "closed" : "open", AF_UNSPEC, -1, ret_name);
-}
+/* --- parts --- */
 
 /* How many services names can open, or deny. */
 static size_t side_count(const struct policy_object *object, bool closes)
@@ -195,7 +73,8 @@ const char *policy_chain_get(const struct policy_object *object, size_t index,
     index -= POLICY_CLASSES;
     for (int closes = 0; closes < 2; closes++) {
         if (index < side_count(object, closes)) {
-            policy_service_chain(object, closes, side_service(object, closes, index), text);
+            policy_service_name(object->id, object->version, closes,
+                                side_service(object, closes, index), text);
             return text;
         }
         index -= side_count(object, closes);
@@ -203,15 +82,13 @@ const char *policy_chain_get(const struct policy_object *object, size_t index,
     return NULL;
 }
 
-#define RANGE_SETS ((size_t)POLICY_CLASSES * POLICY_FAMILIES)
-
 /* The map of services, then the openings of each. */
 static const char *side_set_get(const struct policy_object *object, bool closes, size_t index,
                                 char text[POLICY_NAME_MAX], enum policy_set_kind *ret_kind)
 {
     *ret_kind = index == 0 ? POLICY_SET_SERVICES : POLICY_SET_OPENINGS;
     if (index == 0)
-        services_name(object, closes, text);
+        policy_services_name(object->id, object->version, closes, text);
     else
         policy_openings_name(object->id, object->version, closes,
                              families[(index - 1) % POLICY_FAMILIES],
@@ -222,10 +99,12 @@ static const char *side_set_get(const struct policy_object *object, bool closes,
 const char *policy_set_get(const struct policy_object *object, size_t index,
                            char text[POLICY_NAME_MAX], enum policy_set_kind *ret_kind)
 {
+    size_t range_sets = (size_t)object->n_tables * POLICY_FAMILIES;
+
     *ret_kind = POLICY_SET_RANGES;
-    if (index < RANGE_SETS)
+    if (index < range_sets)
         return object->sets[index / POLICY_FAMILIES][index % POLICY_FAMILIES];
-    index -= RANGE_SETS;
+    index -= range_sets;
     for (int closes = 0; closes < 2; closes++) {
         size_t services = side_count(object, closes);
         size_t sets = services ? 1 + services * POLICY_FAMILIES : 0;
@@ -239,14 +118,25 @@ const char *policy_set_get(const struct policy_object *object, size_t index,
 
 /* --- objects --- */
 
+/* Do any rules speak of @public or @private? Else both classes have the same ranges, in one set. */
+static bool rules_split(const struct policy_rules *rules)
+{
+    for (size_t i = 0; i < rules->count; i++)
+        if (rules->items[i].destination == RULE_PUBLIC ||
+            rules->items[i].destination == RULE_PRIVATE)
+            return true;
+    return false;
+}
+
 static void object_name(struct policy_object *object)
 {
     for (int class = 0; class < POLICY_CLASSES; class ++) {
         policy_chain_name(object->id, object->version, (enum policy_class) class,
                           object->chains[class]);
         for (int i = 0; i < POLICY_FAMILIES; i++)
-            set_name(object->id, object->version, class_names[class], families[i], -1,
-                     object->sets[class][i]);
+            policy_ranges_name(object->id, object->version,
+                               object->n_tables == 1 ? POLICY_CLASSES : (enum policy_class) class,
+                               families[i], object->sets[class][i]);
     }
 }
 
@@ -266,7 +156,7 @@ static int object_compile_services(struct policy_object *object, const struct na
 static int object_compile(struct policy_object *object, const struct nat_policy *policy,
                           struct error *error)
 {
-    for (int class = 0; class < POLICY_CLASSES; class ++)
+    for (int class = 0; class < object->n_tables; class ++)
         for (int i = 0; i < POLICY_FAMILIES; i++) {
             int result = policy_compile(policy->allow, policy->deny, (enum policy_class) class,
                                         families[i], &object->tables[class][i]);
@@ -292,6 +182,7 @@ int policy_object_new(const struct nat_policy *policy, bool add, struct policy_o
     object->id = policy->id;
     object->version = policy->version;
     object->add = add;
+    object->n_tables = rules_split(policy->allow) || rules_split(policy->deny) ? POLICY_CLASSES : 1;
     object_name(object);
     result = object_compile_services(object, policy, error);
     object->accepts = policy->allow->count > 0;
@@ -322,10 +213,10 @@ static void key_write(uint8_t protocol, const struct ip *ip, uint16_t port, uint
     uint16_t wire_port = htons(port);
     size_t length = ip_bits(ip->family) / 8;
 
-    memset(key, 0, 8 + length);
-    key[0] = protocol;
-    memcpy(key + 4, ip->bytes, length);
-    memcpy(key + 4 + length, &wire_port, sizeof(wire_port));
+    memset(key, 0, length + 8);
+    memcpy(key, ip->bytes, length);
+    memcpy(key + length, &wire_port, sizeof(wire_port));
+    key[length + 4] = protocol;
 }
 
 void policy_range_write(const struct policy_range *range, uint8_t *first, uint8_t *last)
@@ -405,7 +296,7 @@ static void put_service(struct nlmsghdr *message, const struct policy_object *ob
     policy_service_range_write(range, first, last);
     put_key(message, NFTA_SET_ELEM_KEY, first, sizeof(first));
     put_key(message, NFTA_SET_ELEM_KEY_END, last, sizeof(last));
-    policy_service_chain(object, closes, range->service, chain);
+    policy_service_name(object->id, object->version, closes, range->service, chain);
     struct nlattr *data = mnl_attr_nest_start(message, NFTA_SET_ELEM_DATA);
     struct nlattr *verdict = mnl_attr_nest_start(message, NFTA_DATA_VERDICT);
     mnl_attr_put_u32(message, NFTA_VERDICT_CODE, htonl((uint32_t)NFT_JUMP));
@@ -436,255 +327,6 @@ static void append_services(struct nft_transaction *transaction, const char *map
             put_service(message, object, closes, &services->ranges[i]);
     mnl_attr_nest_end(message, list);
     nft_transaction_close(transaction, message);
-}
-
-/* --- rules --- */
-
-enum rule_kind {
-    RULE_NO_CONNECTION,
-    RULE_CLOSED, /* denied by name: with ports, without */
-    RULE_RANGES, /* with and without ports, for both families */
-    RULE_OPEN,   /* given by name, as RULE_CLOSED */
-    RULE_NOTHING_ELSE,
-    RULE_EVERYTHING_ELSE,
-    RULE_NO_PROTOCOL,
-    RULE_KINDS_,
-};
-
-#define RULE_VARIANTS 4
-
-static const char *const comments[RULE_KINDS_][RULE_VARIANTS] = {
-    [RULE_NO_CONNECTION] = {"no connection"},
-    [RULE_CLOSED] = {"denied by name", "denied by name, without ports"},
-    [RULE_RANGES] = {"denied", "denied, without ports", "denied, IPv6",
-                     "denied, without ports, IPv6"},
-    [RULE_OPEN] = {"given by name", "given by name, without ports"},
-    [RULE_NOTHING_ELSE] = {"nothing else"},
-    [RULE_EVERYTHING_ELSE] = {"everything else"},
-    [RULE_NO_PROTOCOL] = {"no protocol"},
-};
-
-static const char *const allowed_comments[RULE_VARIANTS] = {
-    "allowed", "allowed, without ports", "allowed, IPv6", "allowed, without ports, IPv6"};
-
-/* Of the chain of a service. */
-static const char *const service_comments[POLICY_FAMILIES] = {"addresses", "addresses, IPv6"};
-
-static bool kind_is_there(const struct policy_object *object, enum rule_kind kind)
-{
-    switch (kind) {
-    case RULE_CLOSED:
-        return object->services.n_closes;
-    case RULE_OPEN:
-        return object->services.n_opens;
-    case RULE_NOTHING_ELSE:
-        return object->accepts;
-    case RULE_EVERYTHING_ELSE:
-    case RULE_NO_PROTOCOL:
-        return !object->accepts;
-    default:
-        return true;
-    }
-}
-
-static size_t kind_variants(enum rule_kind kind)
-{
-    size_t count = 0;
-
-    while (count < RULE_VARIANTS && comments[kind][count])
-        count++;
-    return count;
-}
-
-/* The rule at this place of the chain of a class; false behind the last. */
-static bool rule_find(const struct policy_object *object, size_t index, enum rule_kind *ret_kind,
-                      unsigned *ret_variant)
-{
-    for (int kind = 0; kind < RULE_KINDS_; kind++) {
-        size_t count = kind_variants((enum rule_kind)kind);
-
-        if (!kind_is_there(object, (enum rule_kind)kind))
-            continue;
-        if (index < count) {
-            *ret_kind = (enum rule_kind)kind;
-            *ret_variant = (unsigned)index;
-            return true;
-        }
-        index -= count;
-    }
-    return false;
-}
-
-const char *policy_rule_comment(const struct policy_object *object, size_t chain, size_t index)
-{
-    enum rule_kind kind;
-    unsigned variant;
-
-    if (chain >= POLICY_CLASSES)
-        return index < POLICY_FAMILIES ? service_comments[index] : NULL;
-    if (!rule_find(object, index, &kind, &variant))
-        return NULL;
-    return kind == RULE_RANGES && object->accepts ? allowed_comments[variant]
-                                                  : comments[kind][variant];
-}
-
-static void refuse(struct rule *rule)
-{
-    rule_verdict(rule, (uint32_t)NFT_GOTO, chain_def_get(CHAIN_REFUSE)->name);
-}
-
-static void no_connection(struct rule *rule)
-{
-    static const uint32_t bit = NF_CT_STATE_INVALID_BIT;
-
-    rule_load_ct(rule, NFT_CT_STATE);
-    rule_mask(rule, &bit, sizeof(bit));
-    rule_compare_u32(rule, NFT_CMP_NEQ, 0);
-    rule_verdict(rule, NF_DROP, NULL);
-}
-
-static void not_protocol(struct rule *rule, uint8_t protocol)
-{
-    rule_load_meta(rule, NFT_META_L4PROTO, 0);
-    rule_compare_u8(rule, NFT_CMP_NEQ, protocol);
-}
-
-static void match_family(struct rule *rule, unsigned family)
-{
-    rule_load_meta(rule, NFT_META_NFPROTO, 0);
-    rule_compare_u8(rule, NFT_CMP_EQ, family ? NFPROTO_IPV6 : NFPROTO_IPV4);
-}
-
-static void match_ports(struct rule *rule, bool ports)
-{
-    if (ports)
-        return;
-    not_protocol(rule, IPPROTO_TCP);
-    not_protocol(rule, IPPROTO_UDP);
-}
-
-static void load_destination(struct rule *rule, unsigned family, unsigned reg)
-{
-    rule_load_payload(rule, NFT_PAYLOAD_NETWORK_HEADER, family ? 24 : 16, family ? 16 : 4, reg);
-}
-
-static void load_port(struct rule *rule, bool ports, unsigned reg)
-{
-    static const uint8_t no_port[4];
-
-    if (ports)
-        rule_load_payload(rule, NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, reg);
-    else
-        rule_load_value(rule, no_port, sizeof(no_port), reg);
-}
-
-static void lookup_ranges(struct rule *rule, const struct policy_object *object,
-                          enum policy_class class, unsigned family, bool ports)
-{
-    match_family(rule, family);
-    match_ports(rule, ports);
-    rule_load_meta(rule, NFT_META_L4PROTO, 0);
-    load_destination(rule, family, 1);
-    load_port(rule, ports, family ? 5 : 2);
-    rule_lookup(rule, object->sets[class][family], RULE_LOOKUP);
-    if (object->accepts)
-        rule_verdict(rule, NF_ACCEPT, NULL);
-    else
-        refuse(rule);
-}
-
-/* To the chain of the packet's service, and back. */
-static void follow_service(struct rule *rule, const struct policy_object *object, bool closes,
-                           bool ports)
-{
-    char map[POLICY_NAME_MAX];
-
-    match_ports(rule, ports);
-    rule_load_meta(rule, NFT_META_L4PROTO, 0);
-    load_port(rule, ports, 1);
-    services_name(object, closes, map);
-    rule_lookup(rule, map, RULE_LOOKUP_VERDICT);
-}
-
-/* None of the host's addresses, and of no network of ours. */
-static void not_own(struct rule *rule, unsigned family)
-{
-    rule_load_address_type(rule);
-    rule_compare_u32(rule, NFT_CMP_NEQ, RTN_LOCAL);
-    rule_load_meta(rule, NFT_META_NFPROTO, 0);
-    load_destination(rule, family, 1);
-    rule_lookup(rule, set_def_get(family ? SET_SUBNET6 : SET_SUBNET4)->name, RULE_LOOKUP_NOT);
-}
-
-static void lookup_openings(struct rule *rule, const struct policy_object *object, bool closes,
-                            uint32_t service, unsigned family)
-{
-    char set[POLICY_NAME_MAX];
-
-    match_family(rule, family);
-    load_destination(rule, family, 0);
-    policy_openings_name(object->id, object->version, closes, families[family], service, set);
-    rule_lookup(rule, set, RULE_LOOKUP);
-    if (closes) {
-        refuse(rule);
-        return;
-    }
-    not_own(rule, family);
-    rule_verdict(rule, NF_ACCEPT, NULL);
-}
-
-/* A packet whose protocol can't be told passed no deny rule. */
-static void everything_else(struct rule *rule)
-{
-    rule_load_meta(rule, NFT_META_L4PROTO, 0);
-    rule_compare_u8(rule, NFT_CMP_GTE, 0);
-    rule_verdict(rule, NF_ACCEPT, NULL);
-}
-
-static void write_rule(struct rule *rule, const struct policy_object *object,
-                       enum policy_class class, enum rule_kind kind, unsigned variant)
-{
-    unsigned family = variant / 2;
-    bool ports = variant % 2 == 0;
-
-    switch (kind) {
-    case RULE_NO_CONNECTION:
-        no_connection(rule);
-        break;
-    case RULE_CLOSED:
-    case RULE_OPEN:
-        follow_service(rule, object, kind == RULE_CLOSED, ports);
-        break;
-    case RULE_RANGES:
-        lookup_ranges(rule, object, class, family, ports);
-        break;
-    case RULE_NOTHING_ELSE:
-        refuse(rule);
-        break;
-    case RULE_EVERYTHING_ELSE:
-        everything_else(rule);
-        break;
-    case RULE_NO_PROTOCOL:
-    case RULE_KINDS_:
-        rule_verdict(rule, NF_DROP, NULL);
-        break;
-    }
-}
-
-static void append_rules(struct nft_transaction *transaction, const struct policy_object *object,
-                         enum policy_class class)
-{
-    enum rule_kind kind;
-    unsigned variant;
-
-    for (size_t i = 0; rule_find(object, i, &kind, &variant); i++) {
-        const char *comment = policy_rule_comment(object, class, i);
-        struct rule rule;
-
-        rule_init(&rule, RULESET_TABLE, object->chains[class], comment, NULL);
-        write_rule(&rule, object, class, kind, variant);
-        nft_transaction_add_rule(transaction, rule_finish(&rule), comment);
-    }
 }
 
 /* --- messages --- */
@@ -728,15 +370,9 @@ static void append_service(const struct policy_object *object, bool closes, uint
         policy_openings_name(object->id, object->version, closes, families[i], service, name);
         nft_transaction_add_set(transaction, openings_build(name, i), "a policy's openings");
     }
-    policy_service_chain(object, closes, service, name);
+    policy_service_name(object->id, object->version, closes, service, name);
     nft_transaction_add_chain(transaction, RULESET_TABLE, &chain);
-    for (unsigned i = 0; i < POLICY_FAMILIES; i++) {
-        struct rule rule;
-
-        rule_init(&rule, RULESET_TABLE, name, service_comments[i], NULL);
-        lookup_openings(&rule, object, closes, service, i);
-        nft_transaction_add_rule(transaction, rule_finish(&rule), service_comments[i]);
-    }
+    policy_service_append(object, closes, service, transaction);
 }
 
 static void append_new_services(const struct policy_object *object, bool closes,
@@ -747,7 +383,7 @@ static void append_new_services(const struct policy_object *object, bool closes,
     for (uint32_t i = 0; i < object->services.count; i++)
         if (service_is_on(object, closes, i))
             append_service(object, closes, i, transaction);
-    services_name(object, closes, map);
+    policy_services_name(object->id, object->version, closes, map);
     nft_transaction_add_set(transaction, set_def_build(&services_def, map, SET_COUNT_ + 1),
                             "a policy's map of services");
     append_services(transaction, map, object, closes);
@@ -774,12 +410,13 @@ static void append_new(const struct policy_object *object, struct nft_transactio
         append_new_services(object, false, transaction);
     if (object->services.n_closes)
         append_new_services(object, true, transaction);
+    for (int class = 0; class < object->n_tables; class ++)
+        append_new_ranges(object, (enum policy_class) class, transaction);
     for (int class = 0; class < POLICY_CLASSES; class ++) {
         const struct nft_chain chain = {.name = object->chains[class]};
 
         nft_transaction_add_chain(transaction, RULESET_TABLE, &chain);
-        append_new_ranges(object, (enum policy_class) class, transaction);
-        append_rules(transaction, object, (enum policy_class) class);
+        policy_chain_append(object, (enum policy_class) class, transaction);
     }
 }
 

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* A policy in the kernel: two chains, for public addresses and for the rest, each with one set of
- * ranges per family. Their names are made of the policy's id and version; endpoints lead to the
- * chains by the maps SET_POLICY_PUBLIC and SET_POLICY_PRIVATE. With domain rules there is also a
- * map of services, and for each service a chain with one set of *openings* per family (opening.c):
- * the addresses that the guest was given for names. What names open and what they deny have such
- * maps, chains and sets each. */
+/* A policy in the kernel: two chains, for public addresses and for the rest, which look up one set
+ * of ranges per family; each its own, or both the same where no rule tells them apart. Their names
+ * are made of the policy's id and version; endpoints lead to the chains by the maps
+ * SET_POLICY_PUBLIC and SET_POLICY_PRIVATE. With domain rules there is also a map of services, and
+ * for each service a chain with one set of *openings* per family (opening.c): the addresses that
+ * the guest was given for names. What names open and what they deny have such maps, chains and sets
+ * each. */
 #pragma once
 
 #include <libnftnl/set.h>
@@ -12,10 +13,10 @@
 #include "nat/nat.h"
 #include "nat/nft.h"
 #include "nat/policy_compile.h"
+#include "nat/policy_names.h"
 #include "nat/policy_services.h"
 #include "nat/ruleset.h"
 
-#define POLICY_NAME_MAX 64
 #define POLICY_FAMILIES 2 /* IPv4, IPv6 */
 
 struct policy_object {
@@ -23,6 +24,7 @@ struct policy_object {
     uint64_t version;
     bool add;
     bool accepts; /* ranges are what is allowed; else what is denied */
+    int n_tables; /* classes with ranges of their own; 1: they have the same, and the same sets */
     struct policy_table tables[POLICY_CLASSES][POLICY_FAMILIES];
     struct policy_services services;
     char chains[POLICY_CLASSES][POLICY_NAME_MAX];
@@ -37,34 +39,16 @@ void policy_object_free(struct policy_object *object);
 void policy_object_append(const struct policy_object *object, bool add,
                           struct nft_transaction *transaction);
 
-/* The chain's name; for id 0 the one that drops while a rebuild goes on. */
-void policy_chain_name(int64_t id, uint64_t version, enum policy_class class,
-                       char ret_name[POLICY_NAME_MAX]);
-/* Reads such a name (but of id 0). */
-bool policy_chain_find(const char *name, int64_t *ret_id, uint64_t *ret_version,
-                       enum policy_class *ret_class);
-/* Reads the beginning of a name of a policy's chain or set; returns the rest, NULL for others. */
-const char *policy_name_read(const char *name, int64_t *ret_id, uint64_t *ret_version);
-
 /* Names of its chains; NULL behind the last. The first POLICY_CLASSES are those of the classes. */
 const char *policy_chain_get(const struct policy_object *object, size_t index,
                              char text[POLICY_NAME_MAX]);
-/* Comments of a chain's rules in order, which say what they do; NULL behind the last. */
-const char *policy_rule_comment(const struct policy_object *object, size_t chain, size_t index);
 /* Names of its sets, and what each is; NULL behind the last. */
 enum policy_set_kind { POLICY_SET_RANGES, POLICY_SET_SERVICES, POLICY_SET_OPENINGS };
 const char *policy_set_get(const struct policy_object *object, size_t index,
                            char text[POLICY_NAME_MAX], enum policy_set_kind *ret_kind);
-/* The set of openings of one service; closes is for what is denied. */
-void policy_openings_name(int64_t id, uint64_t version, bool closes, uint8_t family,
-                          uint32_t service, char ret_name[POLICY_NAME_MAX]);
-/* Reads such a name into an opening without address. */
-bool policy_openings_read(const char *name, struct nat_opening *ret_opening);
 size_t policy_key_length(unsigned family_index);
 void policy_range_write(const struct policy_range *range, uint8_t *first, uint8_t *last);
-/* The same for a map of services, and the chain that a service leads to. */
+/* The same for a map of services. */
 #define POLICY_SERVICE_KEY 8
 void policy_service_range_write(const struct policy_service_range *range, uint8_t *first,
                                 uint8_t *last);
-void policy_service_chain(const struct policy_object *object, bool closes, uint32_t service,
-                          char ret_name[POLICY_NAME_MAX]);

@@ -16,6 +16,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "nat/policy_chain.h"
+
 #define VERIFY_TRIES 5
 
 /* --- policies --- */

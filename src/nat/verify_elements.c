@@ -90,7 +90,7 @@ static bool service_copy(const struct nlattr *nest, const struct policy_object *
             mnl_attr_validate(attribute, MNL_TYPE_NUL_STRING) < 0)
             continue;
         for (uint32_t i = 0; i < object->services.count; i++) {
-            policy_service_chain(object, closes, i, chain);
+            policy_service_name(object->id, object->version, closes, i, chain);
             if (strcmp(mnl_attr_get_str(attribute), chain) != 0)
                 continue;
             memcpy(bytes, &i, sizeof(i));
@@ -392,7 +392,7 @@ int verify_policy(struct nat *nat, const struct nat_batch *batch,
 {
     int result = 0;
 
-    for (int class = 0; class < POLICY_CLASSES; class ++)
+    for (int class = 0; class < object->n_tables; class ++)
         for (unsigned i = 0; result == 0 && *ret_same && i < POLICY_FAMILIES; i++)
             result = verify_ranges(nat, object, (enum policy_class) class, i, ret_same, error);
     if (result == 0 && *ret_same)
