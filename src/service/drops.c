@@ -20,6 +20,7 @@
 
 #define TURN_MS 1000
 #define INTERFACES_MAX 64 /* told of in one turn; the others come in the next */
+#define NAMES_MAX 16      /* of an address, looked at for the rule that denies it */
 #define ATTEMPTS_MAX 256  /* destinations that are gathered; the rest is told of by number only */
 
 /* A destination that a guest is denied. */
@@ -163,15 +164,29 @@ static const char *network_of(const struct guest *guest, const struct ip *ip)
     return "";
 }
 
+/* The name that the guest looked up last of those that led to the address. */
+static void find_name(struct service *service, const struct guest *guest,
+                      const struct nat_log_entry *entry, struct denial *denial)
+{
+    const char *name;
+
+    if (domain_names_find(service, guest->id, &entry->destination, false, &name, 1) > 0)
+        snprintf(denial->name, sizeof(denial->name), "%s", name);
+}
+
 /* Which rule it was. None where the network ends there, whatever the rules say. */
 static int find_rule(struct service *service, const struct guest *guest,
                      const struct nat_log_entry *entry, struct denial *denial, struct error *error)
 {
+    const char *names[NAMES_MAX];
     const struct policy_flow flow = {
         .ip = entry->destination,
         .own = policy_address_is_own(service, &entry->destination),
         .protocol = entry->protocol,
         .port = entry->port,
+        .names = names,
+        .n_names =
+            domain_names_find(service, guest->id, &entry->destination, true, names, NAMES_MAX),
     };
     const struct policy_rule *rule = NULL;
     struct policy_rules allow = {0};
@@ -200,6 +215,8 @@ static int attempt_fill(struct service *service, const struct nat_log_entry *ent
     protocol_name(entry->protocol, attempt->denial.protocol, sizeof(attempt->denial.protocol));
     snprintf(attempt->guest, sizeof(attempt->guest), "%s", guest.name);
     snprintf(attempt->network, sizeof(attempt->network), "%s", network_of(&guest, &entry->source));
+    if (r >= 0 && *ret_found)
+        find_name(service, &guest, entry, &attempt->denial);
     if (entry->kind == NAT_LOG_LIMITED)
         snprintf(attempt->denial.rule, sizeof(attempt->denial.rule), "too many connections");
     else if (r >= 0 && *ret_found)

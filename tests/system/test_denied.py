@@ -5,11 +5,15 @@ import socket
 
 import pytest
 
+import dns
 import servers
 import topology
 from test_drops import drops
 from test_policy import attempt
 from wait import wait_for
+
+
+NAME = "www.example.org"
 
 
 @pytest.fixture
@@ -92,6 +96,35 @@ def test_bounds_of_the_network_are_told_of_too(host, internet, watcher, bridge_n
             "protocol": "tcp", "ip": address, "port": port, "name": None, "rule": None, "count": 1}
 
 
+@pytest.mark.parametrize("rules, rule", [
+    (["--deny", "any:7"], "deny any:7"), (["--allow", "www.example.org:80"], None),
+    (["--allow", ".example.org", "--deny", "www.example.org:7"], "deny www.example.org:7")],
+    ids=["by address", "by name, another port", "denied by name"])
+def test_the_name_that_led_there_is_told(host, guest, watcher, rules, rule):
+    """With domain rules and without; of this guest's lookup, not of another's."""
+    set_policy(host, *rules, "--log-denied")
+    dns.ask(host.attach_guest("other", "--deny", "any:7", "--log-denied"), guest.gateway, NAME)
+    assert attempt(guest, "tcp", topology.INTERNET, 7) == "ECONNREFUSED"
+    assert denied(watcher)["denied"]["name"] is None, "nothing was looked up"
+    assert dns.ask(guest, guest.gateway, NAME).data == [topology.INTERNET]
+    assert attempt(guest, "udp", topology.INTERNET, 7) == "EHOSTUNREACH"
+    event = denied(watcher)
+    assert (event["denied"]["name"], event["denied"]["rule"]) == (NAME, rule)
+    assert event["detail"] == f"udp {topology.INTERNET}:7 ({NAME}): {rule or 'not allowed'}"
+
+
+def test_the_name_asked_last_is_told_in_both_families(host, internet, watcher):
+    host.moat("net", "create", "six", "--ipv6")
+    guest = host.attach_guest("guest", "--deny", "any:7", "--log-denied", network="six")
+    internet.dns.add("mirror.example.org", "AAAA", topology.INTERNET6)
+    for name in (NAME, "mirror.example.org"):
+        assert dns.ask(guest, guest.gateway, name, "AAAA").data == [topology.INTERNET6]
+    assert attempt(guest, "tcp", topology.INTERNET6, 7) == "ECONNREFUSED"
+    event = denied(watcher)
+    assert event["denied"]["name"] == "mirror.example.org"
+    assert event["detail"] == f"tcp [{topology.INTERNET6}]:7 (mirror.example.org): deny any:7"
+
+
 def test_others_are_not_told_of(host, guest, peer, watcher):
     set_policy(host, "--deny", "any", "--log-denied")
     host.moat("policy", "set", "peer", "--deny", "any")
@@ -148,6 +181,10 @@ def test_events_prints_it(host, guest):
         attempt(guest, "udp", topology.INTERNET, 7, 0.2)
         line = next(line for line in iter(job.process.stdout.readline, "") if " udp " in line)
         assert "connection.denied guest=guest network=default" in line and f"udp {topology.INTERNET}:7: deny any" in line
+        dns.ask(guest, guest.gateway, NAME)
+        attempt(guest, "tcp", topology.INTERNET, 80)
+        line = next(line for line in iter(job.process.stdout.readline, "") if ":80" in line)
+        assert f"tcp {topology.INTERNET}:80 ({NAME}): deny any" in line
     finally:
         job.close()
 
