@@ -2,7 +2,8 @@
 /* When a port moves between bridged and routed, what stands in ARP caches is wrong: the guest's
  * peers knew its own MAC and must now use the host's, the guest knew its peers' and finds only the
  * host behind its link; or the other way round. A gratuitous ARP request (sender and target are the
- * same address) makes every IP stack overwrite an entry that it has, and add none. */
+ * same address), and an unsolicited neighbour advertisement that overrides, make every IP stack
+ * overwrite an entry that it has, and add none. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <linux/if_packet.h>
@@ -139,6 +140,15 @@ struct move {
     struct mac bridge_mac;
 };
 
+static void announce_both(const struct link *link, uint32_t index, const struct known *guest,
+                          const struct mac *mac)
+{
+    if (guest->ip.family == AF_INET)
+        announce(link, index, &guest->ip, mac);
+    if (guest->ip6.family == AF_INET6)
+        announce6(link, index, &guest->ip6, mac);
+}
+
 /* To the moved guest: where one of its peers is to be found now. Behind a routed port that is the
  * host for all of them. */
 static void announce_peer(const struct known *peer, void *userdata)
@@ -146,10 +156,9 @@ static void announce_peer(const struct known *peer, void *userdata)
     const struct move *move = userdata;
     bool direct = move->moved->kind == KNOWN_BRIDGED && peer->kind == KNOWN_BRIDGED;
 
-    if (peer->index == move->moved->index || peer->group != move->moved->group ||
-        peer->ip.family != AF_INET)
-        return;
-    announce(move->link, move->moved->index, &peer->ip, direct ? &peer->mac : &move->bridge_mac);
+    if (peer->index != move->moved->index && peer->group == move->moved->group)
+        announce_both(move->link, move->moved->index, peer,
+                      direct ? &peer->mac : &move->bridge_mac);
 }
 
 int announce_move(struct link *link, const struct known *moved, uint32_t bridge_index,
@@ -158,10 +167,10 @@ int announce_move(struct link *link, const struct known *moved, uint32_t bridge_
     struct move move = {.link = link, .moved = moved, .bridge_mac = *bridge_mac};
 
     int r = announce_open(link, error);
-    if (r < 0 || moved->ip.family != AF_INET)
+    if (r < 0)
         return r;
-    announce(link, bridge_index, &moved->ip,
-             moved->kind == KNOWN_ROUTED ? bridge_mac : &moved->mac);
+    announce_both(link, bridge_index, moved,
+                  moved->kind == KNOWN_ROUTED ? bridge_mac : &moved->mac);
     known_each(&link->shared->known, announce_peer, &move);
     return 0;
 }

@@ -150,7 +150,8 @@ static int endpoint_remember(struct link *link, const struct link_endpoint *endp
                           .master = endpoint->routed ? 0 : bridge_index,
                           .mtu = endpoint->mtu,
                           .mac = endpoint->mac,
-                          .ip = endpoint->ip};
+                          .ip = endpoint->ip,
+                          .ip6 = endpoint->ip6};
 
     memcpy(known.name, endpoint->host_name, sizeof(known.name));
     if (known_set(&link->shared->known, &known) < 0)
@@ -392,6 +393,7 @@ int link_endpoint_ensure(struct link *link, const struct link_endpoint *endpoint
 int link_endpoint_set_routed(struct link *link, const struct link_endpoint *endpoint,
                              struct error *error)
 {
+    struct error inside = ERROR_INIT;
     struct known known;
     bool found;
 
@@ -401,6 +403,8 @@ int link_endpoint_set_routed(struct link *link, const struct link_endpoint *endp
     if (!found)
         return error_set_reason(error, REASON_NOT_FOUND, "the link %s is gone",
                                 endpoint->host_name);
+    if (guest_follow_port(link, endpoint, &inside) < 0)
+        log_warning("%s reaches its IPv6 peers no more: %s", endpoint->alias, inside.text);
     if (!known_find_name(&link->shared->known, endpoint->host_name, &known))
         return error_set(error, ENOENT, "the link %s is not known", endpoint->host_name);
     return announce_move(link, &known, endpoint_bridge_find(link, endpoint), &endpoint->bridge_mac,

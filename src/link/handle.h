@@ -96,6 +96,12 @@ void reaper_free(struct reaper *reaper);
 void reaper_kick(struct reaper *reaper);
 void reaper_wait(struct reaper *reaper);
 
+/* --- veth.c --- */
+/* The guest's side of a port that has moved: its IPv6 subnet is on the link of a bridged port only.
+ * Nothing without netns_fd. */
+int guest_follow_port(const struct link *link, const struct link_endpoint *endpoint,
+                      struct error *error);
+
 /* --- announce.c --- */
 /* After a port changed its kind: corrects the ARP entries of the guest and of its network's other
  * guests by gratuitous ARP (RFC 5227 section 3). */

@@ -21,7 +21,7 @@ struct known {
     uint32_t master; /* index of the bridge; 0 for a bridge and a routed port */
     uint32_t mtu;
     struct mac mac;                /* of the bridge; of the guest, for a port */
-    struct ip ip;                  /* of the guest; absent for a bridge */
+    struct ip ip, ip6;             /* of the guest; absent for a bridge */
     struct cidr address, address6; /* of the bridge */
     bool retired;                  /* we removed it: what is still heard of it is of no interest */
 

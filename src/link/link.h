@@ -119,8 +119,10 @@ int link_tap_create(struct link *link, const struct link_endpoint *endpoint, int
 int link_endpoint_ensure(struct link *link, const struct link_endpoint *endpoint, bool *ret_found,
                          struct error *error);
 /* Moves a live port between bridged and routed as endpoint->routed says, and tells the guest and
- * its IPv4 neighbours by gratuitous ARP. Open connections survive. The addresses inside are the
- * same for both kinds; an IPv6 guest's on-link route is not changed. Reason not_found. */
+ * its neighbours by gratuitous ARP and neighbour advertisements. Open connections survive. The
+ * addresses inside are the same for both kinds; with netns_fd, an IPv6 guest's subnet is led to its
+ * router, or back to the link (what fails there is the guest's loss, and only a warning). Reason
+ * not_found. */
 int link_endpoint_set_routed(struct link *link, const struct link_endpoint *endpoint,
                              struct error *error);
 /* Tells everybody on a network that ip is at mac: gratuitous ARP, unsolicited neighbour

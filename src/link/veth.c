@@ -478,6 +478,47 @@ int link_default_route_set(int netns_fd, const char *interface, const struct ip 
     return r;
 }
 
+/* The subnet on the link, or behind the router on it. The address stays. */
+static void request_guest_subnet6(struct request *request, const struct link_endpoint *endpoint,
+                                  uint32_t index)
+{
+    struct cidr address = {.ip = endpoint->ip6, .prefix = endpoint->prefix6};
+    struct route subnet = {.to = address, .via = guest_router, .index = index};
+
+    if (endpoint->routed)
+        request_route(request, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, &subnet,
+                      "set the IPv6 route of");
+    request_address_add(request, index, &address, endpoint->routed ? REQUEST_ADDRESS_NO_ROUTE : 0);
+    if (!endpoint->routed) {
+        request_route(request, RTM_DELROUTE, 0, &subnet, "remove the IPv6 route of");
+        request_tolerate(request, ESRCH);
+    }
+}
+
+int guest_follow_port(const struct link *link, const struct link_endpoint *endpoint,
+                      struct error *error)
+{
+    struct netlink guest = NETLINK_INIT;
+    struct link_state state;
+    struct request request;
+
+    if (endpoint->netns_fd < 0 || !ip_is_set(&endpoint->ip6) || endpoint->prefix6 >= 128)
+        return 0;
+    int r = netlink_open_in(endpoint->netns_fd, link->home_fd, &guest, error);
+    if (r == 0) {
+        r = link_get(&guest, 0, endpoint->peer_name, &state);
+        if (r < 0)
+            error_set_kernel(error, r, NULL, "cannot look at %s of the guest", endpoint->peer_name);
+    }
+    if (r == 0) {
+        request_init(&request);
+        request_guest_subnet6(&request, endpoint, state.info.index);
+        r = netlink_commit(&guest, &request, endpoint->peer_name, error);
+    }
+    netlink_close(&guest);
+    return r;
+}
+
 struct wanted_address {
     struct ip ip;
     uint32_t index;

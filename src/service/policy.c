@@ -203,14 +203,28 @@ static int choose_ports(struct service *service, const struct guest_plan *plan,
     return r;
 }
 
+static bool any_moves(const struct guest *guest, const bool *routed)
+{
+    for (size_t i = 0; i < guest->n_endpoints; i++)
+        if (guest->endpoints[i].routed != routed[i])
+            return true;
+    return false;
+}
+
+/* The guest is told, too: inside its namespace, or by router advertisements. */
 static int move_ports(struct service *service, const struct guest_plan *plan, const bool *routed,
                       struct error *error)
 {
+    struct guest_plan moving = *plan;
     int r = 0;
 
+    if (!any_moves(plan->guest, routed))
+        return 0;
+    guest_netns_open(plan->guest, &moving.netns_fd);
     for (size_t i = 0; r >= 0 && i < plan->guest->n_endpoints; i++)
-        r = move_port(service, plan, i, routed[i], error);
-    return r;
+        r = move_port(service, &moving, i, routed[i], error);
+    cleanup_close(&moving.netns_fd);
+    return r < 0 ? r : guest_leases_apply(service, plan, error);
 }
 
 static int write_ports(struct service *service, const struct guest *guest, const bool *routed,

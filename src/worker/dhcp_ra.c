@@ -75,6 +75,8 @@ static uint8_t *option_put(struct writer *writer, uint8_t type, size_t length)
     return at;
 }
 
+/* A prefix that is not on this link any more has no time left there (RFC 4861 section 6.3.4); that
+ * the flag is absent would say nothing about it. */
 static void put_prefix(struct writer *writer, const struct dhcp_port *port)
 {
     struct cidr prefix = {port->ip6, port->prefix6};
@@ -82,9 +84,9 @@ static void put_prefix(struct writer *writer, const struct dhcp_port *port)
     uint8_t *option = option_put(writer, OPTION_PREFIX, 32);
 
     option[2] = port->prefix6;
-    option[3] = port->on_link6 ? PREFIX_ON_LINK : 0;
-    put_u32(option + 4, 86400); /* valid, preferred: of a prefix without autonomous addresses */
-    put_u32(option + 8, 86400);
+    option[3] = PREFIX_ON_LINK;
+    put_u32(option + 4, port->on_link6 ? 86400 : 0); /* valid, preferred: none is autonomous */
+    put_u32(option + 8, port->on_link6 ? 86400 : 0);
     memcpy(option + 16, first.bytes, 16);
 }
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Rules: what a guest may open connections to, on the host's side, with a control for every denial."""
 
+import contextlib
 import errno
 import re
 import socket
@@ -172,6 +173,23 @@ def test_both_families(host, internet):
             assert refused(guest, protocol, topology.INTERNET6, 7) is True
             assert attempt(guest, protocol, topology.INTERNET, 7) == "open"
             set_policy(host, "--deny", "[2001:db8:51::/48]:7")
+
+
+def test_ipv6_peers_find_a_guest_that_moves_and_it_finds_them(host, internet):
+    """Its port becomes a routed one, and a bridged one again, while both sides know each other's MAC address."""
+    host.moat("net", "create", "six", "--ipv6")
+    guest = host.attach_guest("guest", network="six")
+    peers = [host.attach_guest("bridged", network="six"), host.attach_guest("routed", "--deny", "192.0.2.1", network="six")]
+    with contextlib.ExitStack() as stack:
+        for net in (guest, *peers):
+            stack.enter_context(servers.TcpServer(net, 80, "::", name="there"))
+        for options in ([], ["--deny", "192.0.2.1"], [], ["--allow", "@private"], []):
+            set_policy(host, *options)
+            for peer in peers:
+                assert attempt(guest, "tcp", peer.endpoint()["ip6"], 80, 0.9) == "open", (options, peer.name)
+                assert attempt(peer, "tcp", guest.endpoint()["ip6"], 80, 0.9) == "open", (options, peer.name)
+        routes = guest.ip_json("-6", "route", "show", "dev", "eth0")
+        assert not [route for route in routes if route["dst"] != "default" and "gateway" in route], routes
 
 
 # Its life
