@@ -194,10 +194,24 @@ def test_what_is_advertised(host, machines, mode):
         assert struct.unpack("!I", said.options[5][4:8]) == (1500,)
         prefix = said.options[3]
         assert prefix[2] == 64 and prefix[16:32] == packed(str(ipaddress.ip_network(network["subnet6"])[0]))
-        assert prefix[3] == (0x80 if mode == "full" else 0), "never autonomous; on the link where the others are"
+        assert prefix[3] == 0x80, "never autonomous"
+        assert struct.unpack("!II", prefix[4:12]) == ((86400, 86400) if mode == "full" else (0, 0)), "on the link where the others are"
         assert said.options[25][8:24] == packed(network["gateway6"])
         assert said.options[31][8:].rstrip(b"\0") == b"\x04moat\x08internal"
         assert client.solicit_router("::").packet.destination == "ff02::1"
+
+
+def test_a_port_that_moves_is_told_of(host, machines):
+    """At once: whether the others are on the link or behind the router."""
+    machine = machines("vm")
+    machine.up()
+    with Client(machine) as client:
+        assert struct.unpack("!I", client.solicit_router().options[3][4:8]) == (86400,)
+        for rules, valid_s in ((["--deny", "192.0.2.1"], 0), ([], 86400)):
+            host.moat("policy", "set", "vm", *rules)
+            packet = client.receive(lambda data: data[20] == 58 and data[54] == 134 and data[38:54] == packed("ff02::1"))
+            assert packet, rules
+            assert struct.unpack("!I", Advertisement(packet).options[3][4:8]) == (valid_s,)
 
 
 def test_solicitations_that_are_none(host, machines):
