@@ -117,6 +117,21 @@ void rule_load_payload(struct rule *rule, enum nft_payload_bases base, uint32_t 
     nftnl_expr_set_u32(expr, NFTNL_EXPR_PAYLOAD_DREG, NFT_REG32_00 + reg);
 }
 
+void rule_has_header(struct rule *rule, enum nft_exthdr_op op, uint8_t type)
+{
+    struct nftnl_expr *expr = rule_add(rule, "exthdr");
+
+    if (!expr)
+        return;
+    nftnl_expr_set_u32(expr, NFTNL_EXPR_EXTHDR_OP, op);
+    nftnl_expr_set_u8(expr, NFTNL_EXPR_EXTHDR_TYPE, type);
+    nftnl_expr_set_u32(expr, NFTNL_EXPR_EXTHDR_OFFSET, 0);
+    nftnl_expr_set_u32(expr, NFTNL_EXPR_EXTHDR_LEN, 1);
+    nftnl_expr_set_u32(expr, NFTNL_EXPR_EXTHDR_FLAGS, NFT_EXTHDR_F_PRESENT);
+    nftnl_expr_set_u32(expr, NFTNL_EXPR_EXTHDR_DREG, NFT_REG32_00);
+    rule_compare_u8(rule, NFT_CMP_EQ, 1);
+}
+
 void rule_load_value(struct rule *rule, const void *value, uint32_t length, unsigned reg)
 {
     struct nftnl_expr *expr = rule_add(rule, "immediate");

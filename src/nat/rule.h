@@ -39,6 +39,8 @@ void rule_load_payload(struct rule *rule, enum nft_payload_bases base, uint32_t 
                        uint32_t length, unsigned reg);
 /* What the destination is to the host's routing (RTN_LOCAL, …), in register 0. */
 void rule_load_address_type(struct rule *rule);
+/* The packet has this IPv4 option or IPv6 extension header. */
+void rule_has_header(struct rule *rule, enum nft_exthdr_op op, uint8_t type);
 void rule_load_value(struct rule *rule, const void *value, uint32_t length, unsigned reg);
 void rule_compare(struct rule *rule, enum nft_cmp_ops op, const void *value, uint32_t length);
 void rule_compare_u8(struct rule *rule, enum nft_cmp_ops op, uint8_t value);

@@ -3,7 +3,8 @@
  *
  *   raw         before connection tracking: addresses of the loopback never come from outside, so
  *               that what listens or is published on 127.0.0.1 stays there although route_localnet
- *               is on; and routed ports send only from what they were given.
+ *               is on; no source routes, whatever the host's settings say of them; and routed
+ *               ports send only from what they were given.
  *               Queries to the name service by UDP are not tracked, nor (raw_output) its answers:
  *               thousands a second, each from a port of its own, would fill the host's table, and
  *               the guest's share of it.
@@ -15,8 +16,11 @@
 #include <arpa/inet.h>
 #include <linux/icmp.h>
 #include <linux/if_ether.h>
+#include <linux/ip.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
+
+#include <netinet/in.h>
 
 #include "base/cleanup.h"
 #include "nat/ruleset.h"
@@ -63,6 +67,28 @@ static void redirect4(struct rule *rule)
 {
     word_icmp4(rule);
     rule_compare_u8(rule, NFT_CMP_EQ, ICMP_REDIRECT);
+}
+
+static void loose_route4(struct rule *rule)
+{
+    rule_has_header(rule, NFT_EXTHDR_OP_IPV4, IPOPT_LSRR);
+}
+
+static void strict_route4(struct rule *rule)
+{
+    rule_has_header(rule, NFT_EXTHDR_OP_IPV4, IPOPT_SSRR);
+}
+
+static void routing_header6(struct rule *rule)
+{
+    rule_has_header(rule, NFT_EXTHDR_OP_IPV6, IPPROTO_ROUTING);
+}
+
+/* Not so where it lies behind extension headers in a later fragment. */
+static void of_known_protocol(struct rule *rule)
+{
+    rule_load_meta(rule, NFT_META_L4PROTO, 0);
+    rule_compare_u8(rule, NFT_CMP_GTE, 0);
 }
 
 static void router_advert(struct rule *rule)
@@ -176,23 +202,32 @@ static void frame_redirect4(struct rule *rule)
     rule_compare_u8(rule, NFT_CMP_EQ, ICMP_REDIRECT);
 }
 
-static void frame_neighbour_solicit(struct rule *rule)
-{
-    frame_icmp6(rule, ND_NEIGHBOR_SOLICIT);
-}
-
 static void frame_multicast_report(struct rule *rule)
 {
     frame_icmp6(rule, MLD2_REPORT);
 }
 
+/* Port . MAC . the address that the message is about. */
+static void load_neighbour(struct rule *rule, uint8_t type)
+{
+    frame_icmp6(rule, type);
+    load_port_and_mac(rule);
+    rule_load_payload(rule, NFT_PAYLOAD_TRANSPORT_HEADER, 8, 16, REGS_INTERFACE + REGS_MAC);
+}
+
 /* Says of an address that is not the sender's that it is its own. */
 static void frame_false_advert(struct rule *rule)
 {
-    frame_icmp6(rule, ND_NEIGHBOR_ADVERT);
-    load_port_and_mac(rule);
-    rule_load_payload(rule, NFT_PAYLOAD_TRANSPORT_HEADER, 8, 16, REGS_INTERFACE + REGS_MAC);
-    rule_lookup(rule, set_def_get(SET_PORT6)->name, RULE_LOOKUP_NOT);
+    load_neighbour(rule, ND_NEIGHBOR_ADVERT);
+    word_lookup_not(rule, SET_PORT6);
+}
+
+/* Asks whether anybody has the sender's own address. For another's, that would say that the sender
+ * wants it too (RFC 4862 section 5.4.3). */
+static void frame_own_solicit(struct rule *rule)
+{
+    load_neighbour(rule, ND_NEIGHBOR_SOLICIT);
+    word_lookup(rule, SET_PORT6);
 }
 
 /* Ethernet and IPv4 (RFC 826); the sender's address in the frame and in the message, both its own.
@@ -304,6 +339,9 @@ static const struct rule_def rule_defs[] = {
 
     {CHAIN_RAW, "no redirects", {word_from_ours, redirect4, not_given}},
     {CHAIN_RAW, "no redirects, IPv6", {word_from_ours, redirect6, not_given}},
+    {CHAIN_RAW, "no source routes", {word_from_ours, loose_route4, not_given}},
+    {CHAIN_RAW, "no strict source routes", {word_from_ours, strict_route4, not_given}},
+    {CHAIN_RAW, "no source routes, IPv6", {word_from_ours, routing_header6, not_given}},
     {CHAIN_RAW, "no router advertisements", {word_from_ours, router_advert, not_given}},
     {CHAIN_RAW,
      "DHCP of routed ports",
@@ -330,6 +368,8 @@ static const struct rule_def rule_defs[] = {
 
     {CHAIN_PORTS_IP4, "no DHCP server", {frame_dhcp4_server, not_given_port}},
     {CHAIN_PORTS_IP4, "no redirects", {frame_redirect4, not_given_port}},
+    {CHAIN_PORTS_IP4, "no source routes", {loose_route4, not_given_port}},
+    {CHAIN_PORTS_IP4, "no strict source routes", {strict_route4, not_given_port}},
     {CHAIN_PORTS_IP4, "DHCP", {source_none4, frame_dhcp4_request, given4, word_accept_it}},
     {CHAIN_PORTS_IP4, "no source", {source_none4, not_given_port}},
     {CHAIN_PORTS_IP4, "what was given", {given4, word_accept_it}},
@@ -341,15 +381,14 @@ static const struct rule_def rule_defs[] = {
     {CHAIN_PORTS_IP6, "no DHCP server", {frame_dhcp6_server, not_given_port}},
     {CHAIN_PORTS_IP6, "no router advertisements", {frame_router_advert, not_given_port}},
     {CHAIN_PORTS_IP6, "no redirects", {frame_redirect6, not_given_port}},
+    {CHAIN_PORTS_IP6, "no source routes", {routing_header6, not_given_port}},
     {CHAIN_PORTS_IP6, "no false advertisements", {frame_false_advert, not_given_port}},
-    {CHAIN_PORTS_IP6,
-     "duplicate detection",
-     {source_none6, frame_neighbour_solicit, given6, word_accept_it}},
+    {CHAIN_PORTS_IP6, "duplicate detection", {source_none6, frame_own_solicit, word_accept_it}},
     {CHAIN_PORTS_IP6,
      "multicast reports",
      {source_none6, frame_multicast_report, given6, word_accept_it}},
     {CHAIN_PORTS_IP6, "no source", {source_none6, not_given_port}},
-    {CHAIN_PORTS_IP6, "what was given", {given6, word_accept_it}},
+    {CHAIN_PORTS_IP6, "what was given", {of_known_protocol, given6, word_accept_it}},
     {CHAIN_PORTS_IP6, "nothing else", {not_given_port}},
 
     {CHAIN_PORTS_NOT_GIVEN, "counted and told", {from_counted_port, tell_dropped}},

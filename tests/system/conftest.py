@@ -23,6 +23,10 @@ from host import Host
 _LIMIT_S = 60
 
 
+def pytest_addoption(parser):
+    parser.addoption("--attacks", action="store_true", help="at the end, a table of what hostile guests tried (marker attack)")
+
+
 def pytest_configure(config):
     if config.option.collectonly or config.option.help:
         return
@@ -60,9 +64,28 @@ def pytest_runtest_makereport(item, call):
     """Show moatd's log beside a failure."""
     outcome = yield
     report = outcome.get_result()
+    report.attacks = [(name, mark.kwargs["control"]) for mark in item.iter_markers("attack") for name in mark.args]
     host = getattr(item, "moat_host", None)
     if report.failed and host is not None and host.daemon is not None:
         report.sections.append(("moatd's log", host.daemon.log()[-8000:]))
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """Attack, outcome, control. A test passes only if the control arrived and the attack did not."""
+    if not config.option.attacks:
+        return
+    outcomes = {}
+    for outcome in ("passed", "failed", "error", "skipped"):
+        for report in terminalreporter.stats.get(outcome, []):
+            for attack in getattr(report, "attacks", []):
+                outcomes.setdefault(attack, set()).add(outcome)
+    rows = [("attack", "outcome", "control, which arrived")]
+    rows += [(name, "stopped" if found == {"passed"} else "/".join(sorted(found)).upper(), control)
+             for (name, control), found in outcomes.items()]
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    terminalreporter.section(f"{len(outcomes)} attacks")
+    for row in rows:
+        terminalreporter.write_line(f"{row[0].ljust(widths[0])}  {row[1].ljust(widths[1])}  {row[2]}")
 
 
 def pytest_generate_tests(metafunc):

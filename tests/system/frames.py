@@ -8,7 +8,7 @@ import struct
 import time
 
 BROADCAST = "ff:ff:ff:ff:ff:ff"
-ETH_ALL, ETH_IP, ETH_ARP, ETH_IP6, ETH_VLAN = 3, 0x0800, 0x0806, 0x86DD, 0x8100
+ETH_ALL, ETH_IP, ETH_ARP, ETH_IP6, ETH_VLAN, ETH_QINQ = 3, 0x0800, 0x0806, 0x86DD, 0x8100, 0x88A8
 
 
 def mac(text):
@@ -21,6 +21,17 @@ def ip4(text):
 
 def ip6(text):
     return socket.inet_pton(socket.AF_INET6, text)
+
+
+def link_local(mac_text):
+    """That the MAC address makes (RFC 4291, appendix A)."""
+    octets = mac(mac_text)
+    return socket.inet_ntop(socket.AF_INET6, b"\xfe\x80" + bytes(6) + bytes([octets[0] ^ 2]) + octets[1:3] + b"\xff\xfe" + octets[3:])
+
+
+def solicited_node(address):
+    """Where an address is asked for (RFC 4291, section 2.7.1)."""
+    return socket.inet_ntop(socket.AF_INET6, ip6("ff02::1:ff00:0")[:13] + ip6(address)[13:])
 
 
 def checksum(data):
@@ -36,9 +47,9 @@ def frame(source, destination, kind, payload):
     return mac(destination) + mac(source) + struct.pack("!H", kind) + payload
 
 
-def vlan(data, number=7):
-    """The same frame with an 802.1Q tag."""
-    return data[:12] + struct.pack("!HH", ETH_VLAN, number) + data[12:]
+def vlan(data, number=7, kind=ETH_VLAN):
+    """The same frame with an 802.1Q tag, or another kind of tag."""
+    return data[:12] + struct.pack("!HH", kind, number) + data[12:]
 
 
 def arp(operation, mac_a, ip_a, mac_b, ip_b):
@@ -54,6 +65,47 @@ def packet4(source, destination, protocol, payload, options=b"", fragment=0, num
 
 def packet6(source, destination, following, payload, hops=255):
     return struct.pack("!IHBB", 6 << 28, len(payload), following, hops) + ip6(source) + ip6(destination) + payload
+
+
+def fragments4(packet, size=8):
+    """An IPv4 packet without options in pieces of `size` bytes."""
+    header, data = packet[:20], packet[20:]
+    pieces = []
+    for at in range(0, len(data), size):
+        piece = data[at:at + size]
+        word = at // 8 | (0x2000 if at + size < len(data) else 0)
+        head = header[:2] + struct.pack("!HHH", 20 + len(piece), 77, word) + header[8:10] + b"\0\0" + header[12:]
+        pieces.append(head[:10] + struct.pack("!H", checksum(head)) + head[12:] + piece)
+    return pieces
+
+
+# RFC 8200, section 4: options that do nothing, and a routing header to go on to another address
+
+HOP_BY_HOP, ROUTING, FRAGMENT, DESTINATION_OPTIONS = 0, 43, 44, 60
+
+
+def behind_options6(packet, kind):
+    """An IPv6 packet with one more extension header of options (hop by hop, or for the destination)."""
+    return _behind6(packet, kind, bytes([packet[6], 0, 1, 4, 0, 0, 0, 0]))
+
+
+def routed_on6(packet, hop, kind=0):
+    """With a routing header: from the packet's destination on to `hop`."""
+    return _behind6(packet, ROUTING, bytes([packet[6], 2, kind, 1, 0, 0, 0, 0]) + ip6(hop))
+
+
+def _behind6(packet, kind, header):
+    return packet[:4] + struct.pack("!HB", len(packet) - 40 + len(header), kind) + packet[7:40] + header + packet[40:]
+
+
+def fragments6(packet, size=8):
+    """All behind the fixed header in pieces of `size` bytes, each behind a fragment header."""
+    data, pieces = packet[40:], []
+    for at in range(0, len(data), size):
+        piece = data[at:at + size]
+        header = struct.pack("!BBHI", packet[6], 0, at | (at + size < len(data)), 4711) + piece
+        pieces.append(packet[:4] + struct.pack("!HB", len(header), FRAGMENT) + packet[7:40] + header)
+    return pieces
 
 
 def udp4(source, destination, sport, dport, data, **kwargs):
@@ -78,11 +130,13 @@ def icmp6(source, destination, kind, body, code=0):
 
 
 def send(net, interface, data, count=2):
+    """A frame, or some one after the other."""
     sock = net.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_ALL))
     try:
         sock.bind((interface, 0))
         for _ in range(count):
-            sock.send(data)
+            for one in [data] if isinstance(data, bytes) else data:
+                sock.send(one)
     finally:
         sock.close()
 
