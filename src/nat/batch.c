@@ -638,7 +638,9 @@ int nat_batch_commit(struct nat_batch *batch, struct error *error)
         result = commit_policies(batch, error);
     if (result < 0)
         return result;
-    result = commit_elements(batch, error);
+    result = fault_point("nat.switch", error);
+    if (result == 0)
+        result = commit_elements(batch, error);
     if (result < 0 && uncommit_policies(batch, &ignored) < 0)
         log_warning("policies that nothing leads to stay until the next repair: %s", ignored.text);
     return result;

@@ -5,11 +5,14 @@ import ipaddress
 import json
 import os
 import socket
+import struct
 
 import pytest
 
 import dns
+import frames
 import servers
+import test_hostile
 import topology
 from wait import stays, wait_for
 
@@ -36,6 +39,24 @@ def ip6(guest):
 
 
 # The network
+
+def test_our_links_obey_no_router_and_send_no_redirects(host):
+    """Of the bridge and of routed ports: what comes in by a bridged port comes in by the bridge to the host."""
+    host.moat("net", "create", "six", "--ipv6")
+    guests = [join(host, "bridged"), join(host, "routed", "--deny", "192.0.2.1")]
+    for link in (host.bridge_of("six"), guests[1].endpoint()["host_interface"]):
+        assert host.sysctl(f"ipv6/conf/{link}/accept_ra") == "0", link
+        assert host.sysctl(f"ipv4/conf/{link}/send_redirects") == "0", link
+    before = host.run("ip", "-6", "route", "show")
+    for guest in guests:
+        evil = test_hostile.Party(guest)
+        # A router for an hour, with a prefix that is on the link and for autonomous addresses.
+        prefix = struct.pack("!BBBBIII", 3, 4, 64, 0xc0, 3600, 3600, 0) + frames.ip6("2001:db8:bad::")
+        for source in (evil.ip6, frames.link_local(evil.mac)):
+            advert = frames.icmp6(source, "ff02::1", 134, struct.pack("!BBHII", 64, 0, 3600, 0, 0) + prefix)
+            frames.send(guest, "eth0", frames.frame(evil.mac, "33:33:00:00:00:01", frames.ETH_IP6, advert))
+    stays(lambda: host.run("ip", "-6", "route", "show") == before, 0.3, "the host's routes to stay")
+
 
 def test_a_unique_local_prefix(host):
     """RFC 4193: of this host, of this network, the same whenever it is made."""

@@ -278,6 +278,43 @@ def test_a_lost_table_comes_back_with_the_policies(host, guest, peer):
     assert attempt(guest, "tcp", peer.ip_address, 80) == "open"
 
 
+@pytest.mark.parametrize("step", ["nat.commit", "nat.switch"])
+def test_a_refused_change_leaves_the_old_rules_in_force(machine, internet, step):
+    machine.start()
+    guest = machine.attach_guest("guest", "--allow", f"{topology.INTERNET}:7/tcp")
+    machine.restart(env={"MOAT_FAULT": f"{step}:1"})
+    kernel, before = machine.kernel(), machine.call("policy.get", guest="guest")
+    machine.refused("policy", "set", "guest", "--allow", "any", says="injected")
+    assert machine.call("policy.get", guest="guest") == before
+    assert attempt(guest, "tcp", topology.INTERNET, 7) == "open"
+    assert refused(guest, "udp", topology.INTERNET, 7) is True
+    wait_for(lambda: not kernel.differences(machine.kernel()), 3, "nothing to stay of the new rules")
+    set_policy(machine, "--allow", "any")
+    assert attempt(guest, "udp", topology.INTERNET, 7) == "open"
+
+
+def test_rules_are_there_before_the_link(host, internet):
+    """A program that was there before tries all the time, from before its first link on."""
+    for i in range(20):
+        space = host.guest_space("eager")
+        stop, outcomes = threading.Event(), []
+
+        def try_on():
+            while not stop.is_set():
+                outcomes.append(attempt(space, "tcp", topology.INTERNET, 7, 0.5))
+
+        eager = threading.Thread(target=try_on)
+        eager.start()
+        host.call("guest.attach", name="eager", kind="netns", pid=space.pid, networks=[{"name": "default"}],
+                  **({"policy": {"allow": ["192.0.2.1"], "deny": []}} if i % 4 else {}))
+        wanted = "ECONNREFUSED" if i % 4 else "open"  # each fourth is the control
+        wait_for(lambda: outcomes.count(wanted) > 3, 5, lambda: f"{wanted}; instead: {set(outcomes)}")
+        stop.set()
+        eager.join()
+        assert "ENETUNREACH" in outcomes and ("open" in outcomes) == (wanted == "open"), set(outcomes)
+        host.call("guest.detach", name="eager")
+
+
 # No open instant
 
 def test_no_instant_is_more_open_than_either(host, guest, peer):
