@@ -68,8 +68,10 @@ static uint32_t side_service(const struct policy_object *object, bool closes, si
 const char *policy_chain_get(const struct policy_object *object, size_t index,
                              char text[POLICY_NAME_MAX])
 {
-    if (index < POLICY_CLASSES)
-        return object->chains[index];
+    if (index < POLICY_CLASSES) {
+        policy_chain_name(object->id, object->version, (enum policy_class)index, text);
+        return text;
+    }
     index -= POLICY_CLASSES;
     for (int closes = 0; closes < 2; closes++) {
         if (index < side_count(object, closes)) {
