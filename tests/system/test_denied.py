@@ -2,6 +2,7 @@
 """What is denied can be told of (--log-denied), answered by silence (--drop), and ended where it runs (--cut)."""
 
 import socket
+import threading
 
 import pytest
 
@@ -175,17 +176,31 @@ def test_one_guest_does_not_drown_another(host, guest, peer, watcher):
 
 def test_events_prints_it(host, guest):
     set_policy(host, "--deny", "any", "--log-denied")
-    job = host.spawn("events")
+    job, lines = host.spawn("events"), []
+
+    def read():
+        for line in job.process.stdout:
+            lines.append(line)
+
+    def told(protocol, port, text):
+        """Tries until it is told of: at first nobody may be listening yet."""
+        def there():
+            attempt(guest, protocol, topology.INTERNET, port, 0.2)
+            return [line for line in lines if f"{protocol} {topology.INTERNET}:{port}{text}: deny any" in line]
+
+        line = wait_for(there, 5, lambda: f"{protocol}; told were: {lines}", every=0.1)[0]
+        assert "connection.denied guest=guest network=default" in line
+
+    reader = threading.Thread(target=read)
+    reader.start()
     try:
-        wait_for(lambda: attempt(guest, "tcp", topology.INTERNET, 7) and job.process.stdout.readline(), 5, "a line")
-        attempt(guest, "udp", topology.INTERNET, 7, 0.2)
-        line = next(line for line in iter(job.process.stdout.readline, "") if " udp " in line)
-        assert "connection.denied guest=guest network=default" in line and f"udp {topology.INTERNET}:7: deny any" in line
+        told("tcp", 7, "")
+        told("udp", 7, "")
         dns.ask(guest, guest.gateway, NAME)
-        attempt(guest, "tcp", topology.INTERNET, 80)
-        line = next(line for line in iter(job.process.stdout.readline, "") if ":80" in line)
-        assert f"tcp {topology.INTERNET}:80 ({NAME}): deny any" in line
+        told("tcp", 80, f" ({NAME})")
     finally:
+        job.process.kill()
+        reader.join()
         job.close()
 
 
