@@ -224,8 +224,11 @@ def test_an_invalid_rule_changes_nothing(host, guest, peer):
     assert refused(guest, "tcp", peer.ip_address, 81) is True
 
 
-def test_connections_that_run_go_on(host, guest):
-    with servers.connect(guest, topology.INTERNET, 7) as sock:
+@pytest.mark.parametrize("address", [topology.INTERNET, topology.INTERNET6])
+def test_connections_that_run_go_on(host, internet, address):
+    host.moat("net", "create", "six", "--ipv6")
+    guest = host.attach_guest("guest", network="six")
+    with servers.TcpServer(host.world.outside, 9, "::" if ":" in address else "0.0.0.0"), servers.connect(guest, address, 9) as sock:
         servers.read_line(sock)
         for options in (["--deny", "any"], ["--allow", "192.0.2.1"], [], ["--mode", "outbound", "--deny", "any"], ["--mode", "full"]):
             set_policy(host, *options)
