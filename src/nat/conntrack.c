@@ -5,7 +5,7 @@
  * Walking the table takes milliseconds where it is large, so a thread does it: callers only queue.
  * All that was queued meanwhile is served by one walk. The thread's means, best first:
  *   - a few guests: one DELETE each per direction with CTA_FILTER (Linux 6.11 on; older ones refuse
- * it, they never take it for "everything");
+ * it, they never take it for "everything"), for the families whose filter proved right at start;
  *   - one port: a dump that the kernel filters by protocol and port (CTA_FILTER, Linux 5.8 on);
  *   - else a dump of everything.
  * What a dump finds is deleted by its tuple and id: an entry that has come in its place meanwhile
@@ -27,6 +27,7 @@
 #include "base/cleanup.h"
 #include "base/fault.h"
 #include "base/log.h"
+#include "nat/ctnetlink.h"
 #include "nat/entry.h"
 #include "nat/local.h"
 
@@ -38,12 +39,6 @@
 #define FILTERED_GUESTS_MAX 64
 #define DELETE_ROOM 512    /* one DELETE: two tuples of IPv6 take 160 */
 #define DELETE_CHUNK 32768 /* bytes of DELETEs in one datagram */
-
-/* The kernel's bits for CTA_FILTER_ORIG_FLAGS and _REPLY_FLAGS, which its headers don't export
- * (net/netfilter/nf_internals.h). */
-#define FILTER_IP_SRC (1u << 0)
-#define FILTER_PROTO_NUM (1u << 3)
-#define FILTER_PROTO_DST_PORT (1u << 5)
 
 enum job_kind { JOB_GUEST, JOB_PORT, JOB_CUT };
 
@@ -66,7 +61,7 @@ struct conntrack {
     struct mnl_socket *tracking;
     struct local *local;
     uint32_t sequence;
-    bool flush_filter; /* this kernel deletes by CTA_FILTER, as far as is known */
+    bool filter, filter6; /* this kernel deletes by CTA_FILTER, as far as is known */
     _Alignas(struct nlmsghdr) char receive[DATAGRAM_MAX];
 
     pthread_t thread;
@@ -224,15 +219,7 @@ struct deletes {
 static struct nlmsghdr *message_put(struct conntrack *conntrack, char *buffer, uint16_t type,
                                     uint16_t flags, uint8_t family)
 {
-    struct nlmsghdr *message = mnl_nlmsg_put_header(buffer);
-    struct nfgenmsg *extra = mnl_nlmsg_put_extra_header(message, sizeof(*extra));
-
-    message->nlmsg_type = (uint16_t)(NFNL_SUBSYS_CTNETLINK << 8 | type);
-    message->nlmsg_flags = (uint16_t)(NLM_F_REQUEST | flags);
-    message->nlmsg_seq = ++conntrack->sequence;
-    extra->nfgen_family = family;
-    extra->version = NFNETLINK_V0;
-    return message;
+    return ctnetlink_put(buffer, type, flags, family, ++conntrack->sequence);
 }
 
 static void attribute_copy(struct nlmsghdr *message, const struct nlattr *attribute)
@@ -302,38 +289,7 @@ static int deletes_send(struct conntrack *conntrack, const struct deletes *delet
     return 0;
 }
 
-/* --- filters --- */
-
-static void put_filter(struct nlmsghdr *message, uint32_t original, uint32_t reply)
-{
-    struct nlattr *nest = mnl_attr_nest_start(message, CTA_FILTER);
-
-    mnl_attr_put_u32(message, CTA_FILTER_ORIG_FLAGS, original);
-    mnl_attr_put_u32(message, CTA_FILTER_REPLY_FLAGS, reply);
-    mnl_attr_nest_end(message, nest);
-}
-
-static void put_tuple_source(struct nlmsghdr *message, uint16_t tuple, const struct ip *source)
-{
-    struct nlattr *nest = mnl_attr_nest_start(message, tuple);
-    struct nlattr *ip = mnl_attr_nest_start(message, CTA_TUPLE_IP);
-
-    mnl_attr_put(message, source->family == AF_INET ? CTA_IP_V4_SRC : CTA_IP_V6_SRC,
-                 ip_bits(source->family) / 8, source->bytes);
-    mnl_attr_nest_end(message, ip);
-    mnl_attr_nest_end(message, nest);
-}
-
-static void put_tuple_port(struct nlmsghdr *message, uint8_t number, uint16_t port)
-{
-    struct nlattr *nest = mnl_attr_nest_start(message, CTA_TUPLE_ORIG);
-    struct nlattr *protocol = mnl_attr_nest_start(message, CTA_TUPLE_PROTO);
-
-    mnl_attr_put_u8(message, CTA_PROTO_NUM, number);
-    mnl_attr_put_u16(message, CTA_PROTO_DST_PORT, htons(port));
-    mnl_attr_nest_end(message, protocol);
-    mnl_attr_nest_end(message, nest);
-}
+/* --- by filter --- */
 
 /* One direction of a guest. Returns the kernel's answer. */
 static int guest_delete(struct conntrack *conntrack, const struct ip *guest, bool reply)
@@ -342,8 +298,8 @@ static int guest_delete(struct conntrack *conntrack, const struct ip *guest, boo
     struct nlmsghdr *message =
         message_put(conntrack, buffer, IPCTNL_MSG_CT_DELETE, NLM_F_ACK, guest->family);
 
-    put_tuple_source(message, reply ? CTA_TUPLE_REPLY : CTA_TUPLE_ORIG, guest);
-    put_filter(message, reply ? 0 : FILTER_IP_SRC, reply ? FILTER_IP_SRC : 0);
+    ctnetlink_put_source(message, reply ? CTA_TUPLE_REPLY : CTA_TUPLE_ORIG, guest);
+    ctnetlink_put_filter(message, reply ? 0 : CTNETLINK_IP_SRC, reply ? CTNETLINK_IP_SRC : 0);
     if (mnl_socket_sendto(conntrack->tracking, message, message->nlmsg_len) < 0)
         return -errno;
     for (;;) {
@@ -362,42 +318,56 @@ static int guest_delete(struct conntrack *conntrack, const struct ip *guest, boo
     }
 }
 
-/* Deletes the guests of the jobs by filter. False: they must be looked for by a dump. */
-static bool guests_delete(struct conntrack *conntrack, const struct jobs *jobs)
+static bool *filter_of(struct conntrack *conntrack, const struct job *job)
+{
+    return job->guest.family == AF_INET ? &conntrack->filter : &conntrack->filter6;
+}
+
+static bool job_is_filtered(struct conntrack *conntrack, const struct job *job)
+{
+    return job->kind == JOB_GUEST && *filter_of(conntrack, job);
+}
+
+/* False: it must be looked for by a dump, and so must all others of its family from now on. */
+static bool job_delete(struct conntrack *conntrack, const struct job *job)
+{
+    int result = guest_delete(conntrack, &job->guest, false);
+
+    if (result == 0)
+        result = guest_delete(conntrack, &job->guest, true);
+    if (result == 0 || result == -ENOENT)
+        return true;
+    *filter_of(conntrack, job) = false;
+    return false;
+}
+
+/* Deletes guests by filter, where few enough of them can be, and takes them out of the jobs. */
+static void guests_delete(struct conntrack *conntrack, struct jobs *jobs)
 {
     size_t guests = 0;
+    size_t kept = 0;
 
     for (size_t i = 0; i < jobs->count; i++)
-        guests += jobs->items[i].kind == JOB_GUEST;
-    if (!conntrack->flush_filter || guests > FILTERED_GUESTS_MAX)
-        return guests == 0;
-    for (size_t i = 0; i < jobs->count; i++) {
-        const struct job *job = &jobs->items[i];
-
-        if (job->kind != JOB_GUEST)
-            continue;
-        int result = guest_delete(conntrack, &job->guest, false);
-        if (result == 0)
-            result = guest_delete(conntrack, &job->guest, true);
-        if (result < 0 && result != -ENOENT) {
-            conntrack->flush_filter = false;
-            return false;
-        }
-    }
-    return true;
+        guests += job_is_filtered(conntrack, &jobs->items[i]);
+    if (guests > FILTERED_GUESTS_MAX)
+        return;
+    for (size_t i = 0; i < jobs->count; i++)
+        if (!job_is_filtered(conntrack, &jobs->items[i]) || !job_delete(conntrack, &jobs->items[i]))
+            jobs->items[kept++] = jobs->items[i];
+    jobs->count = kept;
 }
 
 /* --- dump --- */
 
-static int dump_send(struct conntrack *conntrack, const struct nat_port *only)
+static int dump_send(struct conntrack *conntrack, uint8_t family, const struct nat_port *only)
 {
     char buffer[256] __attribute__((aligned(NLMSG_ALIGNTO)));
     struct nlmsghdr *message =
-        message_put(conntrack, buffer, IPCTNL_MSG_CT_GET, NLM_F_DUMP, AF_UNSPEC);
+        message_put(conntrack, buffer, IPCTNL_MSG_CT_GET, NLM_F_DUMP, family);
 
     if (only) {
-        put_tuple_port(message, only->protocol, only->host_port);
-        put_filter(message, FILTER_PROTO_NUM | FILTER_PROTO_DST_PORT, 0);
+        ctnetlink_put_port(message, CTA_TUPLE_ORIG, only->protocol, only->host_port);
+        ctnetlink_put_filter(message, CTNETLINK_PROTO_NUM | CTNETLINK_PROTO_DST_PORT, 0);
     }
     return mnl_socket_sendto(conntrack->tracking, message, message->nlmsg_len) < 0 ? -errno : 0;
 }
@@ -446,11 +416,21 @@ static int dump_receive(struct conntrack *conntrack, const struct wanted *wanted
     }
 }
 
+/* Of all that is looked for. */
+static uint8_t jobs_family(const struct jobs *jobs)
+{
+    for (size_t i = 0; i < jobs->count; i++)
+        if (jobs->items[i].kind != JOB_GUEST ||
+            jobs->items[i].guest.family != jobs->items[0].guest.family)
+            return AF_UNSPEC;
+    return jobs->items[0].guest.family;
+}
+
 static int dump_once(struct conntrack *conntrack, const struct wanted *wanted,
                      const struct nat_port *only)
 {
     struct deletes deletes = {0};
-    int result = dump_send(conntrack, only);
+    int result = dump_send(conntrack, jobs_family(wanted->jobs), only);
 
     if (result == 0)
         result = dump_receive(conntrack, wanted, &deletes);
@@ -485,23 +465,11 @@ static int jobs_dump(struct conntrack *conntrack, const struct jobs *jobs)
 
 /* --- thread --- */
 
-/* Guests that were deleted by filter are taken out, so that the dump looks for ports only. */
-static void jobs_drop_guests(struct jobs *jobs)
-{
-    size_t kept = 0;
-
-    for (size_t i = 0; i < jobs->count; i++)
-        if (jobs->items[i].kind != JOB_GUEST)
-            jobs->items[kept++] = jobs->items[i];
-    jobs->count = kept;
-}
-
 static void jobs_run(struct conntrack *conntrack, struct jobs *jobs)
 {
     int result = 0;
 
-    if (guests_delete(conntrack, jobs))
-        jobs_drop_guests(jobs);
+    guests_delete(conntrack, jobs);
     if (jobs->count > 0)
         result = jobs_dump(conntrack, jobs);
     if (result < 0)
@@ -515,6 +483,8 @@ static void *thread_run(void *userdata)
 {
     struct conntrack *conntrack = userdata;
 
+    conntrack->filter = ctnetlink_filter_works(AF_INET);
+    conntrack->filter6 = ctnetlink_filter_works(AF_INET6);
     pthread_mutex_lock(&conntrack->lock);
     for (;;) {
         while (conntrack->queue.count == 0 && !conntrack->stop)
@@ -571,7 +541,6 @@ int conntrack_open(struct conntrack **ret_conntrack, struct error *error)
 
     if (!conntrack)
         return error_set(error, ENOMEM, "cannot open connection tracking");
-    conntrack->flush_filter = true;
     pthread_mutex_init(&conntrack->lock, NULL);
     pthread_cond_init(&conntrack->changed, NULL);
     int result = sockets_open(conntrack);

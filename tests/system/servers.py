@@ -105,6 +105,10 @@ class TcpServer(_Server):
         finally:
             connection.close()
 
+    def to_last(self, data):
+        """Sends to the client that came last, unasked."""
+        self._connections[-1].sendall(data)
+
 
 class UdpServer(_Server):
     """Answers each datagram with "NAME CLIENT-ADDRESS CLIENT-PORT DATA"."""

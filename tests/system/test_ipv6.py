@@ -208,6 +208,25 @@ def test_names(host, network):
     assert dns.ask(guest, server, reverse, "PTR").data == ["web.moat.internal"]
 
 
+def entries(host, guest):
+    """How many connections of the guest the host keeps track of over IPv6."""
+    return len(host.run("conntrack", "-L", "-f", "ipv6", "--orig-src", ip6(guest)).splitlines())
+
+
+def test_a_guest_that_leaves_takes_its_own_connections_only(host, network, outside):
+    """The other one mostly listens: were its entry gone, the host would answer the next segment with a reset."""
+    stays_there, leaves = join(host, "stays"), join(host, "leaves")
+    with servers.TcpServer(outside, 77, topology.INTERNET6, name="six") as server, \
+            servers.connect(leaves, topology.INTERNET6, 77) as other, servers.connect(stays_there, topology.INTERNET6, 77) as stream:
+        assert servers.read_line(other).startswith("six") and servers.read_line(stream).startswith("six")
+        assert entries(host, stays_there) == 1 and entries(host, leaves) == 1
+        host.moat("detach", "leaves")
+        wait_for(lambda: entries(host, leaves) == 0, 2)
+        assert entries(host, stays_there) == 1
+        server.to_last(b"pushed\n")
+        assert servers.read_line(stream) == "pushed"
+
+
 # Published ports
 
 @pytest.mark.parametrize("protocol", ["tcp", "udp"])

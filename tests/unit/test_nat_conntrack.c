@@ -26,6 +26,7 @@ static int setup(void **state)
         serve((enum place)place, "0.0.0.0", 80, UDP);
         serve((enum place)place, "0.0.0.0", 80, TCP);
     }
+    serve(OUT, "2001:db8::2", 80, UDP);
     serve(OUT, "0.0.0.0", 7000, UDP);
     serve(HOST, "0.0.0.0", 7001, UDP);
     servers_start();
@@ -55,9 +56,9 @@ static void port_set(const struct nat_port *port, bool add)
 
 /* --- a client that keeps its port: what its flow leads to is one entry --- */
 
-static int client_open(enum place place, uint16_t source)
+static int client_open(enum place place, uint16_t source, const char *address)
 {
-    return socket_bound(place, "0.0.0.0", source, UDP);
+    return socket_bound(place, strchr(address, ':') ? "::" : "0.0.0.0", source, UDP);
 }
 
 /* Does the entry of this flow exist? */
@@ -66,17 +67,18 @@ static int entry_exists(const char *source, uint16_t source_port, const char *de
 {
     char line[256];
 
-    snprintf(line, sizeof(line),
-             "conntrack -L -p udp --orig-src %s --sport %u --orig-dst %s --dport %u 2>/dev/null"
-             " | grep -q udp",
-             source, source_port, destination, port);
+    snprintf(
+        line, sizeof(line),
+        "conntrack -L -f %s -p udp --orig-src %s --sport %u --orig-dst %s --dport %u 2>/dev/null"
+        " | grep -q udp",
+        strchr(source, ':') ? "ipv6" : "ipv4", source, source_port, destination, port);
     return system(line) == 0;
 }
 
 static void flow_make(enum place place, uint16_t source, const char *address, uint16_t port,
                       const char *answer)
 {
-    int fd = client_open(place, source);
+    int fd = client_open(place, source, address);
     char text[128];
 
     assert_string_equal(ask_udp(fd, address, port, ASK_TIMEOUT_MS, text, sizeof(text)), answer);
@@ -101,6 +103,49 @@ static void a_guest_goes_with_its_entries_only(void **state)
     assert_false(entry_exists("192.0.2.2", 2003, "192.0.2.1", 8080));
     assert_true(entry_exists("192.0.2.2", 2004, "192.0.2.1", 7001));
     port_set(&port, false);
+}
+
+/* Kernels have compared IPv6 addresses the other way round in their filters. */
+static void a_guest_goes_with_its_ipv6_entries_only(void **state)
+{
+    const struct ip guest = ip_of("fd00:88::2");
+
+    (void)state;
+    flow_make(A1, 2011, "2001:db8::2", 80, "out 2001:db8::1");
+    flow_make(A2, 2012, "2001:db8::2", 80, "out 2001:db8::1");
+    flow_make(A2, 2013, "192.0.2.2", 80, "out 192.0.2.1");
+    conntrack_flush_guest(conntrack, &guest);
+    conntrack_wait(conntrack);
+    assert_false(entry_exists("fd00:88::2", 2011, "2001:db8::2", 80));
+    assert_true(entry_exists("fd00:88::3", 2012, "2001:db8::2", 80));
+    assert_true(entry_exists("10.88.0.3", 2013, "192.0.2.2", 80));
+}
+
+/* One by filter, one perhaps not. */
+static void both_addresses_of_a_guest_go_at_once(void **state)
+{
+    const struct ip guests[] = {ip_of("10.88.0.2"), ip_of("fd00:88::2")};
+
+    (void)state;
+    flow_make(A1, 2021, "2001:db8::2", 80, "out 2001:db8::1");
+    flow_make(A1, 2022, "192.0.2.2", 80, "out 192.0.2.1");
+    flow_make(A2, 2023, "2001:db8::2", 80, "out 2001:db8::1");
+    flow_make(A2, 2024, "192.0.2.2", 80, "out 192.0.2.1");
+    for (size_t i = 0; i < ARRAY_SIZE(guests); i++)
+        conntrack_flush_guest(conntrack, &guests[i]);
+    conntrack_wait(conntrack);
+    assert_false(entry_exists("fd00:88::2", 2021, "2001:db8::2", 80));
+    assert_false(entry_exists("10.88.0.2", 2022, "192.0.2.2", 80));
+    assert_true(entry_exists("fd00:88::3", 2023, "2001:db8::2", 80));
+    assert_true(entry_exists("10.88.0.3", 2024, "192.0.2.2", 80));
+}
+
+/* To see what a filter does, an entry is made: nobody finds it afterwards. */
+static void the_probe_leaves_nothing(void **state)
+{
+    (void)state;
+    assert_int_equal(system("conntrack -L -f ipv6 -w 28013 2>/dev/null | grep -q ."), 256);
+    assert_int_equal(system("conntrack -L -f ipv4 -w 28013 2>/dev/null | grep -q ."), 256);
 }
 
 /* More guests at once than are deleted by filter: one dump. */
@@ -219,7 +264,7 @@ static void an_endless_client_reaches_the_successor(void **state)
     struct endless endless = {.answered_by = HOST};
 
     (void)state;
-    endless.fd = client_open(OUT, 2401);
+    endless.fd = client_open(OUT, 2401, "192.0.2.1");
     assert_int_equal(socket_connect(endless.fd, "192.0.2.1", 7200), 0);
     assert_int_equal(pthread_create(&endless.thread, NULL, endless_run, &endless), 0);
     while (!entry_exists("192.0.2.2", 2401, "192.0.2.1", 7200)) /* untranslated */
@@ -256,6 +301,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_guest_goes_with_its_entries_only),
+        cmocka_unit_test(a_guest_goes_with_its_ipv6_entries_only),
+        cmocka_unit_test(both_addresses_of_a_guest_go_at_once),
+        cmocka_unit_test(the_probe_leaves_nothing),
         cmocka_unit_test(many_guests_go_at_once),
         cmocka_unit_test(a_port_goes_with_its_entries_only),
         cmocka_unit_test(a_range_goes_as_a_whole),
