@@ -72,6 +72,21 @@ static void request_bridge_mtu(struct request *request, const struct link_bridge
             IFLA_MTU, bridge->mtu);
 }
 
+/* The kernel refuses a forward delay of 0 while STP is on, and looks at that attribute first. */
+static void request_bridge_stp_off(struct request *request, const struct link_state *state)
+{
+    if (!state->spanning_tree)
+        return;
+    struct nlmsghdr *message =
+        request_link(request, RTM_NEWLINK, 0, state->info.index, "switch STP off on the bridge");
+    struct nlattr *info = mnl_attr_nest_start(message, IFLA_LINKINFO);
+    mnl_attr_put_str(message, IFLA_INFO_KIND, "bridge");
+    struct nlattr *data = mnl_attr_nest_start(message, IFLA_INFO_DATA);
+    mnl_attr_put_u32(message, IFLA_BR_STP_STATE, 0);
+    mnl_attr_nest_end(message, data);
+    mnl_attr_nest_end(message, info);
+}
+
 /* Attributes that are right already are not sent: setting a MAC again would flush neighbours. */
 static void request_bridge_link(struct request *request, const struct link_bridge *bridge,
                                 const struct link_state *state)
@@ -122,6 +137,7 @@ static int bridge_set_up(struct link *link, const struct link_bridge *bridge,
     struct request request;
 
     request_init(&request);
+    request_bridge_stp_off(&request, state);
     request_bridge_mtu(&request, bridge, state, created);
     request_bridge_link(&request, bridge, state);
     request_bridge_settings(link, &request, bridge, state->info.index);

@@ -17,10 +17,24 @@ bool link_is_ours(uint32_t group, const char *alias)
            strncmp(alias, LINK_ALIAS_PREFIX, strlen(LINK_ALIAS_PREFIX)) == 0;
 }
 
+static void parse_link_info(const struct nlattr *nest, struct link_state *state)
+{
+    const struct nlattr *table[IFLA_INFO_MAX + 1];
+    const struct nlattr *bridge[IFLA_BR_MAX + 1];
+
+    netlink_parse_attributes(mnl_attr_get_payload(nest), mnl_attr_get_payload_len(nest), table,
+                             IFLA_INFO_MAX);
+    attribute_text(table[IFLA_INFO_KIND], state->info.kind, sizeof(state->info.kind));
+    if (!table[IFLA_INFO_DATA] || strcmp(state->info.kind, "bridge") != 0)
+        return;
+    netlink_parse_attributes(mnl_attr_get_payload(table[IFLA_INFO_DATA]),
+                             mnl_attr_get_payload_len(table[IFLA_INFO_DATA]), bridge, IFLA_BR_MAX);
+    state->spanning_tree = attribute_u32(bridge[IFLA_BR_STP_STATE]) != 0;
+}
+
 int link_parse(const struct nlmsghdr *message, struct link_state *ret_state)
 {
     const struct nlattr *table[IFLA_MAX + 1];
-    const struct nlattr *kind[IFLA_INFO_MAX + 1];
     const struct ifinfomsg *header = mnl_nlmsg_get_payload(message);
     struct link_state state = {0};
 
@@ -38,12 +52,8 @@ int link_parse(const struct nlmsghdr *message, struct link_state *ret_state)
     if (table[IFLA_ADDRESS] &&
         mnl_attr_get_payload_len(table[IFLA_ADDRESS]) == sizeof(state.mac.bytes))
         memcpy(state.mac.bytes, mnl_attr_get_payload(table[IFLA_ADDRESS]), sizeof(state.mac.bytes));
-    if (table[IFLA_LINKINFO]) {
-        netlink_parse_attributes(mnl_attr_get_payload(table[IFLA_LINKINFO]),
-                                 mnl_attr_get_payload_len(table[IFLA_LINKINFO]), kind,
-                                 IFLA_INFO_MAX);
-        attribute_text(kind[IFLA_INFO_KIND], state.info.kind, sizeof(state.info.kind));
-    }
+    if (table[IFLA_LINKINFO])
+        parse_link_info(table[IFLA_LINKINFO], &state);
     *ret_state = state;
     return 0;
 }

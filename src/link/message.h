@@ -10,7 +10,8 @@
 /* A link as the kernel describes it. */
 struct link_state {
     struct link_info info;
-    bool operational; /* IF_OPER_UP: what is handed to it leaves (RFC 2863) */
+    bool operational;   /* IF_OPER_UP: what is handed to it leaves (RFC 2863) */
+    bool spanning_tree; /* a bridge that takes part in STP */
     uint32_t mtu;
     struct mac mac;
 };

@@ -83,7 +83,7 @@ static bool link_looks_right(const struct known *known, const struct link_state 
 {
     return state->info.up && strcmp(known->name, state->info.name) == 0 &&
            known->group == state->info.group && known->master == state->info.master &&
-           known->mtu == state->mtu &&
+           known->mtu == state->mtu && !state->spanning_tree &&
            (known->kind != KNOWN_BRIDGE || !mac_is_set(&known->mac) ||
             mac_equal(&known->mac, &state->mac));
 }
