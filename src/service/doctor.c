@@ -193,6 +193,37 @@ static void check_workers(struct service *service, struct checks *checks)
               "look into moatd's log: a worker ends again and again");
 }
 
+static void check_name_service(struct service *service, struct checks *checks)
+{
+    const char *network = "";
+    const char *why = "";
+    bool waits = nameless_get(service, 0, &network, &why);
+    char detail[sizeof(((struct check_result *)0)->detail)];
+
+    snprintf(detail, sizeof(detail),
+             waits ? "network %s has none: %s" : "every network has its name service", network,
+             why);
+    check_add(
+        checks, "name service", !waits, detail,
+        "stop that program, or let it listen on the host's other addresses only; moat takes the "
+        "port within seconds");
+}
+
+static void check_repair(struct service *service, struct checks *checks)
+{
+    const struct strings *failures = &service->failures;
+    char detail[sizeof(((struct check_result *)0)->detail)];
+
+    snprintf(detail, sizeof(detail), "everything is as it should be");
+    if (failures->count > 0)
+        snprintf(detail, sizeof(detail), "%s%s", failures->items[0],
+                 failures->count > 1 ? "; and more" : "");
+    check_add(
+        checks, "repair", failures->count == 0, detail,
+        "put right what the kernel refuses: moatd tries again every 10 s, and says in its log what "
+        "else fails");
+}
+
 static void check_bridges(struct service *service, struct checks *checks)
 {
     struct network *networks = NULL;
@@ -220,9 +251,9 @@ int service_doctor(struct service *service, struct check_result **ret_checks, si
                    struct error *error)
 {
     static void (*const all[])(struct service * service, struct checks * checks) = {
-        check_forwarding, check_table,      check_log,     check_forward,
-        check_input,      check_overlaps,   check_bridges, check_ports,
-        check_resolvers,  check_host_names, check_workers,
+        check_forwarding, check_table,        check_log,    check_forward,   check_input,
+        check_overlaps,   check_bridges,      check_ports,  check_resolvers, check_host_names,
+        check_workers,    check_name_service, check_repair,
     };
     struct checks checks = {0};
 

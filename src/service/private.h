@@ -72,7 +72,11 @@ struct service {
     unsigned gap_looks;   /* rules were gone: how often to look yet for what came about meanwhile */
     bool has_unreachable; /* a guest lost its link and its namespace during a repair */
     uint32_t applied_mtu; /* what guests were told of host_mtu, and the store remembers */
-    struct strings collisions; /* "NETWORK CIDR": what the host uses too, said once each */
+    struct strings failures;   /* what the last repair could not put right */
+    struct nameless *nameless; /* networks whose name service waits (nameless.c) */
+    struct loop_timer *nameless_timer;
+    struct loop_timer *retry_timer; /* repairs again what failed */
+    struct strings collisions;      /* "NETWORK CIDR": what the host uses too, said once each */
     struct neighbour_left left[NEIGHBOURS_LEFT]; /* a ring (neighbours.c) */
     size_t n_left;                               /* in all */
     int64_t last_temporary; /* ids of reservations made before the store gave theirs: -1, -2, … */
@@ -309,6 +313,18 @@ int owner_add(struct service *service, const struct guest *guest, const void *co
 void owner_remove(struct service *service, int64_t guest_id);
 bool owner_is_alive(const struct guest *guest);
 void owner_free_all(struct service *service);
+
+/* --- name services whose port another program has (nameless.c) --- */
+/* Adds the network to the name service. Where another program has the port, guests are without
+ * names until it goes: that is tried again every few seconds. */
+int nameless_network_add(struct service *service, const struct network *network,
+                         struct error *error);
+/* Whose name service waits, and why: returns false when there is none at `index`. The texts are
+ * valid until the next call of the loop. */
+bool nameless_get(const struct service *service, size_t index, const char **ret_network,
+                  const char **ret_why);
+void nameless_forget(struct service *service, int64_t network_id);
+void nameless_free_all(struct service *service);
 
 /* --- start and repair (reconcile.c) --- */
 int reconcile_start(struct service *service, struct error *error);

@@ -18,6 +18,8 @@
 #define GAP_AGAIN_MS 500
 #define CHECKPOINT_DELAY_MS 2000
 
+#define RETRY_FAILED_MS 10000 /* what could not be put right is tried again */
+
 #define MTU_SETTING "mtu/applied"
 
 struct state {
@@ -27,6 +29,7 @@ struct state {
     struct guest *guests;
     struct guest_plan *plans; /* one per guest */
     size_t n_guests;
+    struct strings failed_before;
     bool start;
     bool follow_mtu; /* the host's MTU is not what guests were told */
 };
@@ -45,6 +48,21 @@ static void state_deinit(struct state *state)
     free(state->networks);
     free(state->guests);
     free(state->plans);
+    strings_deinit(&state->failed_before);
+}
+
+/* Logged once, and a finding of doctor until a later repair succeeds. */
+static void tell_failure(const struct state *state, const char *kind, const char *name,
+                         const struct error *error)
+{
+    char text[sizeof(error->text) + NAME_MAX_LENGTH + 16];
+
+    snprintf(text, sizeof(text), "%s%s%s: %s", kind, name ? " " : "", name ? name : "",
+             error->text);
+    if (!strings_contains(&state->failed_before, text))
+        log_error("%s", text);
+    if (strings_add(&state->service->failures, text) < 0)
+        log_error("%s: out of memory", text);
 }
 
 static const struct network *find_network(const struct state *state, int64_t id)
@@ -347,9 +365,9 @@ static void ensure_network(const struct state *state, const struct network *netw
     if (r >= 0)
         r = link_bridge_ensure(state->service->link, &bridge, &error);
     if (r >= 0 && state->start)
-        r = names_network_add(state->service->names, network, &error);
+        r = nameless_network_add(state->service, network, &error);
     if (r < 0)
-        log_error("network %s: %s", network->name, error.text);
+        tell_failure(state, "network", network->name, &error);
 }
 
 static int create_link(struct service *service, struct guest_plan *plan,
@@ -452,7 +470,7 @@ static void ensure_guest(const struct state *state, struct guest_plan *plan)
     if (r >= 0 && (state->start || made))
         r = guest_inside_ensure(state->service, plan, made, &error);
     if (r < 0)
-        log_error("guest %s: %s", plan->guest->name, error.text);
+        tell_failure(state, "guest", plan->guest->name, &error);
 }
 
 static int start_records(struct service *service, struct error *error)
@@ -492,9 +510,10 @@ static int mtu_recall(struct service *service, struct error *error)
 
 static int reconcile(struct service *service, bool start, struct error *error)
 {
-    struct state state = {.service = service, .start = start};
+    struct state state = {.service = service, .start = start, .failed_before = service->failures};
     int r = state_load(&state, error);
 
+    service->failures = (struct strings){0};
     state.follow_mtu = service->host_mtu != 0 && service->host_mtu != service->applied_mtu;
     if (r >= 0)
         r = remove_strays(&state, error);
@@ -510,6 +529,10 @@ static int reconcile(struct service *service, bool start, struct error *error)
         r = mtu_remember(service, error);
     if (r >= 0 && start)
         r = start_records(service, error);
+    if (r < 0)
+        tell_failure(&state, "repair", NULL, error);
+    if (service->failures.count > 0)
+        loop_timer_start(service->retry_timer, RETRY_FAILED_MS);
     state_deinit(&state);
     return r;
 }
@@ -563,10 +586,9 @@ static void on_repair(void *userdata)
     if (service->has_unreachable)
         remove_unreachable(service);
     service_settle(service);
-    if (reconcile(service, false, &error) < 0) {
-        log_error("repair: %s", error.text);
+    loop_timer_stop(service->retry_timer);
+    if (reconcile(service, false, &error) < 0)
         loop_timer_start(service->repair_timer, 1000);
-    }
 }
 
 void reconcile_schedule(struct service *service)
@@ -625,11 +647,12 @@ int watch_start(struct service *service, struct error *error)
     int r;
 
     service->repair_timer = loop_timer_new(service->loop, on_repair, service);
+    service->retry_timer = loop_timer_new(service->loop, on_repair, service);
     service->host_timer = loop_timer_new(service->loop, surroundings_look, service);
     service->firewalls_timer = loop_timer_new(service->loop, firewalls_open, service);
     service->checkpoint_timer = loop_timer_new(service->loop, on_checkpoint, service);
-    if (!service->repair_timer || !service->host_timer || !service->firewalls_timer ||
-        !service->checkpoint_timer)
+    if (!service->repair_timer || !service->retry_timer || !service->host_timer ||
+        !service->firewalls_timer || !service->checkpoint_timer)
         return error_set(error, ENOMEM, "timers");
     r = link_watch_start(service->link, service->loop, &ops, service, error);
     if (r >= 0)
@@ -646,10 +669,13 @@ void watch_stop(struct service *service)
     if (service->nat)
         nat_watch_stop(service->nat);
     loop_timer_free(service->repair_timer);
+    loop_timer_free(service->retry_timer);
     loop_timer_free(service->host_timer);
     loop_timer_free(service->firewalls_timer);
     loop_timer_free(service->checkpoint_timer);
     service->repair_timer = service->host_timer = service->checkpoint_timer = NULL;
     service->firewalls_timer = NULL;
+    service->retry_timer = NULL;
     strings_deinit(&service->collisions);
+    strings_deinit(&service->failures);
 }

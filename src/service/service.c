@@ -274,6 +274,7 @@ void service_close_layers(struct service *service, bool keep_running)
     service->background = NULL;
     watch_stop(service);
     drops_stop(service);
+    nameless_free_all(service);
     owner_free_all(service);
     learn_free_all(service);
     waiting_free_all(service);

@@ -128,13 +128,19 @@ static void network_bridge_undo(struct service *service, void *subject)
 
 static int network_names_apply(struct service *service, void *subject, struct error *error)
 {
-    return names_network_add(service->names, subject, error);
+    const struct network *network = subject;
+
+    /* Whoever makes a network is told at once; the default one exists whatever the host runs. */
+    if (strcmp(network->name, DEFAULT_NETWORK) == 0)
+        return nameless_network_add(service, network, error);
+    return names_network_add(service->names, network, error);
 }
 
 static void network_names_undo(struct service *service, void *subject)
 {
     const struct network *network = subject;
 
+    nameless_forget(service, network->id);
     names_network_remove(service->names, network->id);
 }
 

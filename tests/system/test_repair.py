@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What others change of what is ours is put right without anybody asking."""
 
+import os
+
 import pytest
 
+import dns
 import servers
 import topology
 from wait import wait_for
@@ -35,3 +38,69 @@ def test_host_routes(host, six, far, family):
     host.ip(f"-{family}", "route", "flush", "proto", "109")
     wait_for(lambda: host.ip(f"-{family}", "route", "show", "proto", "109"), 1, "the host route")
     wait_for(lambda: reaches(guest, far[family]), 1, "the way out and back")
+
+
+# Bridges
+
+def test_a_bridge_with_stp_switched_on(host, six, far):
+    """STP itself is undone, and does not keep anything else from being put right."""
+    guest = host.attach_guest("g", network="six")
+    host.ip("link", "set", six["bridge"], "type", "bridge", "stp_state", "1")
+    host.ip("address", "flush", "dev", six["bridge"])
+    wait_for(lambda: reaches(guest, far[4]) and reaches(guest, far[6]), 2, "the ways out")
+    assert host.ip_json("-d", "link", "show", six["bridge"])[0]["linkinfo"]["info_data"]["stp_state"] == 0
+    assert host.moat("doctor").code == 0
+
+
+def test_stp_alone_is_noticed(host, six):
+    def stp():
+        return host.ip_json("-d", "link", "show", six["bridge"])[0]["linkinfo"]["info_data"]["stp_state"]
+
+    host.ip("link", "set", six["bridge"], "type", "bridge", "stp_state", "1")
+    wait_for(lambda: stp() == 0, 1, "STP to be off")
+
+
+def test_a_repair_that_fails_is_a_finding_until_one_succeeds(host, six, far):
+    guest = host.attach_guest("g", network="six")
+    host.ip_batch([f"link del {six['bridge']}", f"link add {six['bridge']} type bridge"])
+    said = wait_for(lambda: (outcome := host.moat("doctor", check=False)).code == 1 and outcome.out, 2)
+    assert "network six:" in said and six["bridge"] in said
+    host.ip("link", "del", six["bridge"])
+    wait_for(lambda: host.moat("doctor", check=False).code == 0, 12, "the next attempt")
+    wait_for(lambda: reaches(guest, far[4]), 2, "the way out")
+
+
+# The name service's port
+
+@pytest.fixture
+def greedy(machine):
+    """A name server of the host's that listens on every address."""
+    with servers.UdpServer(machine, 53, "0.0.0.0", name="greedy") as server:
+        yield server
+
+
+def resolves(guest):
+    return dns.ask(guest, guest.gateway, "g").data == [guest.ip_address]
+
+
+def test_the_default_network_is_there_without_its_name_service(machine, far, greedy):
+    machine.start()
+    guest = machine.attach_guest("g")
+    assert reaches(guest, far[4])
+    outcome = machine.moat("doctor", check=False)
+    assert outcome.code == 1 and "network default has none" in outcome.out and "53" in outcome.out
+    assert f"pid {os.getpid()}" in outcome.out
+    machine.refused("net", "create", "other", says=["53", "--no-dns"])
+    greedy.close()
+    wait_for(lambda: machine.moat("doctor", check=False).code == 0, 4, "the name service")
+    assert resolves(guest)
+
+
+def test_a_restart_without_the_port(host):
+    host.reboot(start=False)
+    with servers.UdpServer(host, 53, "0.0.0.0", name="greedy"):
+        host.start()
+        assert "network default has none" in host.moat("doctor", check=False).out
+    guest = host.attach_guest("g")
+    wait_for(lambda: host.moat("doctor", check=False).code == 0, 4, "the name service")
+    assert resolves(guest)
