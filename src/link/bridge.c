@@ -14,12 +14,9 @@
 #include "base/log.h"
 #include "handle.h"
 #include "ready.h"
+#include "settings.h"
 
 #define ADDRESSES_MAX 64 /* of ours on one bridge; more than can be */
-
-/* Where a guest on any link of a network finds its IPv6 router. */
-static const struct cidr router_link_local = {
-    .ip = {.family = AF_INET6, .bytes = {0xfe, 0x80, [15] = 1}}, .prefix = 64};
 
 /* ------------------------------------------------------------------------------- the link */
 /* Multicast snooping does nothing without a querier, but costs with each port. */
@@ -105,15 +102,12 @@ static void request_bridge_link(struct request *request, const struct link_bridg
 static void request_bridge_settings(const struct link *link, struct request *request,
                                     const struct link_bridge *bridge, uint32_t index)
 {
-    static const struct ipv4_setting settings[] = {
-        {IPV4_DEVCONF_FORWARDING, 1},
-        {IPV4_DEVCONF_ROUTE_LOCALNET, 1},
-        {IPV4_DEVCONF_SEND_REDIRECTS, 0},
-    };
+    size_t count;
+    const struct ipv4_setting *settings = settings_of(KNOWN_BRIDGE, &count);
 
     message_put_settings(
         request_link(request, RTM_SETLINK, 0, index, "change the IP settings of the bridge"),
-        settings, ARRAY_SIZE(settings), link_has_ipv6(link, bridge->mtu));
+        settings, count, link_has_ipv6(link, bridge->mtu));
     request_proxy_delay_none(request, index, AF_INET);
     if (cidr_is_set(&bridge->address6))
         request_proxy_delay_none(request, index, AF_INET6);
@@ -128,6 +122,8 @@ static int bridge_set_ipv6(struct link *link, const struct link_bridge *bridge, 
         r = link_ipv6_set(link, bridge->name, "proxy_ndp", on ? "1" : "0", error);
     if (r == 0)
         r = link_ipv6_set(link, bridge->name, "disable_ipv6", on ? "0" : "1", error);
+    if (r == 0 && on) /* else it is no router to its guests (RFC 4861 section 7.2.4) */
+        r = link_ipv6_set(link, bridge->name, "forwarding", "1", error);
     return r;
 }
 
@@ -183,7 +179,7 @@ static int own_addresses_take(const struct nlmsghdr *message, void *userdata)
 static bool bridge_wants(const struct link_bridge *bridge, const struct cidr *address)
 {
     return cidr_equal(address, &bridge->address) || cidr_equal(address, &bridge->address6) ||
-           (cidr_is_set(&bridge->address6) && cidr_equal(address, &router_link_local));
+           (cidr_is_set(&bridge->address6) && cidr_equal(address, &link_router6));
 }
 
 static int bridge_set_addresses(struct link *link, const struct link_bridge *bridge, uint32_t index,
@@ -214,7 +210,7 @@ static int bridge_set_addresses(struct link *link, const struct link_bridge *bri
         request_address_add(&request, index, &bridge->address, 0);
     if (cidr_is_set(&bridge->address6)) {
         request_address_add(&request, index, &bridge->address6, 0);
-        request_address_add(&request, index, &router_link_local, 0);
+        request_address_add(&request, index, &link_router6, 0);
     }
     return netlink_commit(&link->host, &request, bridge->name, error);
 }
@@ -381,7 +377,7 @@ static void bridge_undo(struct link *link, const struct link_bridge *bridge)
 /* A guest that comes at once finds its router. */
 static void bridge_await(struct link *link, const struct link_bridge *bridge, uint32_t index)
 {
-    const struct ip addresses[] = {bridge->address6.ip, router_link_local.ip};
+    const struct ip addresses[] = {bridge->address6.ip, link_router6.ip};
 
     if (cidr_is_set(&bridge->address6))
         ready_await_groups(&link->host, index, addresses, ARRAY_SIZE(addresses));

@@ -20,26 +20,20 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "handle.h"
+#include "settings.h"
 
 /* ------------------------------------------------------------------------------- pieces */
-static const struct ipv4_setting routed_settings[] = {
-    {IPV4_DEVCONF_FORWARDING, 1},     {IPV4_DEVCONF_PROXY_ARP, 1},      {IPV4_DEVCONF_RP_FILTER, 1},
-    {IPV4_DEVCONF_SEND_REDIRECTS, 0}, {IPV4_DEVCONF_ROUTE_LOCALNET, 1},
-};
-
-/* What a new link has of them: a port that was routed before goes back to that. */
-static void settings_take_default(struct ipv4_setting settings[ARRAY_SIZE(routed_settings)])
+/* What a new link has of a routed port's settings: a port that was routed before goes back to that.
+ */
+static void settings_take_default(struct ipv4_setting *settings, size_t count)
 {
-    static const char *const names[] = {"forwarding", "proxy_arp", "rp_filter", "send_redirects",
-                                        "route_localnet"};
-
-    for (size_t i = 0; i < ARRAY_SIZE(routed_settings); i++) {
+    for (size_t i = 0; i < count; i++) {
         char key[64];
         char value[SYSCTL_VALUE_MAX];
         struct error error = ERROR_INIT;
 
-        settings[i] = (struct ipv4_setting){routed_settings[i].id, 0};
-        snprintf(key, sizeof(key), "net.ipv4.conf.default.%s", names[i]);
+        settings[i].value = 0;
+        snprintf(key, sizeof(key), "net.ipv4.conf.default.%s", settings_name(settings[i].id));
         if (sysctl_get(key, value, &error) >= 0)
             settings[i].value = (uint32_t)strtoul(value, NULL, 10);
     }
@@ -106,14 +100,14 @@ static struct nlmsghdr *request_port_settings(const struct link *link, struct re
                                               bool was_routed)
 {
     struct nlmsghdr *message = request_link(request, RTM_SETLINK, 0, index, "set up");
-    struct ipv4_setting settings[ARRAY_SIZE(routed_settings)];
-    size_t count = endpoint->routed || was_routed ? ARRAY_SIZE(settings) : 0;
+    struct ipv4_setting settings[SETTINGS_MAX];
+    size_t count = 0;
     bool silent = link_has_ipv6(link, endpoint->mtu);
 
-    if (endpoint->routed)
-        memcpy(settings, routed_settings, sizeof(settings));
-    else if (count > 0)
-        settings_take_default(settings);
+    if (endpoint->routed || was_routed)
+        memcpy(settings, settings_of(KNOWN_ROUTED, &count), sizeof(settings));
+    if (!endpoint->routed)
+        settings_take_default(settings, count);
     if (count > 0 || silent)
         message_put_settings(message, settings, count, silent);
     return message;
@@ -148,6 +142,7 @@ static int endpoint_remember(struct link *link, const struct link_endpoint *endp
                           .index = index,
                           .group = endpoint->group,
                           .master = endpoint->routed ? 0 : bridge_index,
+                          .bridge = bridge_index,
                           .mtu = endpoint->mtu,
                           .mac = endpoint->mac,
                           .ip = endpoint->ip,
@@ -178,27 +173,24 @@ static void request_bridged(struct link *link, struct request *request,
     }
 }
 
-/* Only on the way to IPv6 guests, or where the host keeps the gateway's address to its bridge. */
 static int routed_set_ipv6(const struct link *link, const struct link_endpoint *endpoint,
                            struct error *error)
 {
     return link_ipv6_set(link, endpoint->host_name, "accept_ra", "0", error);
 }
 
+/* The gateway's address only where the host keeps it to its bridge. */
 static void request_routed(const struct link *link, struct request *request,
                            const struct link_endpoint *endpoint, uint32_t index,
                            uint32_t bridge_index)
 {
-    static const struct cidr router = {.ip = {.family = AF_INET6, .bytes = {0xfe, 0x80, [15] = 1}},
-                                       .prefix = 64};
-
     if (ip_is_set(&endpoint->bridge_ip) && link_arp_ignores(link)) {
         struct cidr gateway = host_prefix(&endpoint->bridge_ip);
 
         request_address_add(request, index, &gateway, REQUEST_ADDRESS_NO_ROUTE);
     }
     if (ip_is_set(&endpoint->ip6))
-        request_address_add(request, index, &router, 0);
+        request_address_add(request, index, &link_router6, 0);
     request_routed_ip(request, endpoint, index, bridge_index, &endpoint->ip);
     request_routed_ip(request, endpoint, index, bridge_index, &endpoint->ip6);
 }
@@ -360,6 +352,8 @@ static int endpoint_match(struct link *link, const struct link_endpoint *endpoin
         request_hairpin(&request, state->info.index, false);
         r = netlink_commit(&link->host, &request, endpoint->host_name, error);
     }
+    if (r == 0 && endpoint->routed && ip_is_set(&endpoint->ip6)) /* a new one has it */
+        r = link_ipv6_set(link, endpoint->host_name, "forwarding", "1", error);
     return r < 0 ? r : endpoint_settle(link, endpoint, state->info.index, bridge_index, error);
 }
 

@@ -43,6 +43,9 @@ struct link {
     struct watch *watch; /* NULL while not watching */
 };
 
+/* Where a guest on any link of a network finds its IPv6 router. */
+extern const struct cidr link_router6;
+
 /* Is that the port of a handle's socket: did we cause what it tells? */
 bool link_port_is_ours(const struct link *link, uint32_t port);
 /* Interface index of a name in the host's namespace, 0 if there is none. */

@@ -19,6 +19,7 @@ struct known {
     char name[IFNAMSIZ];
     uint32_t group;
     uint32_t master; /* index of the bridge; 0 for a bridge and a routed port */
+    uint32_t bridge; /* index of a port's bridge, whether it is in it or not */
     uint32_t mtu;
     struct mac mac;                /* of the bridge; of the guest, for a port */
     struct ip ip, ip6;             /* of the guest; absent for a bridge */

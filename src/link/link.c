@@ -87,6 +87,9 @@ static int link_new(struct link_shared *shared, bool beside, struct link **ret_l
     return 0;
 }
 
+const struct cidr link_router6 = {.ip = {.family = AF_INET6, .bytes = {0xfe, 0x80, [15] = 1}},
+                                  .prefix = 64};
+
 bool link_port_is_ours(const struct link *link, uint32_t port)
 {
     for (unsigned i = 0; i < link->shared->n_ports; i++)

@@ -233,6 +233,10 @@ bool link_name_find(uint32_t index, char ret_name[IFNAMSIZ]);
 /* Does a link of this name exist at all (foreign or not)? */
 bool link_exists(struct link *link, const char *name);
 
+/* Are the settings of our links, and what the host answers for on bridges, as they should be?
+ * ret_wrong: the first that isn't. About 20 µs for each link. */
+bool link_settings_check(struct link *link, char *ret_wrong, size_t size);
+
 /* --- sysctls (sysctl.c) of the calling thread's namespace; key in dotted form,
  * "net.ipv4.ip_forward"; a '/' in it stands for a '.' in a file name, as with sysctl(8) --- */
 #define SYSCTL_VALUE_MAX 64
@@ -264,9 +268,10 @@ struct link_watch_ops {
      * and we did not remove it. */
     void (*link_gone)(void *userdata, const char *name, uint32_t index);
     /* Something of ours was changed by somebody else (address lost, link down, master, MTU or group
-     * changed, route removed, forwarding turned off), or br_netfilter was switched: time to
-     * reconcile. Called at most once per loop turn, after its link_gone. Changes made through this
-     * handle do not count. */
+     * changed, STP on, route removed, a setting changed), or br_netfilter was switched: time to
+     * reconcile. What the kernel does not tell of (settings, proxy entries) is found by looking,
+     * 64 links each second. Called at most once per loop turn, after its link_gone. Changes made
+     * through this handle do not count. */
     void (*drift)(void *userdata);
     /* Addresses, routes or links of the host changed (MTU may follow, subnets may collide).
      * Coalesced over 50 ms. */

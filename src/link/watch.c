@@ -23,10 +23,14 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "handle.h"
+#include "settings.h"
 
 #define DATAGRAMS_PER_TURN 64
 #define RECEIVE_BUFFER_SIZE (8 * 1024 * 1024)
 #define HOST_CHANGED_DELAY_MS 50
+/* A link is looked at in about 20 µs. */
+#define PATROL_INTERVAL_MS 1000
+#define PATROL_LINKS 64
 
 enum suspicion { SUSPECT_LINK, SUSPECT_PRESENT };
 
@@ -48,6 +52,8 @@ struct watch {
     struct loop_io *io;
     struct loop_timer *check;  /* compares everything, on the next turn */
     struct loop_timer *settle; /* delays host_changed */
+    struct loop_timer *patrol; /* looks at what nobody tells of */
+    size_t patrol_at;          /* the next link */
     const struct link_watch_ops *ops;
     void *userdata;
     struct suspect suspects[DATAGRAMS_PER_TURN];
@@ -164,8 +170,9 @@ static void take_address(struct watch *watch, const struct nlmsghdr *message)
     netlink_parse_message(message, sizeof(*header), table, IFA_MAX);
     struct ip ip =
         attribute_ip(header->ifa_family, table[IFA_LOCAL] ? table[IFA_LOCAL] : table[IFA_ADDRESS]);
-    if (message->nlmsg_type == RTM_DELADDR &&
-        (ip_equal(&ip, &known.address.ip) || ip_equal(&ip, &known.address6.ip)))
+    bool ours = ip_equal(&ip, &known.address.ip) || ip_equal(&ip, &known.address6.ip) ||
+                ip_equal(&ip, &link_router6.ip);
+    if (message->nlmsg_type == RTM_DELADDR && ours)
         suspect_add(watch, header->ifa_index, SUSPECT_PRESENT);
 }
 
@@ -187,6 +194,33 @@ static void take_route(struct watch *watch, const struct nlmsghdr *message)
 }
 
 /* A new link's message has all settings, as they are by default; a change's has the one. */
+static bool forwarding_is_off(const struct nlattr **table)
+{
+    return table[NETCONFA_FORWARDING] && attribute_u32(table[NETCONFA_FORWARDING]) == 0;
+}
+
+static bool proxying_is_off(const struct nlattr **table)
+{
+    return table[NETCONFA_PROXY_NEIGH] && attribute_u32(table[NETCONFA_PROXY_NEIGH]) == 0;
+}
+
+/* The rest of what matters to IPv6 is found by looking (settings.h). */
+static bool settings6_are_wrong(const struct known *known, const struct nlattr **table)
+{
+    if (known->kind == KNOWN_BRIDGE)
+        return cidr_is_set(&known->address6) &&
+               (forwarding_is_off(table) || proxying_is_off(table));
+    return ip_is_set(&known->ip6) && forwarding_is_off(table);
+}
+
+static bool settings4_are_wrong(const struct known *known, const struct nlattr **table)
+{
+    return forwarding_is_off(table) ||
+           (known->kind == KNOWN_ROUTED &&
+            (proxying_is_off(table) ||
+             (table[NETCONFA_RP_FILTER] && attribute_u32(table[NETCONFA_RP_FILTER]) != 1)));
+}
+
 static void take_settings(struct watch *watch, const struct nlmsghdr *message)
 {
     const struct nlattr *table[NETCONFA_MAX + 1];
@@ -196,25 +230,19 @@ static void take_settings(struct watch *watch, const struct nlmsghdr *message)
     if (mnl_nlmsg_get_payload_len(message) < sizeof(*header))
         return;
     netlink_parse_message(message, sizeof(*header), table, NETCONFA_MAX);
-    if (!table[NETCONFA_IFINDEX] || (table[NETCONFA_FORWARDING] && table[NETCONFA_RP_FILTER]))
+    if (!table[NETCONFA_IFINDEX] || (table[NETCONFA_FORWARDING] && table[NETCONFA_PROXY_NEIGH]))
         return;
     int32_t index = (int32_t)attribute_u32(table[NETCONFA_IFINDEX]);
-    bool forwarding_off =
-        table[NETCONFA_FORWARDING] && attribute_u32(table[NETCONFA_FORWARDING]) == 0;
     if (index == NETCONFA_IFINDEX_ALL) {
-        watch->drift = watch->drift || (forwarding_off && known_count(all) > 0);
+        watch->drift = watch->drift || (forwarding_is_off(table) && known_count(all) > 0);
         return;
     }
     struct known known;
     if (!known_find(all, (uint32_t)index, &known) || known.kind == KNOWN_BRIDGED ||
-        known.kind == KNOWN_BETWEEN || header->ncm_family != AF_INET)
+        known.kind == KNOWN_BETWEEN)
         return;
-    bool wrong = forwarding_off;
-    if (known.kind == KNOWN_ROUTED)
-        wrong = wrong ||
-                (table[NETCONFA_PROXY_NEIGH] && attribute_u32(table[NETCONFA_PROXY_NEIGH]) == 0) ||
-                (table[NETCONFA_RP_FILTER] && attribute_u32(table[NETCONFA_RP_FILTER]) != 1);
-    if (wrong)
+    if (header->ncm_family == AF_INET6 ? settings6_are_wrong(&known, table)
+                                       : settings4_are_wrong(&known, table))
         suspect_add(watch, (uint32_t)index, SUSPECT_PRESENT);
 }
 
@@ -343,6 +371,19 @@ static void watch_check(void *userdata)
     watch_report(watch);
 }
 
+static void watch_patrol(void *userdata)
+{
+    struct watch *watch = userdata;
+    char wrong[256];
+
+    if (settings_patrol(watch->link, &watch->patrol_at, PATROL_LINKS, wrong, sizeof(wrong))) {
+        log_info("%s: repairing", wrong);
+        watch->drift = true;
+        watch_report(watch);
+    }
+    loop_timer_start(watch->patrol, PATROL_INTERVAL_MS);
+}
+
 /* Nothing tells that br_netfilter came or was switched; whoever does that (Docker, Kubernetes)
  * makes links at the same time. */
 static void watch_settled(void *userdata)
@@ -444,11 +485,13 @@ int link_watch_start(struct link *link, struct loop *loop, const struct link_wat
     watch->io = loop_io_new(loop, watch->fd, LOOP_READ, watch_readable, watch);
     watch->check = loop_timer_new(loop, watch_check, watch);
     watch->settle = loop_timer_new(loop, watch_settled, watch);
-    if (!watch->io || !watch->check || !watch->settle) {
+    watch->patrol = loop_timer_new(loop, watch_patrol, watch);
+    if (!watch->io || !watch->check || !watch->settle || !watch->patrol) {
         link_watch_stop(link);
         return error_set(error, ENOMEM, "cannot watch the host's links");
     }
     loop_timer_start(watch->check, 0); /* what went before we listened */
+    loop_timer_start(watch->patrol, PATROL_INTERVAL_MS);
     return 0;
 }
 
@@ -463,6 +506,7 @@ void link_watch_stop(struct link *link)
     loop_io_free(watch->io);
     loop_timer_free(watch->check);
     loop_timer_free(watch->settle);
+    loop_timer_free(watch->patrol);
     if (watch->fd >= 0)
         close(watch->fd);
     free(watch->gone);

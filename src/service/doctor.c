@@ -209,6 +209,18 @@ static void check_name_service(struct service *service, struct checks *checks)
         "port within seconds");
 }
 
+static void check_settings(struct service *service, struct checks *checks)
+{
+    char wrong[sizeof(((struct check_result *)0)->detail)];
+    bool right = link_settings_check(service->link, wrong, sizeof(wrong));
+
+    check_add(
+        checks, "settings", right,
+        right ? "the settings of our links are as they should be" : wrong,
+        "look for who changes it (sysctl.d, a network manager, another daemon): moatd sets it "
+        "back, again and again if need be");
+}
+
 static void check_repair(struct service *service, struct checks *checks)
 {
     const struct strings *failures = &service->failures;
@@ -251,9 +263,9 @@ int service_doctor(struct service *service, struct check_result **ret_checks, si
                    struct error *error)
 {
     static void (*const all[])(struct service * service, struct checks * checks) = {
-        check_forwarding, check_table,        check_log,    check_forward,   check_input,
-        check_overlaps,   check_bridges,      check_ports,  check_resolvers, check_host_names,
-        check_workers,    check_name_service, check_repair,
+        check_forwarding, check_table,        check_log,      check_forward,   check_input,
+        check_overlaps,   check_bridges,      check_ports,    check_resolvers, check_host_names,
+        check_workers,    check_name_service, check_settings, check_repair,
     };
     struct checks checks = {0};
 

@@ -104,3 +104,42 @@ def test_a_restart_without_the_port(host):
     guest = host.attach_guest("g")
     wait_for(lambda: host.moat("doctor", check=False).code == 0, 4, "the name service")
     assert resolves(guest)
+
+
+# What the kernel tells nobody of
+
+SETTINGS = [
+    ("bridge", "ipv4", "route_localnet", "0"), ("port", "ipv4", "route_localnet", "0"), ("port", "ipv4", "proxy_arp", "0"),
+    ("bridge", "ipv6", "proxy_ndp", "0"), ("bridge", "ipv6", "accept_ra", "1"), ("port", "ipv6", "accept_ra", "1"),
+    ("bridge", "ipv6", "forwarding", "0"), ("port", "ipv6", "forwarding", "0"), ("bridge", "ipv6", "disable_ipv6", "1"),
+]
+
+
+@pytest.mark.parametrize("where, family, key, value", SETTINGS, ids=lambda value: value)
+def test_settings_of_links(host, six, where, family, key, value):
+    guest = host.attach_guest("g", "--mode", "outbound", network="six")
+    name = f"{family}/conf/{six['bridge'] if where == 'bridge' else guest.endpoint()['host_interface']}/{key}"
+    before = host.sysctl(name)
+    host.sysctl(name, value)
+    wait_for(lambda: host.sysctl(name) == before, 3, f"{name} to be {before} again")
+    assert host.moat("doctor").code == 0
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_proxy_entries_of_routed_guests(host, six, family):
+    routed, bridged = host.attach_guest("r", "--deny", "192.0.2.1", network="six"), host.attach_guest("b", network="six")
+    address = routed.endpoint()["ip" if family == 4 else "ip6"]
+    assert bridged.ping(address)
+    host.ip("neigh", "del", "proxy", address, "dev", six["bridge"])
+    wait_for(lambda: address in host.ip(f"-{family}", "neigh", "show", "proxy"), 3, "the proxy entry")
+    bridged.ip("neigh", "flush", "all")
+    assert bridged.ping(address)
+
+
+@pytest.mark.parametrize("where", ["bridge", "port"])
+def test_the_routers_address(host, six, far, where):
+    guest = host.attach_guest("g", "--mode", "outbound" if where == "port" else "full", network="six")
+    link = six["bridge"] if where == "bridge" else guest.endpoint()["host_interface"]
+    host.ip("address", "del", "fe80::1/64", "dev", link)
+    wait_for(lambda: "fe80::1/64" in host.ip("address", "show", "dev", link), 1, "the router's address")
+    assert reaches(guest, far[6])

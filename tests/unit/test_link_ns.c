@@ -817,6 +817,36 @@ static void test_ensure_repairs_the_host_side(void **state)
     guests_deinit(&guests);
 }
 
+static void test_changed_settings_are_found(void **state)
+{
+    struct guests guests;
+    struct request request;
+    char wrong[256] = "";
+    bool found;
+
+    (void)state;
+    guests_init(&guests);
+    const struct link_endpoint *routed = &guests.endpoints[0];
+    while (!routed->routed)
+        routed++;
+    struct link_bridge bridge = bridge_new();
+    if (!link_settings_check(host, wrong, sizeof(wrong)))
+        fail_msg("%s", wrong);
+    assert_ok(sysctl_set("net.ipv4.conf.moat0.route_localnet", "0", &error));
+    assert_false(link_settings_check(host, wrong, sizeof(wrong)));
+    assert_string_equal(wrong, "net.ipv4.conf.moat0.route_localnet is 0");
+    assert_ok(link_bridge_ensure(host, &bridge, &error));
+    assert_true(link_settings_check(host, wrong, sizeof(wrong)));
+    request_init(&request);
+    request_proxy_remove(&request, if_nametoindex("moat0"), &routed->ip);
+    assert_int_equal(foreign_run(&request), 0);
+    assert_false(link_settings_check(host, wrong, sizeof(wrong)));
+    assert_non_null(strstr(wrong, routed->host_name));
+    assert_ok(link_endpoint_ensure(host, routed, &found, &error));
+    assert_true(link_settings_check(host, wrong, sizeof(wrong)));
+    guests_deinit(&guests);
+}
+
 /* ------------------------------------------------------------------------------- tap */
 /* Asks by ARP who has the gateway, as the VM behind the tap would. */
 static bool tap_resolves_gateway(int fd, const struct link_endpoint *endpoint)
@@ -1189,6 +1219,8 @@ static void test_changes_by_others_are_heard(void **state)
     assert_int_equal(foreign_run(&request), 0);
     assert_drift(heard);
     assert_ok(link_bridge_ensure(host, &bridge, &error));
+    for (unsigned i = 2; i < 4; i++) /* their host routes had it as their source */
+        assert_ok(link_endpoint_ensure(host, &guests.endpoints[i], &found, &error));
     listen_until(NULL, 100);
     assert_int_equal(heard.n_drift, 0);
 
@@ -1389,6 +1421,7 @@ int main(void)
         in_host(test_names_that_are_taken),
         in_host(test_a_full_bridge_is_told),
         in_host(test_ensure_repairs_the_host_side),
+        in_host(test_changed_settings_are_found),
         in_host(test_tap_is_made_and_removed),
 #ifdef MOAT_FAULTS
         in_host(test_faults_leave_nothing),
