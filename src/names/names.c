@@ -15,6 +15,7 @@
 #include "names/resolve_hook.h"
 #include "names/resolved.h"
 
+#define ANSWER_TIMEOUT_MS 100
 #define LOG_TIMEOUT_MS 600000 /* the query log goes off when nobody has asked for so long */
 
 /* --- the worker --- */
@@ -283,6 +284,11 @@ int names_flush(struct names *names, const char *name, struct error *error)
 
     memcpy(message.name, name, strlen(name));
     return names_send(names, DNS_MESSAGE_FLUSH, &message.message, sizeof(message), NULL, 0, error);
+}
+
+bool names_answer(struct names *names)
+{
+    return worker_answers(names->worker, ANSWER_TIMEOUT_MS);
 }
 
 void names_status_get(const struct names *names, struct names_status *ret_status)

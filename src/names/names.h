@@ -114,3 +114,5 @@ struct names_status {
     struct dns_counters counters; /* as the worker last reported them, at most a second ago */
 };
 void names_status_get(const struct names *names, struct names_status *ret_status);
+/* Does the worker run and answer? Blocks for 100 ms at most. */
+bool names_answer(struct names *names);

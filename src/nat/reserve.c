@@ -23,7 +23,8 @@
 
 #define BUCKETS 4096
 #define PORTS 65536
-#define RELEASE_TIMEOUT_MS 200
+#define RELEASE_TIMEOUT_MS 50
+#define ANSWER_TIMEOUT_MS 100
 #define DESCRIPTORS_PREPARED 16384
 
 struct entry {
@@ -176,7 +177,7 @@ static void entry_release(struct reservations *reservations, struct entry *entry
     worker_send_draining(reservations->relay, RELAY_RELEASE, &range, sizeof(range));
     entry_close(entry);
     if (worker_sync(reservations->relay, RELEASE_TIMEOUT_MS) < 0)
-        log_warning("port %u: the relay is slow to give it back", entry->first);
+        log_debug("port %u: the relay is slow to give it back", entry->first);
 }
 
 static void relay_started(void *userdata)
@@ -352,6 +353,10 @@ int reserve_port(struct reservations *reservations, const struct port *port, boo
         return error_set(error, ENOMEM, "cannot reserve %u ports", port->count);
     reserve_socket_prepare(entry->count);
     code = entry_bind(reservations, entry, boot, &failed);
+    if (code == -EADDRINUSE && worker_end_late(reservations->relay)) { /* maybe it has it still */
+        entry_close(entry);
+        code = entry_bind(reservations, entry, boot, &failed);
+    }
     if (code < 0)
         return error_bind(reservations, entry, failed, code, error);
     code = entry_commit(reservations, entry, error);
@@ -504,6 +509,11 @@ void reservations_settled(struct reservations *reservations)
 pid_t reservations_pid(const struct reservations *reservations)
 {
     return worker_pid(reservations->relay);
+}
+
+bool reservations_answer(struct reservations *reservations)
+{
+    return worker_answers(reservations->relay, ANSWER_TIMEOUT_MS);
 }
 
 static bool host_has_ipv6(void)

@@ -36,6 +36,9 @@ void reservations_free(struct reservations *reservations, bool keep_running);
 /* The relay worker's; 0 while it is being restarted. */
 pid_t reservations_pid(const struct reservations *reservations);
 
+/* Does the relay worker run and answer? Blocks for 100 ms at most. */
+bool reservations_answer(struct reservations *reservations);
+
 /* Binds all ports of the entry (port->id names it; it must not be there). boot: addresses that the
  * host does not have yet are fine (IP_FREEBIND), and sockets of the former relay are used. Reasons:
  * port_in_use, naming program and pid where /proc tells (sock_diag, then the fd tables),
@@ -58,7 +61,8 @@ int reserve_relay_to(struct reservations *reservations, int64_t port_id, const s
  * (negative) id. */
 void reserve_rename(struct reservations *reservations, int64_t old_id, int64_t new_id);
 /* Gives the ports back and ends what is relayed through them. They are free when it returns: it
- * waits for the relay (20–50 µs; at most 200 ms when that hangs). Unknown ids are ignored. */
+ * waits for the relay (20–50 µs). One that hangs is waited for once, for 50 ms, and replaced.
+ * Unknown ids are ignored. */
 void reserve_release(struct reservations *reservations, int64_t port_id);
 /* After start-up: sockets of the former relay that nobody claimed are closed. */
 void reservations_settled(struct reservations *reservations);

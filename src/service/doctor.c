@@ -185,12 +185,18 @@ static void check_workers(struct service *service, struct checks *checks)
 {
     struct names_status names;
     pid_t relay = reservations_pid(service->reservations);
+    bool names_answers = names_answer(service->names);
+    bool relay_answers = reservations_answer(service->reservations);
     char detail[512];
 
     names_status_get(service->names, &names);
-    snprintf(detail, sizeof(detail), "name service: pid %d, relay: pid %d", names.pid, relay);
-    check_add(checks, "workers", names.pid > 0 && relay > 0, detail,
-              "look into moatd's log: a worker ends again and again");
+    snprintf(detail, sizeof(detail), "name service: pid %d%s, relay: pid %d%s", names.pid,
+             names_answers ? "" : ", does not answer", relay,
+             relay_answers ? "" : ", does not answer");
+    check_add(
+        checks, "workers", names_answers && relay_answers, detail,
+        "wait: one that does not answer is replaced within seconds; if it lasts, look into moatd's "
+        "log");
 }
 
 static void check_name_service(struct service *service, struct checks *checks)

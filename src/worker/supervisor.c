@@ -5,6 +5,7 @@
  *
  * A worker that does not take its messages, or does not answer a ping, is killed, and so restarted:
  * `started` sends everything again from what the daemon knows, so nothing of the queue is missed.
+ * One that somebody waited for in vain is not waited for again: it delays the loop once.
  * No signal handler for SIGCHLD is needed: pidfds are watched by the loop.
  *
  * The listener is made once and given to each fresh process; it stays bound here, so that a restart
@@ -31,8 +32,10 @@
 #include "worker/worker.h"
 
 #define QUEUE_BYTES_MAX (64u << 20) /* a worker that is behind by more is restarted */
-#define PING_INTERVAL_MS 5000
-#define PING_TIMEOUT_MS 10000
+#define PING_INTERVAL_MS 2000
+#define PING_TIMEOUT_MS 5000
+#define LATE_TIMEOUT_MS 1000 /* for one that somebody waited for in vain */
+#define KILL_TIMEOUT_MS 1000
 #define BACKOFF_FIRST_MS 100
 #define BACKOFF_MAX_MS 5000
 #define HEALTHY_AFTER_MS 10000 /* a worker that lived so long starts the back-off anew */
@@ -73,6 +76,8 @@ struct worker {
     struct loop_timer *ping_timer;
     uint64_t ping_number; /* the sync that the last ping was; 0: none */
     uint64_t ping_sent_ms;
+    struct loop_timer *late_timer;
+    uint64_t late_number; /* the sync that was waited for in vain; 0: none */
 
     struct inbox_item *inbox;
     struct inbox_item **inbox_last;
@@ -235,7 +240,7 @@ static int worker_start(struct worker *worker, struct error *error)
         return code;
     }
     worker->started_ms = loop_now_ms(worker->loop);
-    worker->sync_sent = worker->sync_answered = worker->ping_number = 0;
+    worker->sync_sent = worker->sync_answered = worker->ping_number = worker->late_number = 0;
     loop_timer_start(worker->ping_timer, PING_INTERVAL_MS);
     return 0;
 }
@@ -312,6 +317,7 @@ static void process_ended(void *userdata, unsigned events)
     channel_drop(worker);
     inbox_clear(worker);
     loop_timer_stop(worker->ping_timer);
+    loop_timer_stop(worker->late_timer);
     restart_later(worker);
 }
 
@@ -526,17 +532,69 @@ static int sync_wait_new_buffer(struct worker *worker, uint64_t number, uint64_t
     return message ? sync_wait(worker, number, deadline_ms, message) : -ENOMEM;
 }
 
+/* Was it waited for in vain, and has not answered since? */
+static bool worker_is_late(struct worker *worker)
+{
+    return channel_is_open(&worker->channel) && worker->late_number > worker->sync_answered &&
+           sync_wait_new_buffer(worker, worker->late_number, 0) == -ETIMEDOUT;
+}
+
+static int own_sync_wait(struct worker *worker, uint64_t deadline_ms)
+{
+    int code = sync_wait_new_buffer(worker, worker->sync_sent, deadline_ms);
+
+    if (code == -ETIMEDOUT) {
+        worker->late_number = worker->sync_sent;
+        loop_timer_start(worker->late_timer, LATE_TIMEOUT_MS);
+    }
+    return code;
+}
+
 int worker_sync(struct worker *worker, unsigned timeout_ms)
 {
     uint64_t deadline_ms = now_ms() + timeout_ms;
-    int code = channel_is_open(&worker->channel) ? sync_send(worker) : 0;
+    int code = 0;
     int draining;
 
+    if (worker_is_late(worker))
+        code = -ETIMEDOUT;
+    else if (channel_is_open(&worker->channel))
+        code = sync_send(worker);
     takeover_sync_start(worker->takeover);
     if (code == 0)
-        code = sync_wait_new_buffer(worker, worker->sync_sent, deadline_ms);
+        code = own_sync_wait(worker, deadline_ms);
     draining = takeover_sync_wait(worker->takeover, deadline_ms);
     return code < 0 ? code : draining;
+}
+
+bool worker_answers(struct worker *worker, unsigned timeout_ms)
+{
+    return channel_is_open(&worker->channel) && !worker_is_late(worker) && sync_send(worker) == 0 &&
+           own_sync_wait(worker, now_ms() + timeout_ms) == 0 && channel_is_open(&worker->channel);
+}
+
+static void unanswering_kill(struct worker *worker)
+{
+    log_error("the %s worker (pid %d) does not answer: killing it", worker->kind, (int)worker->pid);
+    channel_failed(worker);
+}
+
+static void late_due(void *userdata)
+{
+    struct worker *worker = userdata;
+
+    if (worker_is_late(worker))
+        unanswering_kill(worker);
+}
+
+bool worker_end_late(struct worker *worker)
+{
+    struct pollfd process = {.fd = worker->pidfd, .events = POLLIN};
+
+    if (!worker_is_late(worker))
+        return false;
+    unanswering_kill(worker);
+    return poll(&process, 1, KILL_TIMEOUT_MS) == 1;
 }
 
 /* The answer may have come while moatd itself was held up: what is there is read before the
@@ -555,9 +613,7 @@ static void ping_due(void *userdata)
         return;
     if (worker->ping_number > worker->sync_answered) {
         if (ping_is_missing(worker)) {
-            log_error("the %s worker (pid %d) does not answer: killing it", worker->kind,
-                      (int)worker->pid);
-            channel_failed(worker);
+            unanswering_kill(worker);
             return;
         }
     } else if (sync_send(worker) == 0) {
@@ -589,8 +645,9 @@ static int parts_make(struct worker *worker, const struct worker_config *config,
     worker->restart_timer = loop_timer_new(config->loop, restart_due, worker);
     worker->ping_timer = loop_timer_new(config->loop, ping_due, worker);
     worker->inbox_timer = loop_timer_new(config->loop, inbox_deliver, worker);
+    worker->late_timer = loop_timer_new(config->loop, late_due, worker);
     if (!worker->kind || !worker->environment || !worker->message || !worker->restart_timer ||
-        !worker->ping_timer || !worker->inbox_timer)
+        !worker->ping_timer || !worker->inbox_timer || !worker->late_timer)
         return error_set(error, ENOMEM, "cannot make the %s worker", config->kind);
     worker->run_dir_fd = open(config->run_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (worker->run_dir_fd < 0)
@@ -606,6 +663,7 @@ static void worker_deinit(struct worker *worker)
     loop_timer_free(worker->restart_timer);
     loop_timer_free(worker->ping_timer);
     loop_timer_free(worker->inbox_timer);
+    loop_timer_free(worker->late_timer);
     takeover_free(worker->takeover);
     if (worker->listener_fd >= 0)
         close(worker->listener_fd);

@@ -72,8 +72,15 @@ int worker_send(struct worker *worker, uint16_t type, const void *payload, size_
  * effort. */
 void worker_send_draining(struct worker *worker, uint16_t type, const void *payload, size_t length);
 /* Blocks until the worker, and the former ones that drain, have handled everything that was sent
- * before, or are gone: 20–50 µs when they are idle. -ETIMEDOUT after timeout_ms. */
+ * before, or are gone: 20–50 µs when they are idle. -ETIMEDOUT after timeout_ms. One that was late
+ * is not waited for again until it answers (-ETIMEDOUT at once), and is killed within a second if
+ * it doesn't. */
 int worker_sync(struct worker *worker, unsigned timeout_ms);
+/* Does it run and answer within timeout_ms? Blocks so long at most. */
+bool worker_answers(struct worker *worker, unsigned timeout_ms);
+/* Who needs what a late worker still holds can't wait: ends it at once, true when it is gone. False
+ * when it is not late. */
+bool worker_end_late(struct worker *worker);
 
 /* A bound socket that the former worker handed back, keyed by protocol (IPPROTO_UDP/TCP), address
  * (family AF_INET6 with all zero bytes: [::]) and port; -1 when there is none. The caller owns it.

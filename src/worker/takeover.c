@@ -30,6 +30,7 @@
 
 #define ANSWER_TIMEOUT_MS 1000 /* of silence */
 #define KILL_TIMEOUT_MS 1000
+#define LATE_TIMEOUT_MS 1000 /* for one that somebody waited for in vain */
 #define CONNECT_INTERVAL_MS 2
 #define MESSAGES_MAX 64 /* taken from one worker in one turn */
 #define FILE_NAME_MAX 64
@@ -44,6 +45,8 @@ struct former {
     char file[FILE_NAME_MAX];
     uint64_t sync_sent;
     uint64_t sync_answered;
+    uint64_t late_number;   /* the sync that was waited for in vain; 0: none */
+    uint64_t late_since_ms; /* when */
 };
 
 struct inherited {
@@ -513,17 +516,36 @@ void takeover_sync_start(struct takeover *takeover)
     }
 }
 
+/* One that did not answer in time is not waited for again, and ended when it stays so. */
+static bool former_is_late(struct former *former)
+{
+    if (former->late_number <= former->sync_answered || !former_read(former) ||
+        former->late_number <= former->sync_answered)
+        return false;
+    if (now_ms() - former->late_since_ms >= LATE_TIMEOUT_MS) {
+        log_error("a former %s worker (pid %d) does not answer: killing it", former->takeover->kind,
+                  (int)former->pid);
+        former_kill(former);
+    }
+    return true;
+}
+
 /* A worker that ends meanwhile has handled everything; the loop sees its end too. */
 static int former_sync_wait(struct former *former, uint64_t deadline_ms)
 {
+    if (former_is_late(former))
+        return -ETIMEDOUT;
     while (former_read(former) && former->sync_answered < former->sync_sent) {
         struct pollfd channel = {.fd = former->channel.fd, .events = POLLIN};
         uint64_t now = now_ms();
 
         if (channel_flush(&former->channel) == -EAGAIN)
             channel.events |= POLLOUT;
-        if (now >= deadline_ms)
+        if (now >= deadline_ms) {
+            former->late_number = former->sync_sent;
+            former->late_since_ms = now;
             return -ETIMEDOUT;
+        }
         poll(&channel, 1, (int)(deadline_ms - now));
     }
     return 0;
@@ -533,8 +555,8 @@ int takeover_sync_wait(struct takeover *takeover, uint64_t deadline_ms)
 {
     int code = 0;
 
-    for (struct former *former = takeover ? takeover->formers : NULL; former && code == 0;
-         former = former->next)
-        code = former_sync_wait(former, deadline_ms);
+    for (struct former *former = takeover ? takeover->formers : NULL; former; former = former->next)
+        if (former_sync_wait(former, deadline_ms) < 0)
+            code = -ETIMEDOUT;
     return code;
 }

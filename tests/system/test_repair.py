@@ -2,13 +2,15 @@
 """What others change of what is ours is put right without anybody asking."""
 
 import os
+import signal
 
 import pytest
 
 import dns
 import servers
 import topology
-from wait import wait_for
+from netns import kill_quietly
+from wait import PATIENCE, Stopwatch, wait_for
 
 
 @pytest.fixture
@@ -143,3 +145,33 @@ def test_the_routers_address(host, six, far, where):
     host.ip("address", "del", "fe80::1/64", "dev", link)
     wait_for(lambda: "fe80::1/64" in host.ip("address", "show", "dev", link), 1, "the router's address")
     assert reaches(guest, far[6])
+
+
+# Workers
+
+@pytest.fixture
+def stopped_relay(host):
+    """Stopped, not ended: it answers nothing and holds all published ports."""
+    pid = host.call("system.status")["relay_pid"]
+    os.kill(pid, signal.SIGSTOP)
+    yield pid
+    kill_quietly(pid, signal.SIGCONT)
+
+
+def test_a_relay_that_hangs_holds_nobody_up(host, stopped_relay):
+    host.attach_guest("g", *(option for port in range(8000, 8032) for option in ("-p", f"{port}:80")))
+    with Stopwatch() as watch:
+        host.moat("detach", "g")
+    assert watch.ms < 500 * PATIENCE, f"32 entries took {watch.ms:.0f} ms"
+    assert "does not answer" in host.moat("doctor", check=False).out
+    host.attach_guest("h", "-p", "8000:80")  # only the relay still held it
+    wait_for(lambda: host.call("system.status")["relay_pid"] not in (0, None, stopped_relay), 3, "another relay")
+    wait_for(lambda: host.moat("doctor", check=False).code == 0, 1)
+
+
+@pytest.mark.parametrize("worker", ["relay_pid", "dns_pid"])
+def test_a_worker_that_hangs_is_replaced(host, worker):
+    former = host.call("system.status")[worker]
+    os.kill(former, signal.SIGSTOP)
+    wait_for(lambda: host.call("system.status")[worker] not in (0, None, former), 10, "another one")
+    assert host.moat("doctor").code == 0

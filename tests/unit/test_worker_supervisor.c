@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 
 #include "worker/channel.h"
 #include "worker/supervisor.h"
@@ -163,6 +164,7 @@ struct fixture {
     bool in_order;
     int did;
     bool has_done;
+    pid_t stopped;
 };
 
 static void on_started(void *userdata)
@@ -606,6 +608,78 @@ static void a_former_worker_that_hangs_is_killed(void **state)
     assert_true(wait_for(fixture->loop, has_echoed, fixture));
 }
 
+static uint64_t now_ms(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+static bool has_caught_up(void *userdata)
+{
+    struct fixture *fixture = userdata;
+
+    return worker_sync(fixture->worker, 0) == 0;
+}
+
+static bool is_another_process(void *userdata)
+{
+    struct fixture *fixture = userdata;
+
+    return worker_pid(fixture->worker) > 0 && worker_pid(fixture->worker) != fixture->stopped;
+}
+
+/* It delays the loop once, however often it is waited for, and is replaced. */
+static void a_worker_that_hangs_is_waited_for_once(void **state)
+{
+    struct fixture *fixture = *state;
+
+    start(fixture);
+    assert_true(worker_answers(fixture->worker, WAIT_MS));
+    fixture->stopped = worker_pid(fixture->worker);
+    kill(fixture->stopped, SIGSTOP);
+    assert_int_equal(worker_sync(fixture->worker, 20), -ETIMEDOUT);
+    uint64_t before_ms = now_ms();
+    for (int i = 0; i < 100; i++) {
+        assert_int_equal(worker_sync(fixture->worker, WAIT_MS), -ETIMEDOUT);
+        assert_false(worker_answers(fixture->worker, WAIT_MS));
+    }
+    assert_true(now_ms() - before_ms < WAIT_MS);
+    assert_true(wait_for(fixture->loop, is_another_process, fixture));
+    assert_true(worker_answers(fixture->worker, WAIT_MS));
+}
+
+/* Being slow is no crime. */
+static void a_worker_that_answers_late_stays(void **state)
+{
+    struct fixture *fixture = *state;
+    pid_t pid;
+
+    start(fixture);
+    pid = worker_pid(fixture->worker);
+    assert_int_equal(worker_sync(fixture->worker, WAIT_MS), 0);
+    kill(pid, SIGSTOP);
+    assert_int_equal(worker_sync(fixture->worker, 20), -ETIMEDOUT);
+    kill(pid, SIGCONT);
+    assert_true(wait_for(fixture->loop, has_caught_up, fixture));
+    assert_int_equal(worker_pid(fixture->worker), pid);
+    assert_false(worker_end_late(fixture->worker));
+}
+
+static void what_a_late_worker_holds_can_be_had_at_once(void **state)
+{
+    struct fixture *fixture = *state;
+
+    start(fixture);
+    assert_false(worker_end_late(fixture->worker));
+    fixture->stopped = worker_pid(fixture->worker);
+    kill(fixture->stopped, SIGSTOP);
+    assert_int_equal(worker_sync(fixture->worker, 20), -ETIMEDOUT);
+    assert_true(worker_end_late(fixture->worker));
+    assert_true(wait_for(fixture->loop, is_another_process, fixture));
+}
+
 static void a_stale_socket_file_is_replaced(void **state)
 {
     struct fixture *fixture = *state;
@@ -779,6 +853,9 @@ int main(int argc, char **argv)
         TEST(a_draining_worker_is_still_told),
         TEST(teardown_ends_draining_workers),
         TEST(a_former_worker_that_hangs_is_killed),
+        TEST(a_worker_that_hangs_is_waited_for_once),
+        TEST(a_worker_that_answers_late_stays),
+        TEST(what_a_late_worker_holds_can_be_had_at_once),
         TEST(a_stale_socket_file_is_replaced),
         TEST(forbidden_calls_kill),
         TEST(sockets_of_ip_are_allowed),
