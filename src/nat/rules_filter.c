@@ -85,6 +85,12 @@ static void on_passage_port(struct rule *rule)
     word_lookup(rule, SET_PASSAGE_PORT);
 }
 
+static void not_from_internal(struct rule *rule)
+{
+    rule_load_meta(rule, NFT_META_IIFGROUP, 0);
+    word_lookup_not(rule, SET_INTERNAL);
+}
+
 static void to_gateway4(struct rule *rule)
 {
     word_ip4(rule);
@@ -211,6 +217,11 @@ static const struct rule_def rule_defs[] = {
 
     {CHAIN_FROM_GUEST, "known connections", {word_known, word_accept_it}},
     {CHAIN_FROM_GUEST, "no connection", {word_invalid, word_drop_it}},
+    {CHAIN_FROM_GUEST, "relayed ports", {not_from_internal, word_to_relay4, goto_conns}},
+    {CHAIN_FROM_GUEST, "relayed ports, IPv6", {not_from_internal, to_relay6, goto_conns}},
+    {CHAIN_FROM_GUEST,
+     "relayed ports on this address",
+     {not_from_internal, to_relay6_at, goto_conns}},
     {CHAIN_FROM_GUEST, "another network's gateway", {to_gateway4, not_to_own4, word_refuse_it}},
     {CHAIN_FROM_GUEST,
      "another network's gateway, IPv6",
@@ -229,9 +240,6 @@ static const struct rule_def rule_defs[] = {
     {CHAIN_FROM_GUEST, "internal networks", {word_from_internal, word_refuse_it}},
     {CHAIN_FROM_GUEST, "ping", {echo4, goto_conns}},
     {CHAIN_FROM_GUEST, "ping, IPv6", {echo6, goto_conns}},
-    {CHAIN_FROM_GUEST, "relayed ports", {word_to_relay4, goto_conns}},
-    {CHAIN_FROM_GUEST, "relayed ports, IPv6", {to_relay6, goto_conns}},
-    {CHAIN_FROM_GUEST, "relayed ports on this address", {to_relay6_at, goto_conns}},
     {CHAIN_FROM_GUEST, "nothing else", {word_refuse_it}},
 };
 

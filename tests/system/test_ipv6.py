@@ -269,11 +269,16 @@ def test_published_to_ipv4_clients(host, lan, network, protocol, address):
 
 @pytest.mark.parametrize("protocol", ["tcp", "udp"])
 def test_published_to_guests_of_the_other_family(host, protocol, bridge_nf):
-    """By the relay: an IPv4 guest reaches what an IPv6-only guest has published, and the other way round."""
+    """By the relay: an IPv4 guest reaches what an IPv6-only guest has published, and the other way round.
+
+    On every address of the host, as with a guest of the same family: other networks' gateways too.
+    """
     host.moat("net", "create", "six", *ALONE)
+    host.moat("net", "create", "third", *BOTH)
     host.moat("net", "create", "closed", "--internal")
     six, four = join(host, "six", "-p", f"8080:80/{protocol}"), host.attach_guest("four", "-p", f"8081:80/{protocol}")
     strict = host.attach_guest("strict", "--deny", "@private")
+    third = host.attach_guest("third", network="third")
     closed = host.attach_guest("closed", network="closed")
     server = servers.TcpServer if protocol == "tcp" else servers.UdpServer
     with server(six, 80, "::", name="six"), server(four, 80, "0.0.0.0", name="four"):
@@ -281,8 +286,12 @@ def test_published_to_guests_of_the_other_family(host, protocol, bridge_nf):
             assert servers.greeting(four, protocol, address, 8080)[0] == "six", address
         for address in (topology.HOST6, six.gateway):
             assert servers.greeting(six, protocol, address, 8081)[0] == "four", address
-        assert servers.unreachable(strict, protocol, topology.HOST, 8080), "a policy was passed by"
-        assert servers.unreachable(closed, protocol, topology.HOST, 8080), "an internal network reached out"
+        for address, port, name in ((four.gateway, 8080, "six"), (six.gateway, 8081, "four")):
+            assert servers.greeting(third, protocol, address, port)[0] == name, address
+        assert servers.unreachable(third, protocol, four.gateway, 8079), "another network's gateway is open"
+        for address in (topology.HOST, four.gateway):
+            assert servers.unreachable(strict, protocol, address, 8080), "a policy was passed by"
+            assert servers.unreachable(closed, protocol, address, 8080), "an internal network reached out"
         host.moat("localhost", "four", "on")
         assert servers.greeting(four, protocol, "127.0.0.1", 8080)[0] == "six"
         host.restart()
