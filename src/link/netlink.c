@@ -10,14 +10,13 @@
 #include <assert.h>
 #include <errno.h>
 #include <linux/netlink.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
-#include "base/log.h"
+#include "netns.h"
 
 #define DUMP_TRIES 16
 #define DUMP_BUFFER_SIZE 65536
@@ -58,13 +57,12 @@ int netlink_open(struct netlink *ret_netlink, struct error *error)
 
 int netlink_open_in(int netns_fd, int home_fd, struct netlink *ret_netlink, struct error *error)
 {
-    if (setns(netns_fd, CLONE_NEWNET) < 0)
-        return error_set(error, errno, "cannot enter the guest's network namespace");
-    int r = netlink_socket(ret_netlink);
-    if (setns(home_fd, CLONE_NEWNET) < 0) {
-        log_error("cannot return to the host's network namespace: %s", strerrordesc_np(errno));
-        abort();
-    }
+    int r = netns_enter(netns_fd, error);
+
+    if (r < 0)
+        return r;
+    r = netlink_socket(ret_netlink);
+    netns_return(home_fd);
     return r < 0 ? error_set(error, r, "cannot open an rtnetlink socket in the guest's namespace")
                  : 0;
 }

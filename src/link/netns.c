@@ -10,6 +10,7 @@
 #include <linux/nsfs.h>
 #include <poll.h>
 #include <sched.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/pidfd.h>
@@ -18,6 +19,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/log.h"
 #include "link.h"
 
 /* ------------------------------------------------------------------------------- by descriptor */
@@ -56,6 +58,34 @@ int netns_owner(int fd, uint32_t *ret_uid, struct error *error)
         return error_set(error, errno, "cannot find the owner of the network namespace");
     *ret_uid = uid;
     return 0;
+}
+
+/* ------------------------------------------------------------------------------- inside */
+int netns_enter(int netns_fd, struct error *error)
+{
+    if (setns(netns_fd, CLONE_NEWNET) < 0)
+        return error_set(error, errno, "cannot enter the guest's network namespace");
+    return 0;
+}
+
+void netns_return(int home_fd)
+{
+    if (setns(home_fd, CLONE_NEWNET) == 0)
+        return;
+    log_error("cannot return to the host's network namespace: %s", strerrordesc_np(errno));
+    abort();
+}
+
+int netns_sysctl_set(int netns_fd, int home_fd, const char *key, const char *value,
+                     struct error *error)
+{
+    int r = netns_enter(netns_fd, error);
+
+    if (r < 0)
+        return r;
+    r = sysctl_set(key, value, error);
+    netns_return(home_fd);
+    return r;
 }
 
 /* ------------------------------------------------------------------------------- by path */

@@ -20,6 +20,7 @@
 #include "base/cleanup.h"
 #include "base/fault.h"
 #include "handle.h"
+#include "netns.h"
 #include "ready.h"
 
 #define INDEX_TRIES 64
@@ -248,23 +249,46 @@ static int guest_set_default(struct link *link, const struct link_endpoint *endp
     return r < 0 ? guest_refused(endpoint, r, &failure, error) : 0;
 }
 
+/* Other runtimes switch IPv6 off in what they make; on our own link it is wanted. */
+static int guest_allow_ipv6(const struct link *link, const struct link_endpoint *endpoint,
+                            struct error *error)
+{
+    char key[64];
+
+    snprintf(key, sizeof(key), "net.ipv6.conf.%s.disable_ipv6", endpoint->peer_name);
+    return netns_sysctl_set(endpoint->netns_fd, link->home_fd, key, "0", error);
+}
+
+static void request_guest(struct link *link, struct request *request,
+                          const struct link_endpoint *endpoint, const struct pair *pair)
+{
+    request_init(request);
+    request_up(request, LOOPBACK_INDEX, true, "bring up the loopback beside");
+    if (link_has_ipv6(link, endpoint->mtu) &&
+        (!ip_is_set(&endpoint->ip6) || mac_is_set(&endpoint->mac)))
+        message_put_settings(request_link(request, RTM_SETLINK, 0, pair->peer_index,
+                                          "turn IPv6 autoconfiguration off on"),
+                             NULL, 0, true);
+    request_guest_ipv4(request, endpoint, pair->peer_index);
+    request_up(request, pair->peer_index, true, "bring up");
+    request_guest_ipv6(request, endpoint, pair->peer_index);
+}
+
 static int guest_set_up(struct link *link, const struct link_endpoint *endpoint,
                         const struct pair *pair, struct netlink *guest, struct error *error)
 {
     struct netlink_failure failure;
     struct request request;
 
-    request_init(&request);
-    request_up(&request, LOOPBACK_INDEX, true, "bring up the loopback beside");
-    if (link_has_ipv6(link, endpoint->mtu) &&
-        (!ip_is_set(&endpoint->ip6) || mac_is_set(&endpoint->mac)))
-        message_put_settings(request_link(&request, RTM_SETLINK, 0, pair->peer_index,
-                                          "turn IPv6 autoconfiguration off on"),
-                             NULL, 0, true);
-    request_guest_ipv4(&request, endpoint, pair->peer_index);
-    request_up(&request, pair->peer_index, true, "bring up");
-    request_guest_ipv6(&request, endpoint, pair->peer_index);
+    request_guest(link, &request, endpoint, pair);
     int r = netlink_send(guest, &request, &failure);
+    if (r == -EACCES && ip_is_set(&endpoint->ip6)) {
+        r = guest_allow_ipv6(link, endpoint, error);
+        if (r < 0)
+            return r;
+        request_guest(link, &request, endpoint, pair);
+        r = netlink_send(guest, &request, &failure);
+    }
     if (r < 0)
         return guest_refused(endpoint, r, &failure, error);
     if (ip_is_set(&endpoint->gateway))

@@ -308,6 +308,23 @@ def test_an_ipv4_address_leads_to_no_ipv6_guest(host):
     host.moat("port", "add", "g", f"[{topology.HOST6}]:8080:80")
 
 
+def test_a_namespace_where_ipv6_is_switched_off(host, network, mode):
+    """As other runtimes make them: it is switched on for our link, and for nothing else."""
+    space = host.guest_space()
+    for name in ("all", "default"):
+        space.sysctl(f"ipv6/conf/{name}/disable_ipv6", 1)
+    space.ip("link", "add", "own0", "type", "bridge")
+    host.moat("attach", "g", "--network", "six", "--pid", space.pid, "--mode", mode)
+    assert space.sysctl("ipv6/conf/eth0/disable_ipv6") == "0" and space.sysctl("ipv6/conf/own0/disable_ipv6") == "1"
+    assert space.ping(network["gateway6"])
+    peer = join(host, "peer")
+    address = host.call("guest.get", name="g")["endpoints"][0]["ip6"]
+    assert (mode == "outbound") != peer.ping(address, timeout=0.5)
+    other = host.call("network.create", name="two", ipv6=True)
+    host.moat("attach", "g", "--network", "two")
+    assert space.ping(other["gateway6"])
+
+
 # The host
 
 def test_forwarding_is_given_back(host):
