@@ -18,6 +18,7 @@
 #define RECEIVE_BUFFER (64 << 10) /* some dozens of requests; more of one guest are a flood */
 #define SNAP 65535
 #define ROUTER_SOLICITATION 133
+#define NEIGHBOUR_SOLICITATION 135
 
 /* Offsets in a frame: Ethernet 14 bytes, IPv6 40. */
 #define AT_SOURCE_MAC 6
@@ -42,28 +43,29 @@ static int filter_set(int fd, const struct mac *mac)
     uint32_t mac_low = (uint32_t)m[4] << 8 | m[5];
     struct sock_filter code[] = {
         /*  0 */ BPF_STMT(BPF_LD | BPF_W | BPF_ABS, AT_SOURCE_MAC),
-        /*  1 */ BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, mac_high, 0, 19),
+        /*  1 */ BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, mac_high, 0, 20),
         /*  2 */ BPF_STMT(BPF_LD | BPF_H | BPF_ABS, AT_SOURCE_MAC + 4),
-        /*  3 */ BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, mac_low, 0, 17),
+        /*  3 */ BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, mac_low, 0, 18),
         /*  4 */ BPF_STMT(BPF_LD | BPF_H | BPF_ABS, AT_TYPE),
         /*  5 */ BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ETH_P_IPV6, 8, 0),
-        /*  6 */ BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ETH_P_IP, 0, 14),
+        /*  6 */ BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ETH_P_IP, 0, 15),
         /*  7 */ BPF_STMT(BPF_LD | BPF_B | BPF_ABS, AT_IPV4_PROTOCOL),
-        /*  8 */ BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, IPPROTO_UDP, 0, 12),
+        /*  8 */ BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, IPPROTO_UDP, 0, 13),
         /*  9 */ BPF_STMT(BPF_LD | BPF_H | BPF_ABS, AT_IPV4_FRAGMENT),
-        /* 10 */ BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, 0x3fff, 10, 0),
+        /* 10 */ BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, 0x3fff, 11, 0),
         /* 11 */ BPF_STMT(BPF_LDX | BPF_B | BPF_MSH, AT_IPV4),
         /* 12 */ BPF_STMT(BPF_LD | BPF_H | BPF_IND, AT_IPV4 + 2),
-        /* 13 */ BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, DHCP_SERVER_PORT, 8, 7),
+        /* 13 */ BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, DHCP_SERVER_PORT, 9, 8),
         /* 14 */ BPF_STMT(BPF_LD | BPF_B | BPF_ABS, AT_IPV6_NEXT),
-        /* 15 */ BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, IPPROTO_UDP, 3, 0),
-        /* 16 */ BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, IPPROTO_ICMPV6, 0, 4),
+        /* 15 */ BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, IPPROTO_UDP, 4, 0),
+        /* 16 */ BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, IPPROTO_ICMPV6, 0, 5),
         /* 17 */ BPF_STMT(BPF_LD | BPF_B | BPF_ABS, AT_IPV6_PAYLOAD),
-        /* 18 */ BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ROUTER_SOLICITATION, 3, 2),
-        /* 19 */ BPF_STMT(BPF_LD | BPF_H | BPF_ABS, AT_IPV6_PAYLOAD + 2),
-        /* 20 */ BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, DHCP6_SERVER_PORT, 1, 0),
-        /* 21 */ BPF_STMT(BPF_RET | BPF_K, 0),
-        /* 22 */ BPF_STMT(BPF_RET | BPF_K, SNAP),
+        /* 18 */ BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ROUTER_SOLICITATION, 4, 0),
+        /* 19 */ BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, NEIGHBOUR_SOLICITATION, 3, 2),
+        /* 20 */ BPF_STMT(BPF_LD | BPF_H | BPF_ABS, AT_IPV6_PAYLOAD + 2),
+        /* 21 */ BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, DHCP6_SERVER_PORT, 1, 0),
+        /* 22 */ BPF_STMT(BPF_RET | BPF_K, 0),
+        /* 23 */ BPF_STMT(BPF_RET | BPF_K, SNAP),
     };
     struct sock_fprog program = {.len = ARRAY_SIZE(code), .filter = code};
 

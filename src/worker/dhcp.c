@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The DHCP worker: DHCPv4, DHCPv6 and router advertisements for guests on taps.
+/* The DHCP worker: DHCPv4, DHCPv6 and router advertisements for guests on taps, and the neighbours
+ * of those on routed ports.
  *
  * Each tap has a packet socket of its own, so it is beyond doubt who asks; answers go out on the
  * same one, past the bridge, and nobody else sees them. The kernel filters what is not meant
@@ -26,6 +27,7 @@
 #include "worker/dhcp6.h"
 #include "worker/dhcp_frame.h"
 #include "worker/dhcp_message.h"
+#include "worker/dhcp_nd.h"
 #include "worker/dhcp_ra.h"
 #include "worker/dns_table.h"
 #include "worker/runtime.h"
@@ -232,11 +234,34 @@ static void answer_solicitation(struct served_port *port, const struct frame *fr
         advertise(port, &port->port.mac, &frame->source);
 }
 
+static void answer_neighbour(struct served_port *port, const struct frame *frame)
+{
+    uint8_t message[ND_ADVERTISEMENT_SIZE];
+    struct ip target;
+    const struct frame answer = {
+        .source_mac = port->port.server_mac,
+        .destination_mac = port->port.mac,
+        .source = router,
+        .destination = frame->source,
+        .protocol = IPPROTO_ICMPV6,
+        .hop_limit = 255,
+        .payload = message,
+        .length = sizeof(message),
+    };
+
+    if (!nd_solicitation_is_answered(&port->port, frame, &target))
+        return;
+    nd_write(&port->port, &target, message);
+    frame_send(port, &answer);
+}
+
 static void frame_handle(struct served_port *port, const struct frame *frame)
 {
     if (!mac_equal(&frame->source_mac, &port->port.mac))
         return;
-    if (frame->protocol == IPPROTO_ICMPV6)
+    if (frame->protocol == IPPROTO_ICMPV6 && frame->payload[0] == ND_SOLICITATION)
+        answer_neighbour(port, frame);
+    else if (frame->protocol == IPPROTO_ICMPV6)
         answer_solicitation(port, frame);
     else if (frame->source.family == AF_INET && frame->destination_port == DHCP_SERVER_PORT)
         answer4(port, frame);

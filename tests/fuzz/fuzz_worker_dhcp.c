@@ -7,6 +7,7 @@
 
 #include "worker/dhcp4.h"
 #include "worker/dhcp_frame.h"
+#include "worker/dhcp_nd.h"
 #include "worker/dhcp_ra.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -62,6 +63,16 @@ static void message_try(const uint8_t *data, size_t size)
         reply_check(&port, &reply);
 }
 
+static void solicitation_try(const struct frame *frame)
+{
+    const struct dhcp_port port = {.ip6 = {AF_INET6, {0xfd, [15] = 2}}, .prefix6 = 64};
+    struct ip target = {0};
+
+    (void)ra_solicitation_is_valid(frame);
+    if (nd_solicitation_is_answered(&port, frame, &target))
+        must(target.family == AF_INET6 && !ip_equal(&target, &port.ip6));
+}
+
 static void frame_try(const uint8_t *data, size_t size, bool checksum_pending)
 {
     uint8_t buffer[FRAME_MAX];
@@ -74,7 +85,7 @@ static void frame_try(const uint8_t *data, size_t size, bool checksum_pending)
     length = frame_build(&frame, buffer, sizeof(buffer));
     must(length > 0 && frame_parse(buffer, length, false, &frame));
     if (frame.protocol == IPPROTO_ICMPV6)
-        (void)ra_solicitation_is_valid(&frame);
+        solicitation_try(&frame);
     else
         message_try(frame.payload, frame.length);
 }

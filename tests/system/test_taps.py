@@ -219,3 +219,27 @@ def test_a_tap_joins_and_leaves_networks(host, machines):
     assert machine.ping(machine.info["endpoints"][1]["gateway"]) and machine.ping(topology.INTERNET)
     host.moat("detach", "vm", "--network", "back")
     assert machine.ping(topology.INTERNET)
+
+
+def configure6(machine):
+    """The same for IPv6, as a VMM does that knows the prefix from `attach --json` and asks nobody."""
+    card = machine.info["vmm"]["interfaces"][0]
+    machine.sysctl("ipv6/conf/eth0/accept_ra", 0)
+    machine.up()
+    machine.ip("address", "add", card["address6"], "dev", "eth0", "nodad")
+    machine.ip("route", "add", "default", "via", card["gateway6"], "dev", "eth0")
+    return machine
+
+
+@pytest.mark.parametrize("options", [[], ["--allow", "any"], ["--mode", "outbound"]], ids=["bridged", "policy", "outbound"])
+def test_ipv6_neighbours_of_a_machine_with_its_prefix_on_the_link(host, machines, options):
+    """Where the port is a routed one, nobody but the host hears the machine ask for them."""
+    network = host.call("network.create", name="six", ipv6=True)
+    host.moat("attach", "vm", "--network", "six", "--tap", *options)
+    machine = configure6(machines("vm"))
+    bridged, routed = host.attach_guest("bridged", network="six"), host.attach_guest("routed", "--deny", "192.0.2.1", network="six")
+    assert machine.ping(network["gateway6"])
+    for peer in (bridged, routed):
+        assert machine.ping(peer.endpoint()["ip6"]), peer.name
+        assert peer.ping(machine.endpoint()["ip6"], timeout=0.5) == (options != ["--mode", "outbound"]), peer.name
+    assert not machine.ping("fe80::2%eth0", timeout=0.3), "somebody answers for addresses beyond the subnet"

@@ -12,6 +12,7 @@
 #include "worker/dhcp4.h"
 #include "worker/dhcp6.h"
 #include "worker/dhcp_frame.h"
+#include "worker/dhcp_nd.h"
 #include "worker/dhcp_ra.h"
 
 static struct ip ip_of(const char *text)
@@ -323,6 +324,75 @@ static void an_advertisement_is_what_rfc4861_says(void **state)
     assert_int_equal(data[6] << 8 | data[7], 0);
 }
 
+/* --- neighbours --- */
+
+/* From the guest's link-local address, for an address of its subnet. */
+static struct frame solicitation_make(const struct dhcp_port *port, uint8_t message[32])
+{
+    struct ip target = ip_add(&port->ip6, 1);
+
+    memset(message, 0, 32);
+    message[0] = ND_SOLICITATION;
+    memcpy(message + 8, target.bytes, 16);
+    message[24] = 1;
+    message[25] = 1;
+    return (struct frame){.source = {AF_INET6, {0xfe, 0x80, [15] = 9}},
+                          .protocol = IPPROTO_ICMPV6,
+                          .hop_limit = 255,
+                          .payload = message,
+                          .length = 32};
+}
+
+static void the_host_answers_for_neighbours_of_routed_ports(void **state)
+{
+    struct dhcp_port port = port_make();
+    uint8_t message[32];
+    uint8_t answer[ND_ADVERTISEMENT_SIZE];
+    struct ip target = {0};
+
+    (void)state;
+    port.on_link6 = false;
+    struct frame frame = solicitation_make(&port, message);
+    assert_true(nd_solicitation_is_answered(&port, &frame, &target));
+    assert_memory_equal(target.bytes, message + 8, 16);
+    nd_write(&port, &target, answer);
+    assert_int_equal(answer[0], 136);
+    assert_int_equal(answer[4], 0x40);
+    assert_memory_equal(answer + 8, target.bytes, 16);
+    assert_memory_equal(answer + 26, port.server_mac.bytes, 6);
+    port.on_link6 = true;
+    assert_false(nd_solicitation_is_answered(&port, &frame, &target));
+}
+
+static void other_solicitations_are_not_answered(void **state)
+{
+    struct dhcp_port port = port_make();
+    uint8_t message[32];
+    struct ip target = {0};
+
+    (void)state;
+    port.on_link6 = false;
+    struct frame frame = solicitation_make(&port, message);
+    frame.hop_limit = 254; /* from beyond the link */
+    assert_false(nd_solicitation_is_answered(&port, &frame, &target));
+    frame = solicitation_make(&port, message);
+    frame.source = (struct ip){.family = AF_INET6}; /* is it a duplicate? */
+    assert_false(nd_solicitation_is_answered(&port, &frame, &target));
+    frame = solicitation_make(&port, message);
+    memcpy(message + 8, port.ip6.bytes, 16); /* its own */
+    assert_false(nd_solicitation_is_answered(&port, &frame, &target));
+    frame = solicitation_make(&port, message);
+    message[8] ^= 1; /* beyond the subnet */
+    assert_false(nd_solicitation_is_answered(&port, &frame, &target));
+    frame = solicitation_make(&port, message);
+    message[25] = 0; /* an option without length */
+    assert_false(nd_solicitation_is_answered(&port, &frame, &target));
+    frame = solicitation_make(&port, message);
+    for (frame.length = 0; frame.length < 32; frame.length++)
+        if (frame.length != 24)
+            assert_false(nd_solicitation_is_answered(&port, &frame, &target));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -334,6 +404,8 @@ int main(void)
         cmocka_unit_test(long_answers_leave_the_last_names_out),
         cmocka_unit_test(a_solicitation_is_answered),
         cmocka_unit_test(an_advertisement_is_what_rfc4861_says),
+        cmocka_unit_test(the_host_answers_for_neighbours_of_routed_ports),
+        cmocka_unit_test(other_solicitations_are_not_answered),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
