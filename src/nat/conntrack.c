@@ -23,6 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 
 #include "base/cleanup.h"
 #include "base/fault.h"
@@ -37,6 +38,8 @@
  * 6 ms with softirqs off, during which no RCU grace period ends: who makes or retires a link
  * meanwhile waits as long. So it is for very many guests only. */
 #define FILTERED_GUESTS_MAX 64
+/* Guests that must be looked for by a dump leave together, when they leave one after the other. */
+#define DUMP_INTERVAL_MS 50
 #define DELETE_ROOM 512    /* one DELETE: two tuples of IPv6 take 160 */
 #define DELETE_CHUNK 32768 /* bytes of DELETEs in one datagram */
 
@@ -69,6 +72,8 @@ struct conntrack {
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t changed;
     struct jobs queue;
+    uint64_t dumped_ms; /* when the last dump for guests ended */
+    unsigned waiting;   /* callers that wait for the queue's end */
     bool working;
     bool stop;
 };
@@ -479,6 +484,39 @@ static void jobs_run(struct conntrack *conntrack, struct jobs *jobs)
             *jobs->items[i].ret_result = result;
 }
 
+static uint64_t now_ms(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/* Only guests, and not all of them by filter. */
+static bool jobs_can_wait(struct conntrack *conntrack, const struct jobs *jobs)
+{
+    bool dumps = false;
+
+    for (size_t i = 0; i < jobs->count; i++) {
+        if (jobs->items[i].kind != JOB_GUEST)
+            return false;
+        dumps = dumps || !job_is_filtered(conntrack, &jobs->items[i]);
+    }
+    return dumps;
+}
+
+/* With the lock held. */
+static void dump_await(struct conntrack *conntrack)
+{
+    uint64_t due_ms = conntrack->dumped_ms + DUMP_INTERVAL_MS;
+    struct timespec due = {.tv_sec = (time_t)(due_ms / 1000),
+                           .tv_nsec = (long)(due_ms % 1000) * 1000000};
+
+    while (!conntrack->stop && conntrack->waiting == 0 && now_ms() < due_ms &&
+           jobs_can_wait(conntrack, &conntrack->queue))
+        pthread_cond_timedwait(&conntrack->changed, &conntrack->lock, &due);
+}
+
 static void *thread_run(void *userdata)
 {
     struct conntrack *conntrack = userdata;
@@ -491,13 +529,17 @@ static void *thread_run(void *userdata)
             pthread_cond_wait(&conntrack->changed, &conntrack->lock);
         if (conntrack->queue.count == 0)
             break;
+        dump_await(conntrack);
         struct jobs jobs = conntrack->queue;
         conntrack->queue = (struct jobs){0};
         conntrack->working = true;
         pthread_mutex_unlock(&conntrack->lock);
+        bool dumps = jobs_can_wait(conntrack, &jobs);
         jobs_run(conntrack, &jobs);
         free(jobs.items);
         pthread_mutex_lock(&conntrack->lock);
+        if (dumps)
+            conntrack->dumped_ms = now_ms();
         conntrack->working = false;
         pthread_cond_broadcast(&conntrack->changed);
     }
@@ -538,11 +580,15 @@ static int sockets_open(struct conntrack *conntrack)
 int conntrack_open(struct conntrack **ret_conntrack, struct error *error)
 {
     _cleanup_(conntrack_closep) struct conntrack *conntrack = calloc(1, sizeof(*conntrack));
+    pthread_condattr_t monotonic;
 
     if (!conntrack)
         return error_set(error, ENOMEM, "cannot open connection tracking");
     pthread_mutex_init(&conntrack->lock, NULL);
-    pthread_cond_init(&conntrack->changed, NULL);
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&conntrack->changed, &monotonic);
+    pthread_condattr_destroy(&monotonic);
     int result = sockets_open(conntrack);
     if (result == 0)
         result = thread_start(conntrack);
@@ -636,7 +682,10 @@ bool conntrack_address_is_local(struct conntrack *conntrack, const struct ip *ip
 void conntrack_wait(struct conntrack *conntrack)
 {
     pthread_mutex_lock(&conntrack->lock);
+    conntrack->waiting++;
+    pthread_cond_broadcast(&conntrack->changed);
     while (conntrack->queue.count > 0 || conntrack->working)
         pthread_cond_wait(&conntrack->changed, &conntrack->lock);
+    conntrack->waiting--;
     pthread_mutex_unlock(&conntrack->lock);
 }
