@@ -64,7 +64,9 @@ def test_stp_alone_is_noticed(host, six):
 
 def test_a_repair_that_fails_is_a_finding_until_one_succeeds(host, six, far):
     guest = host.attach_guest("g", network="six")
+    os.kill(host.daemon.pid, signal.SIGSTOP)  # it would be faster
     host.ip_batch([f"link del {six['bridge']}", f"link add {six['bridge']} type bridge"])
+    os.kill(host.daemon.pid, signal.SIGCONT)
     said = wait_for(lambda: (outcome := host.moat("doctor", check=False)).code == 1 and outcome.out, 2)
     assert "network six:" in said and six["bridge"] in said
     host.ip("link", "del", six["bridge"])
