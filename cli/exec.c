@@ -79,20 +79,39 @@ static int check_guest(struct execution *execution, struct error *error)
                 : error_set(error, ESRCH, "the guest %s changed just now; try again", guest->name);
 }
 
+static int not_there(const struct execution *execution, struct error *error)
+{
+    return error_set(error, ESRCH,
+                     "the process or path that the guest %s was attached by leads to another "
+                     "namespace now; detach it and attach it again",
+                     execution->guest.name);
+}
+
 static int open_pid(struct execution *execution, struct error *error)
 {
-    execution->pidfd = pidfd_open(execution->guest.pid, 0);
+    const struct guest *guest = &execution->guest;
+    char path[64];
+    struct stat status;
+
+    execution->pidfd = pidfd_open(guest->pid, 0);
     if (execution->pidfd < 0)
-        return error_set(error, errno, "can't reach process %d of the guest %s",
-                         execution->guest.pid, execution->guest.name);
+        return error_set(error, errno, "can't reach process %d of the guest %s", guest->pid,
+                         guest->name);
+    snprintf(path, sizeof(path), "/proc/%d/ns/net", guest->pid);
+    if (stat(path, &status) < 0 || status.st_ino != guest->netns_ino)
+        return not_there(execution, error);
     return check_guest(execution, error);
 }
 
 static int open_path(struct execution *execution, struct error *error)
 {
+    struct stat status;
+
     execution->netns = open(execution->guest.netns, O_RDONLY | O_CLOEXEC);
     if (execution->netns < 0)
         return error_set(error, errno, "can't open the namespace %s", execution->guest.netns);
+    if (fstat(execution->netns, &status) < 0 || status.st_ino != execution->guest.netns_ino)
+        return not_there(execution, error);
     return 0;
 }
 
@@ -111,9 +130,11 @@ static int find_guest(struct execution *execution, struct error *error)
         return open_pid(execution, error);
     if (guest->netns)
         return open_path(execution, error);
-    return error_set(error, 0,
-                     "the guest %s was attached by a descriptor: moat can't enter its namespace",
-                     guest->name);
+    return error_set(
+        error, 0,
+        "no process and no path leads to the namespace of the guest %s (it was attached "
+        "by a descriptor, or its process ended): attach it again by one that does",
+        guest->name);
 }
 
 /* --- where is it? --- */

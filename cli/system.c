@@ -34,6 +34,15 @@ static void print_names(const struct dns_counters *dns)
     putchar('\n');
 }
 
+/* "-" while there is none. */
+static void print_worker(const char *name, uint32_t pid, const char *end)
+{
+    if (pid)
+        printf("%s %u%s", name, pid, end);
+    else
+        printf("%s -%s", name, end);
+}
+
 static int print_status(struct invocation *invocation, const struct proto_response *response)
 {
     struct status_result status;
@@ -55,7 +64,8 @@ static int print_status(struct invocation *invocation, const struct proto_respon
     printf("domain      %s\nupstreams   %s\n", status.domain,
            upstreams.length ? show_text(&upstreams) : "-");
     print_names(&status.dns);
-    printf("workers     dns %u, relay %u\n", status.dns_pid, status.relay_pid);
+    print_worker("workers     dns", status.dns_pid, ",");
+    print_worker(" relay", status.relay_pid, "\n");
     printf("nftables    %s\n",
            status.table_owned ? "an owned table: a foreign \"flush ruleset\" passes it by"
                               : "a plain table: watched, and repaired when somebody flushes it");

@@ -33,6 +33,8 @@
 #define LIMIT_CONNS 1000000 /* of --max-conns and --conn-rate */
 #define LIMIT_PASSAGES 4096 /* spans of ports between networks in all */
 
+#define NETNS_HANDLE_MAX 128
+
 enum guest_mode { MODE_DISABLED, MODE_LOOPBACK, MODE_OUTBOUND, MODE_FULL, MODE_COUNT_ };
 enum guest_kind { KIND_NETNS, KIND_TAP, KIND_COUNT_ };
 
@@ -176,6 +178,7 @@ struct guest {
     uint64_t pid_start; /* start time of pid in clock ticks (proc(5) field 22): tells reuse */
     uint64_t netns_dev; /* identity of the namespace: st_dev and st_ino of its nsfs file */
     uint64_t netns_ino;
+    char netns_handle[NETNS_HANDLE_MAX]; /* finds it without keeping it (link.h); "": can't */
     bool ephemeral;    /* gone when its owner's connection closes or its owner ends */
     int32_t owner_pid; /* the client that asked for an ephemeral guest; else 0 */
     uint64_t owner_start;

@@ -256,6 +256,17 @@ int netns_open_pid(int32_t pid, int *ret_fd, uint64_t *ret_start, struct error *
 int netns_check(int fd, struct error *error);
 /* What tells one namespace from all others that exist: device and inode of its nsfs file. */
 int netns_identify(int fd, uint64_t *ret_dev, uint64_t *ret_ino, struct error *error);
+/* What a namespace is found by as long as it lives, without being kept alive, as it would be by a
+ * descriptor. Text for the store; "" where the kernel has no such handles (before Linux 6.18). */
+void netns_handle_get(int fd, char ret_handle[NETNS_HANDLE_MAX]);
+/* -ESTALE: it is gone (another boot's are); -ENOENT: "" was given; or what the kernel says. */
+int netns_open_handle(const char *handle, int *ret_fd);
+/* Without a handle: by a process that is in it, or a mount of it in our mount namespace. Looks at
+ * every process: some µs for each. -ENOENT: none leads there, though it may live. */
+int netns_find(uint64_t dev, uint64_t ino, int *ret_fd);
+/* Does the path lead to it; is it the namespace of that process? */
+bool netns_is_at(const char *path, uint64_t dev, uint64_t ino);
+bool netns_is_of_pid(int32_t pid, uint64_t dev, uint64_t ino);
 /* Uid (in our user namespace) that owns the user namespace of this network namespace. */
 int netns_owner(int fd, uint32_t *ret_uid, struct error *error);
 /* Start time of a process (clock ticks), or -ESRCH. No error text: absence is an answer. */

@@ -4,12 +4,14 @@
  * file is known to be on nsfs. */
 #include "netns.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <linux/nsfs.h>
 #include <poll.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -188,5 +190,176 @@ int netns_open_pid(int32_t pid, int *ret_fd, uint64_t *ret_start, struct error *
         return process_refused(pid, ESRCH, error);
     *ret_fd = TAKE_FD(fd);
     *ret_start = start;
+    return 0;
+}
+
+/* ------------------------------------------------------------------------------- by handle
+ * open_by_handle_at(2) on nsfs. The text is BOOT:TYPE:BYTES; what the bytes are is the kernel's
+ * affair, and they are counted anew in each boot. */
+#define HANDLE_BYTES 32
+#define BOOT_LENGTH 36
+
+struct handle {
+    struct file_handle head;
+    unsigned char bytes[HANDLE_BYTES]; /* head.f_handle, which has no length of its own */
+};
+
+static int boot_id_get(char ret_boot[BOOT_LENGTH + 1])
+{
+    _cleanup_close_ int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+
+    if (fd < 0 || read(fd, ret_boot, BOOT_LENGTH) != BOOT_LENGTH)
+        return -ENOENT;
+    ret_boot[BOOT_LENGTH] = '\0';
+    return 0;
+}
+
+void netns_handle_get(int fd, char ret_handle[NETNS_HANDLE_MAX])
+{
+    struct handle handle = {.head.handle_bytes = HANDLE_BYTES};
+    char boot[BOOT_LENGTH + 1];
+    size_t length;
+    int mount;
+
+    ret_handle[0] = '\0';
+    if (name_to_handle_at(fd, "", &handle.head, &mount, AT_EMPTY_PATH) < 0 || boot_id_get(boot) < 0)
+        return;
+    length =
+        (size_t)snprintf(ret_handle, NETNS_HANDLE_MAX, "%s:%x:", boot, handle.head.handle_type);
+    for (unsigned i = 0; i < handle.head.handle_bytes; i++)
+        length += (size_t)snprintf(ret_handle + length, NETNS_HANDLE_MAX - length, "%02x",
+                                   handle.bytes[i]);
+}
+
+/* -EINVAL: not one of ours. */
+static int handle_parse(const char *text, struct handle *ret_handle)
+{
+    struct handle handle = {0};
+    unsigned type;
+    int start = 0;
+
+    if (sscanf(text, "%x:%n", &type, &start) != 1 || start == 0)
+        return -EINVAL;
+    text += start;
+    handle.head.handle_type = (int)type;
+    for (; text[0]; text += 2) {
+        unsigned byte;
+
+        if (handle.head.handle_bytes == HANDLE_BYTES || !text[1] || sscanf(text, "%2x", &byte) != 1)
+            return -EINVAL;
+        handle.bytes[handle.head.handle_bytes++] = (unsigned char)byte;
+    }
+    *ret_handle = handle;
+    return 0;
+}
+
+int netns_open_handle(const char *handle, int *ret_fd)
+{
+    _cleanup_close_ int place = -1; /* any file of nsfs */
+    struct handle parsed;
+    char boot[BOOT_LENGTH + 1];
+    int fd;
+
+    if (!handle[0])
+        return -ENOENT;
+    if (boot_id_get(boot) < 0 || strncmp(handle, boot, BOOT_LENGTH) != 0 ||
+        handle[BOOT_LENGTH] != ':')
+        return -ESTALE;
+    if (handle_parse(handle + BOOT_LENGTH + 1, &parsed) < 0)
+        return -ESTALE;
+    place = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+    if (place < 0)
+        return -errno;
+    fd = open_by_handle_at(place, &parsed.head, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    *ret_fd = fd;
+    return 0;
+}
+
+/* ------------------------------------------------------------------------------- by looking */
+static bool is_netns(int fd, uint64_t dev, uint64_t ino)
+{
+    struct stat status;
+
+    return fd_is_netns(fd) && fstat(fd, &status) == 0 && status.st_dev == dev &&
+           status.st_ino == ino;
+}
+
+bool netns_is_at(const char *path, uint64_t dev, uint64_t ino)
+{
+    struct stat status;
+
+    return stat(path, &status) == 0 && status.st_dev == dev && status.st_ino == ino;
+}
+
+bool netns_is_of_pid(int32_t pid, uint64_t dev, uint64_t ino)
+{
+    char path[40];
+
+    snprintf(path, sizeof(path), "/proc/%d/ns/net", pid);
+    return netns_is_at(path, dev, ino);
+}
+
+/* The descriptor when the path leads to it, else -1. */
+static int open_if_it_is(const char *path, uint64_t dev, uint64_t ino)
+{
+    struct error ignored = ERROR_INIT;
+    int fd = -1;
+
+    if (netns_open_path(path, &fd, &ignored) < 0)
+        return -1;
+    if (is_netns(fd, dev, ino))
+        return fd;
+    close(fd);
+    return -1;
+}
+
+static int find_by_process(uint64_t dev, uint64_t ino)
+{
+    DIR *proc = opendir("/proc");
+    struct dirent *entry;
+    int fd = -1;
+
+    while (fd < 0 && proc && (entry = readdir(proc))) {
+        long pid = strtol(entry->d_name, NULL, 10);
+        char path[40];
+
+        if (pid <= 0 || !netns_is_of_pid((int32_t)pid, dev, ino))
+            continue;
+        snprintf(path, sizeof(path), "/proc/%ld/ns/net", pid);
+        fd = open_if_it_is(path, dev, ino);
+    }
+    if (proc)
+        closedir(proc);
+    return fd;
+}
+
+/* proc(5), mountinfo: field 4 of a namespace's mount is "net:[INODE]", field 5 where it is. */
+static int find_by_mount(uint64_t dev, uint64_t ino)
+{
+    _cleanup_fclose_ FILE *mounts = fopen("/proc/self/mountinfo", "re");
+    char line[4096];
+    int fd = -1;
+
+    while (fd < 0 && mounts && fgets(line, sizeof(line), mounts)) {
+        unsigned long long inode;
+        char place[3072];
+
+        if (sscanf(line, "%*d %*d %*s net:[%llu] %3071s", &inode, place) == 2 && inode == ino)
+            fd = open_if_it_is(place, dev, ino);
+    }
+    return fd;
+}
+
+int netns_find(uint64_t dev, uint64_t ino, int *ret_fd)
+{
+    int fd = find_by_process(dev, ino);
+
+    if (fd < 0)
+        fd = find_by_mount(dev, ino);
+    if (fd < 0)
+        return -ENOENT;
+    *ret_fd = fd;
     return 0;
 }

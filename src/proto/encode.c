@@ -126,6 +126,10 @@ static bool is_absent(const struct proto_field *field, const char *data)
         return *(const uint8_t *)member == 0;
     case PROTO_PID:
         return *(const int32_t *)member == 0;
+    case PROTO_UINT32:
+        return *(const uint32_t *)member == 0;
+    case PROTO_UINT64:
+        return *(const uint64_t *)member == 0;
     case PROTO_RECORD:
         return *(const uint16_t *)member == RECORD_NONE;
     default:

@@ -232,8 +232,12 @@ static const struct proto_field guest_fields[] = {
     FIELD(PROTO_KIND, G, kind, "kind", .doc = "netns or tap"),
     FIELD(PROTO_MODE, G, mode, "mode", .doc = "disabled, loopback, outbound or full"),
     FIELD(PROTO_STATE, G, kind, "state", .doc = "running: a guest that ended is gone"),
-    FIELD(PROTO_STRING, G, netns, "netns", .flags = PROTO_NULL, .doc = "path of its namespace"),
-    FIELD(PROTO_PID, G, pid, "pid", .flags = PROTO_NULL, .doc = "its process, as the host sees it"),
+    FIELD(PROTO_STRING, G, netns, "netns", .flags = PROTO_NULL,
+          .doc = "path of its namespace; null when it leads there no more"),
+    FIELD(PROTO_UINT64, G, netns_ino, "netns_inode", .flags = PROTO_NULL,
+          .doc = "what tells its namespace from all others: the inode of /proc/PID/ns/net"),
+    FIELD(PROTO_PID, G, pid, "pid", .flags = PROTO_NULL,
+          .doc = "its process, as the host sees it; null when that has ended"),
     FIELD(PROTO_PID, G, owner_pid, "owner_pid", .flags = PROTO_OMIT,
           .doc = "for ephemeral guests only: the process that keeps it"),
     {.name = "endpoints",
@@ -416,9 +420,10 @@ static const struct proto_field status_fields[] = {
           .doc = "SUFFIX=IP: where names below a suffix are asked instead"),
     FIELD(PROTO_OBJECT, S, dns, "dns", .object = &proto_dns_counters,
           .doc = "what the name service has done since its worker started, a second ago"),
-    FIELD(PROTO_UINT32, S, dns_pid, "dns_pid", .doc = "the name service's worker"),
-    FIELD(PROTO_UINT32, S, relay_pid, "relay_pid", .doc = "the relay worker"),
-    FIELD(PROTO_UINT32, S, dhcp_pid, "dhcp_pid", .doc = "the DHCP worker"),
+    FIELD(PROTO_UINT32, S, dns_pid, "dns_pid", .flags = PROTO_NULL,
+          .doc = "the name service's worker"),
+    FIELD(PROTO_UINT32, S, relay_pid, "relay_pid", .flags = PROTO_NULL, .doc = "the relay worker"),
+    FIELD(PROTO_UINT32, S, dhcp_pid, "dhcp_pid", .flags = PROTO_NULL, .doc = "the DHCP worker"),
 };
 #undef S
 static void status_free_fields(void *object)

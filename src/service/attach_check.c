@@ -261,6 +261,8 @@ int attach_open_namespace(struct attach *attach, struct error *error)
     if (r >= 0)
         r = netns_identify(fd, &guest->netns_dev, &guest->netns_ino, error);
     if (r >= 0)
+        netns_handle_get(fd, guest->netns_handle);
+    if (r >= 0)
         r = check_permission(attach, fd, error);
     if (r >= 0)
         r = check_identity(attach, error);

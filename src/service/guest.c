@@ -23,8 +23,23 @@ int guest_find(struct service *service, const char *name, struct guest *ret_gues
     return r;
 }
 
+/* Is it still the process that was attached, in the namespace that was attached? */
+static bool process_is_there(const struct guest *guest)
+{
+    uint64_t start = 0;
+
+    return process_start_time(guest->pid, &start) == 0 && start == guest->pid_start &&
+           netns_is_of_pid(guest->pid, guest->netns_dev, guest->netns_ino);
+}
+
 void guest_show_netns(struct guest *guest)
 {
+    if (guest->pid && !process_is_there(guest))
+        guest->pid = 0;
+    if (guest->netns && !netns_is_at(guest->netns, guest->netns_dev, guest->netns_ino)) {
+        free(guest->netns);
+        guest->netns = NULL;
+    }
     if (!guest->netns && guest->pid && asprintf(&guest->netns, "/proc/%d/ns/net", guest->pid) < 0)
         guest->netns = NULL;
 }
@@ -74,28 +89,64 @@ int service_guest_list(struct service *service, struct guest **ret_guests, size_
     return 0;
 }
 
-void guest_netns_open(const struct guest *guest, int *ret_fd)
+/* By what it was named by. */
+static int open_as_attached(const struct guest *guest, int *ret_fd)
 {
-    struct error error = ERROR_INIT; /* absence is an answer here */
+    struct error ignored = ERROR_INIT; /* absence is an answer here */
+    uint64_t start = 0;
+
+    if (guest->netns)
+        return netns_open_path(guest->netns, ret_fd, &ignored);
+    if (guest->pid)
+        return netns_open_pid(guest->pid, ret_fd, &start, &ignored);
+    return -ENOENT;
+}
+
+static bool is_the_guests(const struct guest *guest, int fd)
+{
+    struct error ignored = ERROR_INIT;
     uint64_t dev = 0;
     uint64_t ino = 0;
-    uint64_t start = 0;
-    int fd = -1;
-    int r = -ENOENT;
+
+    return netns_identify(fd, &dev, &ino, &ignored) >= 0 && dev == guest->netns_dev &&
+           ino == guest->netns_ino;
+}
+
+void guest_netns_open(const struct guest *guest, int *ret_fd)
+{
+    _cleanup_close_ int fd = -1;
 
     *ret_fd = -1;
-    if (guest->netns)
-        r = netns_open_path(guest->netns, &fd, &error);
-    else if (guest->pid)
-        r = netns_open_pid(guest->pid, &fd, &start, &error);
-    if (r < 0)
+    if (guest->netns_ino == 0)
         return;
-    r = netns_identify(fd, &dev, &ino, &error);
-    if (r < 0 || dev != guest->netns_dev || ino != guest->netns_ino) {
-        close(fd);
+    if (open_as_attached(guest, &fd) >= 0 && is_the_guests(guest, fd)) {
+        *ret_fd = TAKE_FD(fd);
         return;
     }
-    *ret_fd = fd;
+    if (fd >= 0)
+        close(TAKE_FD(fd));
+    if (netns_open_handle(guest->netns_handle, &fd) >= 0 && is_the_guests(guest, fd))
+        *ret_fd = TAKE_FD(fd);
+}
+
+void guest_netns_find(const struct guest *guest, int *ret_fd)
+{
+    guest_netns_open(guest, ret_fd);
+    if (*ret_fd < 0 && guest->netns_ino != 0 && !guest->netns_handle[0] &&
+        netns_find(guest->netns_dev, guest->netns_ino, ret_fd) < 0)
+        *ret_fd = -1;
+}
+
+int guest_netns_lost(const struct guest *guest, struct error *error)
+{
+    if (guest->netns_handle[0])
+        return error_set_reason(error, REASON_NOT_FOUND, "the namespace of guest \"%s\" is gone",
+                                guest->name);
+    return error_set_reason(
+        error, REASON_NOT_FOUND,
+        "the namespace of guest \"%s\" can't be reached: nothing leads there "
+        "but links and descriptors, which takes Linux 6.18; start a process in it",
+        guest->name);
 }
 
 int netns_check_free(struct service *service, const struct guest *guest, struct error *error)
@@ -254,7 +305,7 @@ static int take_over(struct service *service, const struct guest_plan *rest,
     if (r >= 0)
         r = guest_leases_apply(service, rest, error);
     if (rest->guest->kind == KIND_NETNS)
-        guest_netns_open(rest->guest, &netns_fd);
+        guest_netns_find(rest->guest, &netns_fd);
     if (netns_fd < 0)
         return r; /* a VM, which DHCP tells; or the namespace is going: there is nobody to route for
                    */

@@ -92,7 +92,7 @@ static int localhost_settle(const struct guest_plan *plan, size_t n_endpoints, b
         guest.n_endpoints = n_endpoints;
     rest.guest = &guest;
     if (rest.netns_fd < 0)
-        guest_netns_open(&guest, &rest.netns_fd);
+        guest_netns_find(&guest, &rest.netns_fd);
     if (rest.netns_fd < 0)
         return 0; /* gone, and all that was in it */
     r = localhost_inside(&rest, on, error);
@@ -113,10 +113,9 @@ int service_localhost_set(struct service *service, const struct localhost_params
     if (r >= 0)
         r = guest_plan_load(service, &guest, &plan, error);
     if (r >= 0) {
-        guest_netns_open(&guest, &plan.netns_fd);
+        guest_netns_find(&guest, &plan.netns_fd);
         if (plan.netns_fd < 0)
-            r = error_set_reason(error, REASON_NOT_FOUND,
-                                 "the namespace of guest \"%s\" can't be reached", guest.name);
+            r = guest_netns_lost(&guest, error);
     }
     if (r >= 0 && guest.localhost != params->enabled)
         r = localhost_change(service, &plan, params->enabled, error);

@@ -113,11 +113,9 @@ int attach_join(struct attach *attach, struct error *error)
     r = attach_add_endpoints(attach, error);
     if (r < 0)
         return r;
-    guest_netns_open(&attach->guest, &attach->plan.netns_fd);
+    guest_netns_find(&attach->guest, &attach->plan.netns_fd);
     if (attach->guest.kind == KIND_NETNS && attach->plan.netns_fd < 0)
-        return error_set_reason(error, REASON_NOT_FOUND,
-                                "the namespace of guest \"%s\" can't be reached any more",
-                                attach->guest.name);
+        return guest_netns_lost(&attach->guest, error);
     r = write_endpoints(attach, error);
     if (r < 0)
         return r;

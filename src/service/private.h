@@ -196,9 +196,14 @@ int guest_show_vmm(struct service *service, struct guest *guest, struct error *e
 int guest_remove(struct service *service, struct guest *guest, const char *why,
                  struct error *error);
 void guest_remove_by_id(struct service *service, int64_t guest_id, const char *why);
-/* Opens the guest's namespace and checks that it is the one that was attached. *ret_fd is -1 when
- * it is gone. */
+/* Opens the guest's namespace, by what it was attached by or by its handle, and checks that it is
+ * the one that was attached. *ret_fd is -1 when neither leads there: it is gone, or, on a kernel
+ * without handles, only those who are in it know the way. */
 void guest_netns_open(const struct guest *guest, int *ret_fd);
+/* The same; without a handle it is looked for among all processes and mounts (link.h). */
+void guest_netns_find(const struct guest *guest, int *ret_fd);
+/* The error when that found nothing; says why. */
+int guest_netns_lost(const struct guest *guest, struct error *error);
 int guest_find(struct service *service, const char *name, struct guest *ret_guest,
                struct error *error);
 /* For a result: people and scripts want a path to the namespace where there is one. */

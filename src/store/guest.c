@@ -14,7 +14,7 @@
     "owner_pid,"                                                                               \
     " owner_start, owner_uid, localhost, tap_owner, tap_group, tap_multi_queue, tap_vnet_hdr," \
     " allow, deny, log_denied, silent, rate_up, rate_down, max_conns, conn_rate, hosts, dns,"  \
-    " dns_search, labels, created_s, dns_inject"
+    " dns_search, labels, created_s, dns_inject, netns_handle"
 
 /* --- inserting --- */
 
@@ -52,6 +52,7 @@ static void guest_bind(struct query *query, const struct guest *guest)
     query_bind_labels(query, &guest->labels);
     query_bind_int(query, guest->created_s);
     query_bind_int(query, guest->dns_inject);
+    query_bind_text(query, guest->netns_handle);
 }
 
 static int guest_insert_row(struct store *store, const struct guest *guest, int64_t *ret_id,
@@ -62,9 +63,9 @@ static int guest_insert_row(struct store *store, const struct guest *guest, int6
                " netns_ino, ephemeral, owner_pid, owner_start, owner_uid, localhost, tap_owner,"
                " tap_group, tap_multi_queue, tap_vnet_hdr, allow, deny, log_denied, silent,"
                " rate_up, rate_down, max_conns, conn_rate, hosts, dns, dns_search, labels,"
-               " created_s, dns_inject)"
+               " created_s, dns_inject, netns_handle)"
                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,"
-               " ?, ?, ?, ?, ?, ?, ?, ?)");
+               " ?, ?, ?, ?, ?, ?, ?, ?, ?)");
     enum query_conflict conflict;
 
     guest_bind(&query, guest);
@@ -195,6 +196,7 @@ static int guest_read(struct query *query, struct guest *ret_guest, struct error
     query_labels(query, &guest.labels);
     guest.created_s = query_int(query);
     guest.dns_inject = query_bool(query);
+    query_text(query, guest.netns_handle, sizeof(guest.netns_handle));
     int r = query_check(query, error);
     if (r < 0)
         return r;

@@ -243,7 +243,13 @@ static const char *const step_5[] = {
     NULL,
 };
 
-static const char *const *const steps[] = {step_1, step_2, step_3, step_4, step_5};
+/* What a guest's namespace is found by when neither path nor process lead there (any more). */
+static const char *const step_6[] = {
+    "ALTER TABLE guest ADD COLUMN netns_handle TEXT NOT NULL DEFAULT ''",
+    NULL,
+};
+
+static const char *const *const steps[] = {step_1, step_2, step_3, step_4, step_5, step_6};
 
 #define VERSION ((int64_t)ARRAY_SIZE(steps))
 

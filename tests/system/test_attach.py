@@ -7,6 +7,7 @@ import os
 import re
 import select
 import signal
+import sqlite3
 import subprocess
 
 import pytest
@@ -78,6 +79,105 @@ def test_attach_by_descriptor(host):
     assert space.addresses("eth0") == [info["endpoints"][0]["ip"]]
     assert space.ping(topology.INTERNET)
     assert "box" in host.guest_names(), "a guest that is not ephemeral went with its connection"
+
+
+def attach_by_descriptor(host, space, name="box"):
+    fd = os.open(space.net_path, os.O_RDONLY)
+    with host.rpc() as connection:
+        info = connection.call("guest.attach", _fds=[fd], name=name, kind="netns", netns_fd=True, networks=[{"name": "default"}])
+    os.close(fd)
+    return info
+
+
+def test_guest_by_descriptor_can_what_others_can(host):
+    """The namespace is found again though nobody named it, by the next moatd too."""
+    space = host.guest_space()
+    host.moat("net", "create", "side")
+    assert attach_by_descriptor(host, space)["pid"] is None
+    for _ in range(2):
+        host.moat("attach", "box", "--network", "side")
+        assert space.addresses("eth1")
+        host.moat("localhost", "box", "on")
+        assert "127.0.0.1" in space.run("nft", "list", "ruleset")
+        host.moat("localhost", "box", "off")
+        host.moat("detach", "box", "--network", "side")
+        wait_for(lambda: "eth1" not in space.links(), 2, "eth1 to be gone")
+        host.restart()
+    assert host.guest_names() == ["box"]
+
+
+def test_guest_by_descriptor_gets_its_link_back(host):
+    space = host.guest_space()
+    info = attach_by_descriptor(host, space)
+    host.ip("link", "del", info["endpoints"][0]["host_interface"])
+    wait_for(lambda: "eth0" in space.links() and space.ping(topology.INTERNET), 3, "the link to be made again")
+
+
+def test_guest_by_descriptor_ends_with_its_namespace(host):
+    """Nothing that moatd keeps of the namespace keeps it alive."""
+    space = host.guest_space()
+    attach_by_descriptor(host, space)
+    space.close()
+    wait_for(lambda: host.guest_names() == [], 3, "the guest to be gone")
+
+
+# A process that moves to a namespace of its own when it is told to.
+MOVER = """import ctypes, sys
+print("ready", flush=True)
+sys.stdin.readline()
+assert ctypes.CDLL(None).unshare(0x40000000) == 0
+print("moved", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_process_that_is_elsewhere_now(host):
+    """The number leads to another namespace; what was attached lives on, and its guest with it."""
+    space = host.guest_space()
+    host.moat("net", "create", "side")
+    process = space.popen("/usr/bin/python3", "-c", MOVER, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout.readline() == "ready\n"
+        host.moat("attach", "box", "--network", "default", "--pid", process.pid)
+        host.moat("exec", "box", "true")
+        process.stdin.write("go\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "moved\n"
+        info = host.call("guest.get", name="box")
+        assert info["pid"] is None and info["netns"] is None
+        assert host.call("guest.list")[0]["pid"] is None
+        host.refused("exec", "box", "true", code=125, says="namespace of the guest box")
+        host.moat("attach", "box", "--network", "side")
+        assert space.addresses("eth1")
+        host.moat("localhost", "box", "on")
+        assert "127.0.0.1" in space.run("nft", "list", "ruleset")
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_number_that_another_process_has_now(host):
+    """The same namespace, but a process that started at another time: its files are not the guest's."""
+    space = host.guest_space()
+    host.moat("attach", "box", "--network", "default", "--pid", space.pid)
+    host.stop()
+    with contextlib.closing(sqlite3.connect(os.path.join(host.state_dir, "moat.db"))) as store:
+        store.execute("UPDATE guest SET pid_start = pid_start - 1")
+        store.commit()
+    host.start()
+    assert host.call("guest.get", name="box")["pid"] is None
+    host.refused("exec", "box", "true", code=125, says="namespace of the guest box")
+
+
+def test_a_path_that_leads_elsewhere_now(host, pinned):
+    space = host.guest_space()
+    host.moat("attach", "box", "--network", "default", "--netns", pinned)
+    host.run("mount", "--bind", space.net_path, pinned)
+    assert host.call("guest.get", name="box")["netns"] is None
+    host.refused("exec", "box", "true", code=125, says="namespace of the guest box")
+    host.run("umount", pinned)
+    assert host.call("guest.get", name="box")["netns"] == pinned
+    host.moat("exec", "box", "true")
 
 
 def test_attach_by_descriptors_of_one_line(host):

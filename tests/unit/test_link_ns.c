@@ -1384,6 +1384,50 @@ static void test_namespaces_are_opened_and_checked(void **state)
     assert_int_equal(process_start_time(child, &start), -ESRCH);
 }
 
+static void test_namespaces_are_found_again(void **state)
+{
+    char handle[NETNS_HANDLE_MAX], foreign[NETNS_HANDLE_MAX];
+    uint64_t dev, ino, dev2, ino2;
+    int guest = netns_new();
+    int fd = -1;
+
+    (void)state;
+    assert_ok(netns_identify(guest, &dev, &ino, &error));
+    netns_handle_get(guest, handle);
+    assert_int_equal(netns_find(dev, ino, &fd), -ENOENT); /* nobody is in it */
+    assert_int_equal(netns_open_handle("", &fd), -ENOENT);
+    if (handle[0]) {
+        assert_int_equal(netns_open_handle(handle, &fd), 0);
+        assert_ok(netns_identify(fd, &dev2, &ino2, &error));
+        assert_true(dev == dev2 && ino == ino2);
+        close(fd);
+        memcpy(foreign, handle, sizeof(foreign));
+        foreign[0] = handle[0] == '0' ? '1' : '0';
+        assert_int_equal(netns_open_handle(foreign, &fd), -ESTALE); /* another boot's */
+    }
+    pid_t child = fork();
+    if (child == 0) {
+        setns(guest, CLONE_NEWNET);
+        pause();
+        _exit(0);
+    }
+    while (!netns_is_of_pid(child, dev, ino))
+        assert_int_equal(waitpid(child, NULL, WNOHANG), 0);
+    assert_int_equal(netns_find(dev, ino, &fd), 0);
+    assert_ok(netns_identify(fd, &dev2, &ino2, &error));
+    assert_true(dev == dev2 && ino == ino2);
+    close(fd);
+    kill(child, SIGKILL);
+    waitpid(child, NULL, 0);
+    close(guest);
+    /* A handle keeps nothing alive. */
+    for (unsigned i = 0; handle[0] && i < 1000 && netns_open_handle(handle, &fd) == 0; i++) {
+        close(fd);
+        usleep(1000);
+    }
+    assert_true(!handle[0] || netns_open_handle(handle, &fd) == -ESTALE);
+}
+
 static void test_no_descriptor_is_lost(void **state)
 {
     size_t before = count_entries("/proc/self/fd");
@@ -1435,6 +1479,7 @@ int main(void)
         in_host(test_links_that_went_before_are_heard),
         in_host(test_an_overflow_is_survived),
         in_host(test_namespaces_are_opened_and_checked),
+        in_host(test_namespaces_are_found_again),
         in_host(test_no_descriptor_is_lost),
     };
 

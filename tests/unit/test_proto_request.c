@@ -234,6 +234,24 @@ static void test_params_round_trip(void **state)
     text_deinit(&text);
 }
 
+/* A number 0 would be the process group of whoever sends it a signal. */
+static void test_no_process_is_null(void **state)
+{
+    const struct status_result status = {.dns_pid = 7};
+    const struct guest guest = {.kind = KIND_TAP};
+    struct text text = {0};
+
+    (void)state;
+    proto_result_encode(&text, "1", proto_method_get(METHOD_SYSTEM_STATUS), &status, 0);
+    assert_non_null(strstr(text.data, "\"dns_pid\":7,\"relay_pid\":null,\"dhcp_pid\":null"));
+    assert_non_null(strstr(text.data, "\"guests\":0"));
+    text_deinit(&text);
+    text = (struct text){0};
+    proto_result_encode(&text, "1", proto_method_get(METHOD_GUEST_GET), &guest, 0);
+    assert_non_null(strstr(text.data, "\"netns\":null,\"netns_inode\":null,\"pid\":null"));
+    text_deinit(&text);
+}
+
 static void test_result_round_trip(void **state)
 {
     struct network network = {
@@ -310,6 +328,7 @@ int main(void)
         cmocka_unit_test(test_malformed_lines),
         cmocka_unit_test(test_bad_params),
         cmocka_unit_test(test_params_round_trip),
+        cmocka_unit_test(test_no_process_is_null),
         cmocka_unit_test(test_result_round_trip),
         cmocka_unit_test(test_error_round_trip),
         cmocka_unit_test(test_every_field_has_a_doc),

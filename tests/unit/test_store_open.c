@@ -159,7 +159,8 @@ static void opening_again_migrates_nothing(void **state)
     "ALTER TABLE guest DROP COLUMN rate_up;"    \
     "ALTER TABLE guest DROP COLUMN rate_down;"  \
     "ALTER TABLE guest DROP COLUMN max_conns;"  \
-    "ALTER TABLE guest DROP COLUMN conn_rate;"
+    "ALTER TABLE guest DROP COLUMN conn_rate;"  \
+    "ALTER TABLE guest DROP COLUMN netns_handle;"
 
 /* Version 1 had addresses only. */
 static void records_of_version_1_are_kept(void **state)
