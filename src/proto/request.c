@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The server's reading side. A line is first walked by a small scanner that splits a batch into its
- * items and finds the raw text of each `id` (so that it is echoed exactly, whatever number it is)
- * while it bounds the depth; cJSON then parses each item. */
+/* The server's reading side. A line must be JSON by the letter (grammar.c, which also bounds its
+ * depth). Then a small scanner splits a batch into its items and finds the raw text of each `id`
+ * (so that it is echoed exactly, whatever number it is); cJSON parses each item. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/cleanup.h"
 #include "proto/codec.h"
+#include "proto/grammar.h"
 
 struct span {
     const char *begin;
@@ -28,14 +29,10 @@ static const char *skip_space(const char *p, const char *end)
     return p;
 }
 
-/* p at the opening quote; returns the place after the closing one, NULL if there is none, or a
- * control character that must be escaped comes before it (RFC 8259 section 7; cJSON lets it pass).
- */
+/* p at the opening quote; returns the place after the closing one, NULL if there is none. */
 static const char *skip_string(const char *p, const char *end)
 {
     for (p++; p < end; p++) {
-        if ((unsigned char)*p < 0x20)
-            return NULL;
         if (*p == '\\')
             p++;
         else if (*p == '"')
@@ -44,8 +41,7 @@ static const char *skip_string(const char *p, const char *end)
     return NULL;
 }
 
-/* Over one value; NULL when it does not end or is nested too deeply. Syntax inside is cJSON's
- * matter. */
+/* Over one value, which is good JSON; NULL at the end. */
 static const char *skip_value(const char *p, const char *end)
 {
     unsigned depth = 0;
@@ -57,8 +53,7 @@ static const char *skip_value(const char *p, const char *end)
             if (!p || depth == 0)
                 return p;
         } else if (*p == '{' || *p == '[') {
-            if (++depth > PROTO_DEPTH_MAX)
-                return NULL;
+            depth++;
             p++;
         } else if (*p == '}' || *p == ']') {
             if (depth == 0)
@@ -215,19 +210,13 @@ static void read_call(struct proto_request *request, const cJSON *json)
 
 static int read_request(struct proto_request *request, const struct line *line, struct span text)
 {
-    const char *parse_end = NULL;
     struct span id;
-    cJSON *json =
-        cJSON_ParseWithLengthOpts(text.begin, (size_t)(text.end - text.begin), &parse_end, 0);
+    cJSON *json = cJSON_ParseWithLength(text.begin, (size_t)(text.end - text.begin));
     const cJSON *version;
     int r = 0;
 
     if (!json)
-        return refuse(request, PROTO_PARSE_ERROR, "this is not JSON");
-    if (skip_space(parse_end, text.end) != text.end) {
-        r = refuse(request, PROTO_PARSE_ERROR, "there is more on the line after the JSON document");
-        goto out;
-    }
+        return refuse(request, PROTO_PARSE_ERROR, "this is not JSON that can be read");
     if (!cJSON_IsObject(json)) {
         r = refuse(request, PROTO_INVALID_REQUEST, "a request is an object");
         goto out;
@@ -293,31 +282,21 @@ static int read_batch(struct proto_requests *requests, const struct line *line, 
     return 0;
 }
 
-/* A batch must be one JSON document as a whole before any of it counts. */
-static bool is_document(const char *line, size_t length)
-{
-    const char *parse_end = NULL;
-    cJSON *json = cJSON_ParseWithLengthOpts(line, length, &parse_end, 0);
-    bool ok = json && skip_space(parse_end, line + length) == line + length;
-
-    cJSON_Delete(json);
-    return ok;
-}
-
 static int read_line(struct proto_requests *requests, const struct line *line)
 {
     const char *end = line->text + line->length;
     const char *p = skip_space(line->text, end);
+    const char *behind = grammar_skip_value(p, end, PROTO_DEPTH_MAX);
     struct proto_request *request;
 
-    if (p == end || !skip_value(p, end))
+    if (!behind)
         return refuse_line(requests, PROTO_PARSE_ERROR,
                            "this is not JSON, or it is nested too deeply");
-    if (*p == '[') {
-        if (!is_document(p, (size_t)(end - p)))
-            return refuse_line(requests, PROTO_PARSE_ERROR, "this is not JSON");
+    if (skip_space(behind, end) != end)
+        return refuse_line(requests, PROTO_PARSE_ERROR,
+                           "there is more on the line after the JSON document");
+    if (*p == '[')
         return read_batch(requests, line, p);
-    }
     request = add_request(requests);
     return request ? read_request(request, line, (struct span){p, end}) : -ENOMEM;
 }
