@@ -145,8 +145,8 @@ int link_remove_by_name(struct link *link, const char *host_name, struct error *
 int link_remove_all(struct link *link, struct error *error);
 /* Blocks until everything that was queued for deletion is gone (teardown, tests). */
 void link_reaper_wait(struct link *link);
-/* Sets lo up inside a namespace. */
-int link_loopback_up(int netns_fd, struct error *error);
+/* Takes lo up or down inside a namespace. */
+int link_loopback_set(int netns_fd, bool up, struct error *error);
 /* Has the guest's side of a veth pair its address (a crash may have come before)? Needs netns_fd.
  */
 int link_guest_is_set_up(const struct link_endpoint *endpoint, bool *ret_set_up,

@@ -390,12 +390,12 @@ static int guest_run(int netns_fd, struct request *request, const char *object, 
     return r;
 }
 
-int link_loopback_up(int netns_fd, struct error *error)
+int link_loopback_set(int netns_fd, bool up, struct error *error)
 {
     struct request request;
 
     request_init(&request);
-    request_up(&request, LOOPBACK_INDEX, true, "bring up");
+    request_up(&request, LOOPBACK_INDEX, up, up ? "bring up" : "take down");
     return guest_run(netns_fd, &request, "the loopback of the guest", error);
 }
 

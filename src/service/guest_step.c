@@ -138,9 +138,9 @@ static int guest_loopback_apply(struct service *service, void *subject, struct e
     const struct guest_plan *plan = subject;
 
     (void)service;
-    if (plan->netns_fd < 0 || plan->guest->mode != MODE_LOOPBACK)
+    if (plan->netns_fd < 0 || plan->guest->mode > MODE_LOOPBACK)
         return 0; /* with endpoints lo comes up with the first of them */
-    return link_loopback_up(plan->netns_fd, error);
+    return link_loopback_set(plan->netns_fd, plan->guest->mode == MODE_LOOPBACK, error);
 }
 
 static void guest_loopback_undo(struct service *service, void *subject)

@@ -77,6 +77,19 @@ def test_not_with_published_ports(host):
     assert guest.refresh().info["mode"] == "full"
 
 
+@pytest.mark.parametrize("before", ["up", "down"])
+@pytest.mark.parametrize("mode, flags", [("disabled", False), ("loopback", True)])
+def test_attached_without_interfaces(host, mode, flags, before):
+    """No network is named; lo is as the mode says, whatever it was."""
+    space = host.guest_space()
+    space.ip("link", "set", "lo", before)
+    host.moat("attach", "box", "--pid", space.pid, "--mode", mode)
+    assert host.call("guest.get", name="box")["mode"] == mode and set(space.links()) == {"lo"}
+    assert ("UP" in space.links()["lo"]["flags"]) == flags
+    host.moat("detach", "box")
+    host.moat("attach", "box", "--netns", space.net_path, "--mode", mode)
+
+
 @pytest.mark.parametrize("mode", ["disabled", "loopback"])
 def test_not_to_a_mode_without_interfaces(host, mode):
     guest = host.attach_guest("box")

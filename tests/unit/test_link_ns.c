@@ -329,7 +329,7 @@ static int host_set_up(void **state)
     assert_return_code(host_netns, errno);
     assert_ok(sysctl_set("net.ipv4.ip_forward", "1", &error));
     assert_ok(sysctl_set("net.ipv6.conf.all.forwarding", "1", &error));
-    assert_ok(link_loopback_up(host_netns, &error));
+    assert_ok(link_loopback_set(host_netns, true, &error));
     assert_ok(link_open(&host, &error));
     assert_ok(loop_new(&loop, &error));
     return 0;
