@@ -45,7 +45,7 @@ struct daemon {
     struct fdstore *fdstore; /* NULL: there is no service manager */
     struct rpc *rpc;
     struct service *service;
-    struct loop_signal *signals[2];
+    struct loop_signal *signals[3];
     struct loop_timer *teardown_timer;
 };
 
@@ -61,30 +61,49 @@ static void notify(const char *state)
 }
 
 #ifdef MOAT_HAVE_SYSTEMD
+/* One that is not from the store is the socket of the API, and there is only one. */
+static int take_socket(int fd, const char *name, int *ret_fd, struct error *error)
+{
+    if (sd_is_socket_unix(fd, SOCK_STREAM, 1, NULL, 0) <= 0)
+        return error_set(error, EINVAL,
+                         "the socket \"%s\" that was passed (LISTEN_FDS, descriptor %d) is no "
+                         "listening Unix stream socket; correct the .socket unit: "
+                         "ListenStream=/run/moat/moat.sock",
+                         name, fd);
+    if (*ret_fd >= 0)
+        return error_set(error, EINVAL,
+                         "more than one socket was passed (LISTEN_FDS: descriptors %d and %d); "
+                         "moatd serves one: correct the .socket unit",
+                         *ret_fd, fd);
+    *ret_fd = fd;
+    return 0;
+}
+
 /* The socket of the API, -1 when systemd passed none, and what an earlier moatd put into the store.
  */
 static int passed_fds(struct daemon *daemon, struct error *error, int *ret_fd)
 {
     char **names = NULL;
     int count;
+    int r = 0;
 
     *ret_fd = -1;
     count = sd_listen_fds_with_names(1, &names);
     if (count < 0)
-        return error_set(error, -count, "the sockets passed by systemd");
+        return error_set(error, -count, "the sockets that were passed (LISTEN_FDS)");
     if (count > 0 && getenv("NOTIFY_SOCKET"))
         daemon->fdstore = fdstore_new(getenv("NOTIFY_SOCKET"));
     for (int i = 0; i < count; i++) {
         int fd = SD_LISTEN_FDS_START + i;
 
-        if (*ret_fd < 0 && sd_is_socket_unix(fd, SOCK_STREAM, 1, NULL, 0) > 0)
-            *ret_fd = fd;
-        else
+        if (strncmp(names[i], FDSTORE_PREFIX, strlen(FDSTORE_PREFIX)) == 0)
             fdstore_add(daemon->fdstore, names[i], fd);
+        else if (r >= 0)
+            r = take_socket(fd, names[i], ret_fd, error);
         free(names[i]);
     }
     free(names);
-    return 0;
+    return r;
 }
 #else
 static int passed_fds(struct daemon *daemon, struct error *error, int *ret_fd)
@@ -116,6 +135,15 @@ static void on_signal(void *userdata, int number)
     loop_stop(daemon->loop);
 }
 
+/* As from a terminal that was closed, or a "reload". */
+static void on_hangup(void *userdata, int number)
+{
+    (void)userdata;
+    log_info("signal %d is ignored: the configuration is read at start; restart moatd to read it "
+             "again, guests keep their networks",
+             number);
+}
+
 /* Every published port holds a socket. */
 static void raise_limits(void)
 {
@@ -145,7 +173,8 @@ static int daemon_start(struct daemon *daemon, struct config *config, struct err
     config->fdstore = daemon->fdstore;
     daemon->signals[0] = loop_signal_new(daemon->loop, SIGTERM, on_signal, daemon);
     daemon->signals[1] = loop_signal_new(daemon->loop, SIGINT, on_signal, daemon);
-    if (!daemon->signals[0] || !daemon->signals[1])
+    daemon->signals[2] = loop_signal_new(daemon->loop, SIGHUP, on_hangup, daemon);
+    if (!daemon->signals[0] || !daemon->signals[1] || !daemon->signals[2])
         return error_set(error, ENOMEM, "signals");
     r = rpc_check(config, error);
     if (r < 0)
@@ -166,6 +195,7 @@ static void daemon_stop(struct daemon *daemon)
         loop_signal_free(daemon->signals[i]);
     (void)signal(SIGTERM, SIG_IGN); /* once is enough: what ends is not cut short */
     (void)signal(SIGINT, SIG_IGN);
+    (void)signal(SIGHUP, SIG_IGN);
     rpc_free(daemon->rpc);
     service_free(daemon->service);
     fdstore_free(daemon->fdstore);
@@ -180,6 +210,8 @@ static int run(struct config *config)
 
     raise_limits();
     (void)signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGUSR1, SIG_IGN); /* they mean nothing to moatd, and would end it */
+    (void)signal(SIGUSR2, SIG_IGN);
     umask(0022);
     r = daemon_start(&daemon, config, &error);
     if (r < 0) {

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The socket: JSON-RPC 2.0 to the letter, and clients of every temper."""
 
+import fcntl
 import json
 import os
+import signal
 import socket
 import stat
+import subprocess
 import threading
 
 import pytest
@@ -560,3 +563,38 @@ def test_passed_socket_is_used(machine, internet):
         early.close()
         listener.close()
     machine.start()
+
+
+def listener(family=socket.AF_UNIX, kind=socket.SOCK_STREAM, listens=True):
+    found = socket.socket(family, kind)
+    if listens:
+        found.bind(("127.0.0.1", 0) if family == socket.AF_INET else f"\0moat-test-{os.getpid()}-{found.fileno()}")
+        found.listen()
+    return found
+
+
+@pytest.mark.parametrize("passed", [[{"family": socket.AF_INET}], [{"listens": False}], [{"kind": socket.SOCK_DGRAM, "listens": False}], [{}, {}]],
+                         ids=["inet", "not listening", "datagram", "two"])
+def test_a_socket_that_is_no_use_is_refused(machine, passed):
+    """A wrong .socket unit must not go unnoticed."""
+    sockets = [listener(**arguments) for arguments in passed]
+    fds = [fcntl.fcntl(found.fileno(), fcntl.F_DUPFD, 100) for found in sockets]
+    script = "".join(f'exec {3 + i}<&"$1"; shift; ' for i in range(len(fds))) + f'export LISTEN_PID=$$ LISTEN_FDS={len(fds)}; exec "$@"'
+    child = machine.popen("bash", "-c", script, "bash", *map(str, fds), daemon.binary("moatd"), *machine.arguments(), pass_fds=tuple(fds),
+                          env=daemon.sanitizer_environment(), stderr=subprocess.PIPE, text=True)
+    err = child.communicate(timeout=10 * PATIENCE)[1]
+    for fd in fds:
+        os.close(fd)
+    for found in sockets:
+        found.close()
+    assert child.returncode == 1 and "LISTEN_FDS" in err and ".socket" in err and len(err.strip().splitlines()) == 1, err
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])
+def test_signals_that_mean_nothing(host, number):
+    os.kill(host.daemon.pid, number)
+    host.call("network.list")
+    if number == signal.SIGHUP:
+        wait_for(lambda: "read at start" in host.daemon.log(), 2, "a word about the configuration")
+    assert host.daemon.running()
+    host.stop()
