@@ -256,7 +256,7 @@ void config_init(struct config *ret_config)
         .worker_user = strdup("moat"),
         .max_clients = 1024,
         .subnet_size = 24,
-        .default_subnet = strdup("10.88.0.0/16"),
+        .default_subnet = strdup(CONFIG_DEFAULT_SUBNET),
         .bridge_ports = 256,
         .domain = strdup("moat.internal"),
         .resolv_conf = strdup("/etc/resolv.conf"),

@@ -13,6 +13,8 @@
 
 #define CONFIG_FORWARDS_MAX 256 /* suffixes in `forward` */
 
+#define CONFIG_DEFAULT_SUBNET "10.88.0.0/16" /* default_subnet where the file does not say */
+
 struct config {
     char *state_dir; /* from the command line, not the file */
     char *run_dir;

@@ -118,6 +118,11 @@ static void check_ports(struct service *service, struct checks *checks)
         "stop that program, and moat takes the port over within seconds; or `moat port rm` it");
 }
 
+/* It always exists, so it can't be made anew. */
+#define MOVE_DEFAULT                                                                            \
+    "detach the guests that are on it and start moatd again: it moves to a free subnet, or to " \
+    "default_subnet in moat.conf; `moat net inspect " DEFAULT_NETWORK "` lists them"
+
 static void check_overlaps(struct service *service, struct checks *checks)
 {
     struct network *networks = NULL;
@@ -142,7 +147,22 @@ static void check_overlaps(struct service *service, struct checks *checks)
     free(prefixes);
     check_add(checks, "subnets", !found[0],
               found[0] ? found : "no subnet of a network is used elsewhere on this host",
-              "remove the network and create it with another --subnet or --subnet6");
+              strstr(found, "network " DEFAULT_NETWORK " (")
+                  ? MOVE_DEFAULT
+                  : "remove the network and create it with another --subnet or --subnet6");
+}
+
+static void check_default_subnet(struct service *service, struct checks *checks)
+{
+    struct error error = ERROR_INIT;
+    char detail[512] = "the network " DEFAULT_NETWORK " is as moat.conf says";
+    bool pending = false;
+    int r = default_network_pending(service, detail, sizeof(detail), &pending, &error);
+
+    check_add(
+        checks, "default network", r >= 0 && !pending, r < 0 ? error.text : detail,
+        "detach the guests that are on it and start moatd again; `moat net inspect " DEFAULT_NETWORK
+        "` lists them");
 }
 
 static void check_resolvers(struct service *service, struct checks *checks)
@@ -269,9 +289,9 @@ int service_doctor(struct service *service, struct check_result **ret_checks, si
                    struct error *error)
 {
     static void (*const all[])(struct service * service, struct checks * checks) = {
-        check_forwarding, check_table,        check_log,      check_forward,   check_input,
-        check_overlaps,   check_bridges,      check_ports,    check_resolvers, check_host_names,
-        check_workers,    check_name_service, check_settings, check_repair,
+        check_forwarding, check_table,          check_log,          check_forward,  check_input,
+        check_overlaps,   check_default_subnet, check_bridges,      check_ports,    check_resolvers,
+        check_host_names, check_workers,        check_name_service, check_settings, check_repair,
     };
     struct checks checks = {0};
 

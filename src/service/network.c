@@ -179,6 +179,16 @@ static struct mac bridge_mac(const struct network *network)
     return mac;
 }
 
+void network_take_subnet(struct network *network, const struct cidr *subnet)
+{
+    struct ip first = cidr_first(subnet);
+
+    network->subnet = *subnet;
+    network->gateway = ip_add(&first, 1);
+    network->ip_range = (struct cidr){0};
+    network->mac = bridge_mac(network);
+}
+
 static int choose_bridge(struct service *service, const char *wanted, bool is_default,
                          char ret_name[IFNAMSIZ], struct error *error)
 {
@@ -214,7 +224,7 @@ static int set_subnets(struct service *service, const struct network_create_para
                        struct error *error)
 {
     struct used_prefixes used = {0};
-    int r = used_prefixes_collect(service, &used, error);
+    int r = used_prefixes_collect(service, 0, &used, error);
 
     if (r < 0)
         return r;
@@ -409,9 +419,9 @@ static int forget(struct service *service, int64_t id, struct error *error)
     return r;
 }
 
-static int create(struct service *service, const struct network_create_params *params,
-                  const char *preferred, unsigned prefix, struct network *network,
-                  struct error *error)
+int network_create(struct service *service, const struct network_create_params *params,
+                   const char *preferred, unsigned prefix, struct network *network,
+                   struct error *error)
 {
     struct error undo = ERROR_INIT;
     int r = check_count(service, error);
@@ -445,31 +455,13 @@ int service_network_create(struct service *service, const struct network_create_
     if (r >= 0 && found)
         r = existing(service, params, &network, error);
     else if (r >= 0)
-        r = create(service, params, NULL, service->config->subnet_size, &network, error);
+        r = network_create(service, params, NULL, service->config->subnet_size, &network, error);
     if (r < 0) {
         network_deinit(&network);
         return r;
     }
     *ret_network = network;
     return 0;
-}
-
-int default_network_ensure(struct service *service, struct error *error)
-{
-    struct network_create_params params = {.name = DEFAULT_NETWORK, .ipv4 = true, .dns = true};
-    struct network network = {0};
-    struct cidr preferred;
-    bool found = false;
-    int r = store_network_find(service->store, DEFAULT_NETWORK, &network, &found, error);
-
-    if (r >= 0 && !found) {
-        (void)cidr_parse(service->config->default_subnet,
-                         &preferred); /* checked when it was read */
-        r = create(service, &params, service->config->default_subnet, preferred.prefix, &network,
-                   error);
-    }
-    network_deinit(&network);
-    return r;
 }
 
 int service_network_list(struct service *service, struct network **ret_networks, size_t *ret_count,

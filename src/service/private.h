@@ -124,6 +124,13 @@ int network_load(struct service *service, int64_t id, struct network *ret_networ
                  struct error *error);
 int network_find(struct service *service, const char *name, struct network *ret_network,
                  struct error *error);
+/* Makes it: intent, kernel. preferred: the subnet where none is asked for, if it is free (NULL: no
+ * matter), else one of this prefix length from the pools. */
+int network_create(struct service *service, const struct network_create_params *params,
+                   const char *preferred, unsigned prefix, struct network *network,
+                   struct error *error);
+/* Gives it another IPv4 subnet, with the first address as the gateway: the value, not the store. */
+void network_take_subnet(struct network *network, const struct cidr *subnet);
 void network_follow_mtu(struct service *service, struct network *network);
 
 /* --- passages between networks (passage.c) --- */
@@ -172,8 +179,9 @@ struct used_prefixes {
     } * items;
     size_t count;
 };
-int used_prefixes_collect(struct service *service, struct used_prefixes *ret_used,
-                          struct error *error);
+/* except_id: a network that does not count; 0: all do. */
+int used_prefixes_collect(struct service *service, int64_t except_id,
+                          struct used_prefixes *ret_used, struct error *error);
 void used_prefixes_deinit(struct used_prefixes *used);
 const struct used_prefix *used_prefixes_find(const struct used_prefixes *used,
                                              const struct cidr *cidr);
@@ -355,7 +363,13 @@ bool prefix_collides(const struct link_prefix *prefix, const struct network *net
 void surroundings_changed(void *userdata);
 void surroundings_look(void *userdata);
 
+/* --- the network "default" (default.c) --- */
 int default_network_ensure(struct service *service, struct error *error);
+/* At a start, before the kernel is made to match: moves it where it can and should. */
+int default_network_follow(struct service *service, struct error *error);
+/* Was the configuration changed and not followed (yet)? Says so in words. */
+int default_network_pending(struct service *service, char *ret_text, size_t size, bool *ret_pending,
+                            struct error *error);
 
 /* --- attaching (attach.c) --- */
 /* Are the links of a guest of that name being made? */

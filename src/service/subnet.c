@@ -30,7 +30,8 @@ static int used_add(struct used_prefixes *used, const struct cidr *cidr, struct 
     return 0;
 }
 
-static int add_networks(struct service *service, struct used_prefixes *used, struct error *error)
+static int add_networks(struct service *service, int64_t except_id, struct used_prefixes *used,
+                        struct error *error)
 {
     struct network *networks = NULL;
     size_t count = 0;
@@ -39,10 +40,10 @@ static int add_networks(struct service *service, struct used_prefixes *used, str
     for (size_t i = 0; i < count; i++) {
         char text[CIDR_TEXT_MAX];
 
-        if (r >= 0 && cidr_is_set(&networks[i].subnet))
+        if (r >= 0 && networks[i].id != except_id && cidr_is_set(&networks[i].subnet))
             r = used_add(used, &networks[i].subnet, error, "network %s (%s)", networks[i].name,
                          cidr_format(&networks[i].subnet, text));
-        if (r >= 0 && cidr_is_set(&networks[i].subnet6))
+        if (r >= 0 && networks[i].id != except_id && cidr_is_set(&networks[i].subnet6))
             r = used_add(used, &networks[i].subnet6, error, "network %s (%s)", networks[i].name,
                          cidr_format(&networks[i].subnet6, text));
         network_deinit(&networks[i]);
@@ -109,11 +110,11 @@ static int add_resolvers(struct service *service, struct used_prefixes *used, st
     return r;
 }
 
-int used_prefixes_collect(struct service *service, struct used_prefixes *ret_used,
-                          struct error *error)
+int used_prefixes_collect(struct service *service, int64_t except_id,
+                          struct used_prefixes *ret_used, struct error *error)
 {
     struct used_prefixes used = {0};
-    int r = add_networks(service, &used, error);
+    int r = add_networks(service, except_id, &used, error);
 
     if (r >= 0)
         r = add_host(service, &used, error);

@@ -131,6 +131,35 @@ int store_pool_insert(struct store *store, const struct network *network, struct
     return r < 0 ? r : pool_insert(store, network, AF_INET6, error);
 }
 
+static int pool_delete(struct store *store, int64_t network_id, struct error *error)
+{
+    _cleanup_query_ struct query query =
+        query_begin(store, "DELETE FROM pool WHERE network_id = ? AND family = ?");
+
+    query_bind_int(&query, network_id);
+    query_bind_int(&query, AF_INET);
+    return query_run(&query, error);
+}
+
+static int addresses_delete(struct store *store, int64_t network_id, struct error *error)
+{
+    _cleanup_query_ struct query query =
+        query_begin(store, "DELETE FROM address WHERE network_id = ? AND family = ?");
+
+    query_bind_int(&query, network_id);
+    query_bind_int(&query, AF_INET);
+    return query_run(&query, error);
+}
+
+int store_pool_replace(struct store *store, const struct network *network, struct error *error)
+{
+    int r = addresses_delete(store, network->id, error);
+
+    if (r == 0)
+        r = pool_delete(store, network->id, error);
+    return r < 0 ? r : pool_insert(store, network, AF_INET, error);
+}
+
 static int cursor_get(struct store *store, int64_t network_id, uint8_t family,
                       struct cursor *ret_cursor, struct error *error)
 {

@@ -113,6 +113,26 @@ int store_network_insert(struct store *store, struct network *network, struct er
     return 0;
 }
 
+int store_network_move(struct store *store, const struct network *network, struct error *error)
+{
+    _cleanup_query_ struct query query =
+        query_begin(store, "UPDATE network SET subnet = ?, gateway = ?, ip_range = ?, mac = ?"
+                           " WHERE id = ?");
+    int r = store_require_transaction(store, error);
+
+    if (r < 0)
+        return r;
+    query_bind_cidr(&query, &network->subnet);
+    query_bind_ip(&query, &network->gateway);
+    query_bind_cidr(&query, &network->ip_range);
+    query_bind_mac(&query, &network->mac);
+    query_bind_int(&query, network->id);
+    r = query_run(&query, error);
+    if (r == 0 && sqlite3_changes(store->db) == 0)
+        r = error_set_reason(error, REASON_NOT_FOUND, "there is no such network");
+    return r < 0 ? r : store_pool_replace(store, network, error);
+}
+
 int store_network_delete(struct store *store, int64_t network_id, struct error *error)
 {
     _cleanup_query_ struct query query = query_begin(store, "DELETE FROM network WHERE id = ?");

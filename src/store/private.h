@@ -42,6 +42,9 @@ int store_tally(struct store *store, const char *table, uint64_t *ret_count, str
 /* ipam.c: prepares the cursors that addresses are given from. */
 int store_pool_insert(struct store *store, const struct network *network, struct error *error);
 
+/* ipam.c: forgets its IPv4 addresses and begins anew, with the subnet that it has now. */
+int store_pool_replace(struct store *store, const struct network *network, struct error *error);
+
 /* ipam.c: store_address_release by the network's id. */
 int store_pool_release(struct store *store, int64_t network_id, const struct ip *ip,
                        const char *guest_name, struct error *error);

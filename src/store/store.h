@@ -61,6 +61,9 @@ int store_network_insert(struct store *store, struct network *network, struct er
  * it. */
 int store_network_delete(struct store *store, int64_t network_id, struct error *error);
 /* *ret_found false when there is none; not an error. Fills everything but mtu_now and guests. */
+/* Another IPv4 subnet, gateway, range and MAC for a network without guests: its addresses are
+ * forgotten, resting ones too. Inside a transaction. */
+int store_network_move(struct store *store, const struct network *network, struct error *error);
 int store_network_find(struct store *store, const char *name, struct network *ret_network,
                        bool *ret_found, struct error *error);
 int store_network_get(struct store *store, int64_t network_id, struct network *ret_network,

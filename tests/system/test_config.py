@@ -46,6 +46,64 @@ def test_default_subnet(configured):
     assert (network["subnet"], network["gateway"]) == ("10.77.0.0/20", "10.77.0.1")
 
 
+def doctor(host, name):
+    return next(check for check in host.call("system.doctor") if check["name"] == name)
+
+
+def test_another_default_subnet(configured):
+    """Taken over at a start without guests on it; else the log and doctor say what to do."""
+    host = configured("")
+    guest = host.attach_guest("web")
+    host.moat("dns", "add", "printer", "192.0.2.9", "--network", "default")
+    identifier = host.call("network.get", name="default")["id"]
+    host.configure("[network]\ndefault_subnet = 10.77.0.0/20\n")
+    host.restart()
+    assert host.call("network.get", name="default")["subnet"] == "10.88.0.0/16"
+    assert "web" in host.daemon.log() and "stays" in host.daemon.log()
+    found = doctor(host, "default network")
+    assert not found["ok"] and "10.77.0.0/20" in found["detail"] and "start moatd again" in found["remedy"]
+    host.moat("detach", "web")
+    host.restart()
+    network = host.call("network.get", name="default")
+    assert (network["subnet"], network["gateway"], network["id"]) == ("10.77.0.0/20", "10.77.0.1", identifier)
+    assert host.addresses("moat0") == ["10.77.0.1"]
+    assert doctor(host, "default network")["ok"]
+    again = host.attach_guest("web")
+    assert again.ip_address == "10.77.0.2" and again.ping(topology.INTERNET)
+    assert dns.ask(again, "10.77.0.1", "web").data == ["10.77.0.2"]
+    assert dns.ask(again, "10.77.0.1", "printer").data == ["192.0.2.9"]
+    assert guest.ip_address not in str(host.call("dns.list"))
+
+
+def test_the_default_network_gets_out_of_the_way(configured):
+    """Somebody else came with its subnet: with no guest on it, the next start moves it."""
+    host = configured("")
+    host.ip("link", "add", "vpn0", "type", "veth", "peer", "name", "vpn1")
+    host.ip("address", "add", "10.88.5.1/24", "dev", "vpn0")
+    host.ip("link", "set", "vpn0", "up")
+    found = doctor(host, "subnets")
+    assert not found["ok"] and "start moatd again" in found["remedy"]
+    host.restart()
+    subnet = ipaddress.ip_network(host.call("network.get", name="default")["subnet"])
+    assert not subnet.overlaps(ipaddress.ip_network("10.88.0.0/16"))
+    assert doctor(host, "subnets")["ok"] and doctor(host, "default network")["ok"]
+    assert host.attach_guest("web").ping(topology.INTERNET)
+    host.restart()
+    assert host.call("network.get", name="default")["subnet"] == str(subnet), "it does not move back and forth"
+    host.ip("link", "del", "vpn0")
+
+
+def test_a_default_subnet_that_the_host_uses(configured):
+    host = configured("")
+    host.ip("link", "add", "vpn0", "type", "veth", "peer", "name", "vpn1")
+    host.ip("address", "add", "10.77.5.1/24", "dev", "vpn0")
+    host.configure("[network]\ndefault_subnet = 10.77.0.0/16\n")
+    host.restart()
+    assert host.call("network.get", name="default")["subnet"] == "10.88.0.0/16"
+    assert "the host uses 10.77.0.0/16" in host.daemon.log() and not doctor(host, "default network")["ok"]
+    host.ip("link", "del", "vpn0")
+
+
 def test_pools_and_subnet_size(configured):
     host = configured("[network]\npools = 10.60.0.0/23, 172.29.0.0/24\nsubnet_size = 24\n")
     subnets = [host.call("network.create", name=f"n{i}")["subnet"] for i in range(3)]
