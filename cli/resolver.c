@@ -2,6 +2,7 @@
 #include "resolver.h"
 
 #include <string.h>
+#include <strings.h>
 
 static size_t write_servers(const struct ips *ips, struct text *text)
 {
@@ -73,8 +74,16 @@ static const char *next_line(const char *line)
     return *line ? line + 1 : line;
 }
 
-/* The last "search" or "domain" of the host's file counts, as resolv.conf(5) says. */
-static void write_host_search(const char *host_text, struct text *text)
+static bool is_domain(const char *word, size_t length, const char *domain)
+{
+    if (length > 0 && word[length - 1] == '.')
+        length--;
+    return strlen(domain) == length && strncasecmp(word, domain, length) == 0;
+}
+
+/* The last "search" or "domain" of the host's file counts, as resolv.conf(5) says; without ours,
+ * which stands first already (a host that resolves guests has it too). */
+static void write_host_search(const char *host_text, const char *domain, struct text *text)
 {
     const char *found = NULL;
 
@@ -86,8 +95,14 @@ static void write_host_search(const char *host_text, struct text *text)
         if (value)
             found = value;
     }
-    if (found)
-        text_append(text, " %.*s", (int)strcspn(found, "\r\n#;"), found);
+    while (found) {
+        size_t length = strcspn(found, " \t\r\n#;");
+
+        if (length > 0 && !is_domain(found, length, domain))
+            text_append(text, " %.*s", (int)length, found);
+        found += length;
+        found = *found == ' ' || *found == '\t' ? found + 1 : NULL;
+    }
 }
 
 static void write_host_options(const char *host_text, struct text *text)
@@ -105,7 +120,7 @@ static void write_search(const struct resolver *resolver, bool with_domain, stru
     if (with_domain && resolver->domain && resolver->domain[0]) {
         text_append(text, "search %s", resolver->domain);
         if (!resolver->search || resolver->search->count == 0)
-            write_host_search(resolver->host_text, text);
+            write_host_search(resolver->host_text, resolver->domain, text);
         first = false;
     }
     for (size_t i = 0; resolver->search && i < resolver->search->count; i++) {

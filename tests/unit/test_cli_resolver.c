@@ -73,8 +73,10 @@ static void search_domains_follow_moats_own(void **state)
     resolver.host_text =
         "search a.example\ndomain corp.example\t lab.example\noptions ndots:2 edns0\n";
     assert_conf(&resolver,
-                HEAD "nameserver 10.1.0.1\nsearch moat.internal corp.example\t lab.example\n"
+                HEAD "nameserver 10.1.0.1\nsearch moat.internal corp.example lab.example\n"
                      "options ndots:2 edns0\n");
+    resolver.host_text = "search moat.internal corp.example MOAT.internal.  # ours\n";
+    assert_conf(&resolver, HEAD "nameserver 10.1.0.1\nsearch moat.internal corp.example\n");
     resolver.host_text = "searching x\n#search y\nnameserver 192.0.2.1";
     assert_conf(&resolver, HEAD "nameserver 10.1.0.1\nsearch moat.internal\n");
     resolver.host_text = "search a.example\n";
