@@ -67,6 +67,24 @@ static int set_environment(const struct strings *env, struct error *error)
     return 0;
 }
 
+/* PWD names the directory where that changed (--workdir, --rootfs, another container's files);
+ * OLDPWD is nothing that COMMAND could go back to then. */
+static int set_directory(struct error *error)
+{
+    const char *named = getenv("PWD");
+    _cleanup_free_ char *here = NULL;
+    struct stat there;
+    struct stat st;
+
+    if (!named || stat(".", &st) < 0 ||
+        (stat(named, &there) == 0 && there.st_ino == st.st_ino && there.st_dev == st.st_dev))
+        return 0;
+    here = getcwd(NULL, 0);
+    if (unsetenv("OLDPWD") < 0 || (here ? setenv("PWD", here, 1) : unsetenv("PWD")) < 0)
+        return error_set(error, errno, "can't set PWD");
+    return 0;
+}
+
 static int set_user(const struct process *process, const struct user *user, struct error *error)
 {
     if (process->user_namespace) {
@@ -98,8 +116,10 @@ static int become_user(const struct process *process, struct error *error)
 
 static int prepare(const struct process *process, struct error *error)
 {
-    int r = set_environment(process->env, error);
+    int r = set_directory(error);
 
+    if (r == 0)
+        r = set_environment(process->env, error);
     if (r < 0)
         return r;
     r = become_user(process, error);

@@ -254,3 +254,16 @@ def test_special_files_of_dev_have_the_usual_modes(host, untouched):
     for name in ("/dev/null", "/dev/zero"):
         assert re.search(rf"character special file 666 {name}\b", out), out
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+
+
+def test_pwd_names_the_directory(host, untouched):
+    """The caller's directory does not exist inside; what -e says is said all the same."""
+    env = {"PWD": "/nowhere", "OLDPWD": "/tmp"}
+    script = 'echo "$PWD $(pwd) ${OLDPWD-none}"'
+    run = ("run", "--rootfs", untouched)
+    names = host.moat(*run, "--", "env", env=env).out.splitlines()
+    assert "PWD=/" in names and not any(name.startswith("OLDPWD=") for name in names)
+    assert "PWD=/etc" in host.moat(*run, "-w", "/etc", "--", "env", env=env).out.splitlines()
+    assert "PWD=/usr" in host.moat("run", "-w", "/usr", "--", "env", env=env).out.splitlines()
+    assert "PWD=/x" in host.moat(*run, "-e", "PWD=/x", "--", "env", env=env).out.splitlines()
+    assert host.moat(*run, "--", "/bin/sh", "-c", script, env=env).out == "/ / none\n"
