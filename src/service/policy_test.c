@@ -175,13 +175,14 @@ static const struct network *way_out(const struct probe *probe)
 static int ask_host(struct probe *probe, const struct network *network, struct error *error)
 {
     char guest[NAME_MAX_LENGTH + 1];
+    char rules[sizeof(probe->result->reason)];
     int r = find_published(probe, guest, error);
 
     if (r < 0)
         return r;
+    snprintf(rules, sizeof(rules), "%s", probe->result->reason); /* conclude writes over it */
     if (guest[0])
-        return conclude(probe, true, "%s; port published by guest \"%s\"", probe->result->reason,
-                        guest);
+        return conclude(probe, true, "%s; port published by guest \"%s\"", rules, guest);
     if (network->host_access)
         return 0;
     if (probe->flow.protocol == IPPROTO_ICMP || probe->flow.protocol == IPPROTO_ICMPV6)
@@ -294,15 +295,17 @@ static int ask_address(struct probe *probe, struct error *error)
 }
 
 /* Of an address that is not known yet only is said that no rule about single addresses speaks of
- * it, and that it is public. */
+ * it, that it is public, and of a family by which the guest gets out. */
 static int ask_name(struct probe *probe)
 {
-    static const struct ip public = {.family = AF_INET, .bytes = {1, 1, 1, 1}};
+    static const struct ip public4 = {.family = AF_INET, .bytes = {1, 1, 1, 1}};
+    static const struct ip public6 = {.family = AF_INET6, .bytes = {0x2a, 0, [15] = 1}};
     const struct policy_rule *rule;
-    const struct policy_rule unknown = {.destination = RULE_PREFIX, .prefix = {public, 32}};
 
-    probe->flow.ip = unknown.prefix.ip;
-    probe->flow.protocol = protocol_of(&probe->destination, AF_INET);
+    probe->flow.ip = public4;
+    if (!way_out(probe))
+        probe->flow.ip = public6;
+    probe->flow.protocol = protocol_of(&probe->destination, probe->flow.ip.family);
     probe->names[0] = probe->destination.name;
     probe->flow.n_names = 1;
     if (!policy_allows_name(&probe->allow, &probe->deny, probe->destination.name, &rule)) {

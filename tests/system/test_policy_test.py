@@ -120,3 +120,22 @@ def test_no_packet_is_sent(host, guest, internet):
     say(host, f"{NAME}:7")
     say(host, f"{topology.INTERNET}:7")
     assert internet.dns.questions == [] and internet.tcp.clients == []
+
+
+def test_a_port_that_a_peer_publishes(host, guest):
+    host.attach_guest("peer", "-p", "8080:80")
+    assert say(host, f"{topology.HOST}:8080") == ("allowed", 'the guest has no rules; port published by guest "peer"')
+    set_policy(host, "--allow", "any")
+    assert say(host, f"{topology.HOST}:8080") == ("allowed", 'allow any; port published by guest "peer"')
+
+
+def test_a_name_on_ipv6_alone(host):
+    """The connection would go out by IPv6."""
+    host.moat("net", "create", "six", "--ipv6", "--ipv4=false")
+    host.attach_guest("guest", "--allow", f"{NAME}:7", network="six")
+    told, why = say(host, f"{NAME}:7")
+    assert (told, why) == ("allowed", f"allow {NAME}:7")
+    host.moat("net", "create", "closed", "--internal")
+    host.attach_guest("inside", network="closed")
+    told, why = say(host, f"{NAME}:7", guest="inside")
+    assert told == "denied" and "no network with an outside" in why
