@@ -34,6 +34,14 @@ struct state {
     bool follow_mtu; /* the host's MTU is not what guests were told */
 };
 
+/* What somebody else had changed is as it should be again. */
+static void tell_repair(struct service *service, const char *network, const char *guest,
+                        const char *what)
+{
+    service->n_repairs++;
+    event_emit(service, "repaired", network, guest, "%s", what);
+}
+
 static void state_deinit(struct state *state)
 {
     for (size_t i = 0; i < state->n_guests; i++) {
@@ -328,7 +336,7 @@ static int apply_batch(const struct state *state, struct nat_batch *batch, struc
         *error = ERROR_INIT;
         r = nat_rebuild(service->nat, batch, error);
         if (r >= 0 && !state->start)
-            event_emit(service, "repaired", NULL, NULL, "the nftables table");
+            tell_repair(service, NULL, NULL, "the nftables table");
     }
     if (r >= 0 && service->gap_looks > 0)
         r = close_gap(state, error);
@@ -355,6 +363,7 @@ static void ensure_network(const struct state *state, const struct network *netw
 {
     struct error error = ERROR_INIT;
     struct link_bridge bridge;
+    bool was_there = state->start || link_exists(state->service->link, network->bridge);
     int r = 0;
 
     plan_bridge(network, &bridge);
@@ -368,6 +377,8 @@ static void ensure_network(const struct state *state, const struct network *netw
         r = nameless_network_add(state->service, network, &error);
     if (r < 0)
         tell_failure(state, "network", network->name, &error);
+    else if (!was_there)
+        tell_repair(state->service, network->name, NULL, network->bridge);
 }
 
 static int create_link(struct service *service, struct guest_plan *plan,
@@ -433,8 +444,7 @@ static int ensure_endpoint(const struct state *state, struct guest_plan *plan, s
         return error_set(error, 0, "its link is gone and its namespace can't be reached");
     }
     endpoint.netns_fd = plan->netns_fd;
-    event_emit(service, "repaired", plan->networks[index].name, plan->guest->name, "%s",
-               endpoint.host_name);
+    tell_repair(service, plan->networks[index].name, plan->guest->name, endpoint.host_name);
     *ret_made = true;
     return create_link(service, plan, &endpoint, error);
 }
@@ -583,14 +593,21 @@ static void on_repair(void *userdata)
 {
     struct service *service = userdata;
     struct error error = ERROR_INIT;
+    uint64_t repairs;
 
     service_settle(service);
     if (service->has_unreachable)
         remove_unreachable(service);
     service_settle(service);
     loop_timer_stop(service->retry_timer);
-    if (reconcile(service, false, &error) < 0)
+    repairs = service->n_repairs;
+    if (reconcile(service, false, &error) < 0) {
         loop_timer_start(service->repair_timer, 1000);
+    } else if (service->has_drifted) {
+        service->has_drifted = false;
+        if (repairs == service->n_repairs)
+            tell_repair(service, NULL, NULL, "links, addresses, routes or settings");
+    }
 }
 
 void reconcile_schedule(struct service *service)
@@ -623,9 +640,18 @@ static void on_link_gone(void *userdata, const char *name, uint32_t index)
         log_error("link %s is gone: %s", name, error.text);
 }
 
-static void on_drift(void *userdata)
+/* That rules were changed turns out when they are compared. */
+static void on_rules_drift(void *userdata)
 {
     reconcile_schedule(userdata);
+}
+
+static void on_drift(void *userdata)
+{
+    struct service *service = userdata;
+
+    service->has_drifted = true;
+    reconcile_schedule(service);
 }
 
 /* --- watching --- */
@@ -658,7 +684,7 @@ int watch_start(struct service *service, struct error *error)
         return error_set(error, ENOMEM, "timers");
     r = link_watch_start(service->link, service->loop, &ops, service, error);
     if (r >= 0)
-        r = nat_watch_start(service->nat, service->loop, on_drift,
+        r = nat_watch_start(service->nat, service->loop, on_rules_drift,
                             service->config->open_firewalls ? firewalls_follow : NULL, service,
                             error);
     return r;

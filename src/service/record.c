@@ -225,6 +225,20 @@ static int records_publish(struct service *service, const struct records *record
     return r;
 }
 
+/* One event for each, "printer A 192.0.2.9". network "": on all. */
+static void records_tell(struct service *service, const char *type, const char *network,
+                         const struct records *records)
+{
+    for (size_t i = 0; i < records->count; i++) {
+        const struct dns_record *record = &records->items[i];
+        char text[RECORD_TEXT_MAX];
+
+        event_emit(service, type, network[0] ? network : NULL, NULL, "%s %s %s", record->name,
+                   record_type_name(record->type),
+                   record_value_format(record->type, record->value, service->config->domain, text));
+    }
+}
+
 int service_dns_add(struct service *service, const struct dns_params *params, struct error *error)
 {
     _cleanup_(records_deinit) struct records records = {0};
@@ -245,7 +259,11 @@ int service_dns_add(struct service *service, const struct dns_params *params, st
         r = check_aliases(service, &records, error);
     if (r >= 0)
         r = records_write(service, &records, error);
-    return r < 0 ? r : records_publish(service, &records, error);
+    if (r >= 0)
+        r = records_publish(service, &records, error);
+    if (r >= 0)
+        records_tell(service, "dns.added", params->network, &records);
+    return r;
 }
 
 /* --- removing --- */
@@ -305,5 +323,7 @@ int service_dns_remove(struct service *service, const struct dns_params *params,
     r = records_delete(service, &there, error);
     for (size_t i = 0; r >= 0 && i < there.count; i++)
         names_record_remove(service->names, there.items[i].id);
+    if (r >= 0)
+        records_tell(service, "dns.removed", params->network, &there);
     return r;
 }

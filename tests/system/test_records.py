@@ -234,3 +234,13 @@ def test_the_number_of_records_is_bounded(host):
     assert host.error("dns.add", name="many", values=[f"192.0.2.{i}" for i in range(1, 66)]).field == "values"
     host.call("dns.add", name="many", values=[f"192.0.2.{i}" for i in range(1, 65)])
     assert len(static(host)) == 64
+
+
+def test_events(host):
+    watcher = host.rpc().subscribe()
+    host.moat("dns", "add", "printer", "192.0.2.9")
+    host.moat("dns", "add", "printer", "192.0.2.10", "--network", "default")
+    host.moat("dns", "rm", "printer")
+    seen = [watcher.next_event() for _ in range(3)]
+    assert [(event["type"], event["network"], event["detail"]) for event in seen] == [
+        ("dns.added", None, "printer A 192.0.2.9"), ("dns.added", "default", "printer A 192.0.2.10"), ("dns.removed", None, "printer A 192.0.2.9")]

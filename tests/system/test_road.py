@@ -484,3 +484,50 @@ def test_stop_is_quick(host):
         host.stop()
     assert watch.ms < 2000
     host.start()
+
+
+def repairs(watcher, marker, host):
+    """What was repaired until a record of this name is added."""
+    host.moat("dns", "add", marker, "192.0.2.9")
+    seen = []
+    while True:
+        event = watcher.next_event()
+        if event["type"] == "dns.added":
+            return seen
+        if event["type"] == "repaired":
+            seen.append((event["network"], event["guest"], event["detail"]))
+
+
+@pytest.mark.parametrize("damage, network, guest, detail", [
+    (("link", "del", "moat0"), "default", None, "moat0"),
+    (("address", "flush", "dev", "moat0"), None, None, "links, addresses"),
+    (("link", "set", "moat0", "down"), None, None, "links, addresses"),
+    (("link", "del", "PORT"), "default", "box", "mv"),
+])
+def test_a_repair_is_told(host, damage, network, guest, detail):
+    box = host.attach_guest("box")
+    watcher = host.rpc().subscribe()
+    port = box.info["endpoints"][0]["host_interface"]
+    host.ip(*[port if word == "PORT" else word for word in damage])
+    event = watcher.event_where(lambda event: event["type"] == "repaired" and detail in event["detail"])
+    assert (event["network"], event["guest"]) == (network, guest)
+    wait_for(lambda: box.ping(box.gateway), 3, "the guest to reach its gateway again")
+
+
+def test_our_own_work_is_no_repair(host):
+    watcher = host.rpc().subscribe()
+    host.moat("net", "create", "side", "--ipv6")
+    for i in range(5):
+        host.attach_guest(f"box{i}", "-p", f"808{i}:80")
+        host.moat("attach", f"box{i}", "--network", "side")
+    host.moat("policy", "set", "box1", "--deny", "@private")
+    host.moat("port", "rm", "box2", "8082:80")
+    host.moat("policy", "set", "box2", "--mode", "outbound")
+    host.moat("policy", "set", "box1")
+    host.moat("limit", "set", "box3", "--rate-up", "10mbit")
+    host.moat("localhost", "box3", "on")
+    for i in range(5):
+        host.moat("detach", f"box{i}", "--network", "side")
+        host.moat("detach", f"box{i}")
+    host.moat("net", "rm", "side")
+    assert repairs(watcher, "marker", host) == []
