@@ -4,6 +4,7 @@
  * was last followed, or out of the way of what the host uses now. */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/cleanup.h"
@@ -77,9 +78,25 @@ static int move(struct service *service, struct network *network, const struct c
     return r;
 }
 
-/* Where it could go, and whether what the host uses drives it away. */
+static int look_at_host(struct service *service, const struct network *network, bool *ret_collides,
+                        struct error *error)
+{
+    struct link_prefix *prefixes = NULL;
+    size_t count = 0;
+    int r = link_prefix_list(service->link, &prefixes, &count, error);
+
+    *ret_collides = false;
+    for (size_t i = 0; r >= 0 && i < count; i++)
+        if (!prefixes[i].ours && prefixes[i].cidr.ip.family == AF_INET &&
+            prefix_collides(&prefixes[i], network))
+            *ret_collides = true;
+    free(prefixes);
+    return r;
+}
+
+/* Where it could go. */
 static int choose(struct service *service, const struct network *network, struct cidr *ret_subnet,
-                  bool *ret_collides, struct error *error)
+                  struct error *error)
 {
     const char *wanted = service->config->default_subnet;
     struct used_prefixes used = {0};
@@ -88,7 +105,6 @@ static int choose(struct service *service, const struct network *network, struct
 
     if (r < 0)
         return r;
-    *ret_collides = used_prefixes_find(&used, &network->subnet);
     (void)cidr_parse(wanted, &preferred); /* checked when it was read */
     r = subnet_choose(service, wanted, preferred.prefix, &used, ret_subnet, error);
     used_prefixes_deinit(&used);
@@ -102,14 +118,15 @@ static int follow(struct service *service, struct network *network, bool pending
     struct cidr subnet = {0};
     bool collides = false;
     char text[CIDR_TEXT_MAX];
-    int r = choose(service, network, &subnet, &collides, error);
+    int r = look_at_host(service, network, &collides, error);
 
+    if (r < 0 || (!collides && !pending))
+        return r;
+    r = choose(service, network, &subnet, error);
     if (r >= 0)
         r = store_network_guests(service->store, network->id, &guests, error);
-    if (r < 0 || (!collides && !pending)) {
-        strings_deinit(&guests);
+    if (r < 0)
         return r;
-    }
     cidr_format(&network->subnet, text);
     if (guests.count)
         log_warning("network " DEFAULT_NETWORK " stays at %s%s: %zu guest%s on it (%s%s); it moves "
@@ -127,20 +144,22 @@ static int follow(struct service *service, struct network *network, bool pending
     return r;
 }
 
-int default_network_follow(struct service *service, struct error *error)
+void default_network_follow(struct service *service)
 {
+    struct error error = ERROR_INIT;
     struct network network = {0};
     char text[256];
     bool pending = false;
     bool found = false;
-    int r = default_network_pending(service, text, sizeof(text), &pending, error);
+    int r = default_network_pending(service, text, sizeof(text), &pending, &error);
 
     if (r >= 0)
-        r = store_network_find(service->store, DEFAULT_NETWORK, &network, &found, error);
+        r = store_network_find(service->store, DEFAULT_NETWORK, &network, &found, &error);
     if (r >= 0 && found && cidr_is_set(&network.subnet))
-        r = follow(service, &network, pending, error);
+        r = follow(service, &network, pending, &error);
+    if (r < 0)
+        log_warning("network " DEFAULT_NETWORK " stays where it is: %s", error.text);
     network_deinit(&network);
-    return r;
 }
 
 int default_network_ensure(struct service *service, struct error *error)

@@ -367,8 +367,9 @@ void surroundings_look(void *userdata);
 
 /* --- the network "default" (default.c) --- */
 int default_network_ensure(struct service *service, struct error *error);
-/* At a start, before the kernel is made to match: moves it where it can and should. */
-int default_network_follow(struct service *service, struct error *error);
+/* At a start, before the kernel is made to match: moves it where it can and should, else says why
+ * not. */
+void default_network_follow(struct service *service);
 /* Was the configuration changed and not followed (yet)? Says so in words. */
 int default_network_pending(struct service *service, char *ret_text, size_t size, bool *ret_pending,
                             struct error *error);

@@ -552,7 +552,7 @@ int reconcile_start(struct service *service, struct error *error)
     int r = drop_dead_guests(service, error);
 
     if (r >= 0)
-        r = default_network_follow(service, error);
+        default_network_follow(service);
     if (r >= 0)
         r = mtu_recall(service, error);
     if (r >= 0)
