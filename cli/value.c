@@ -194,8 +194,10 @@ static int set_name(const struct proto_field *field, char *member, const char *t
         break;
     case PROTO_IFNAME:
         if (!name_is_interface(text))
-            return refuse(error, text,
-                          "an interface name: 1 to 15 characters without space, '/', ':' and '%'");
+            return refuse(
+                error, text,
+                "an interface name: 1 to 15 characters without space, '/', ':' and '%', and "
+                "not all or default");
         break;
     default:
         if (!record_name_is_valid(text))

@@ -55,6 +55,9 @@ bool name_is_interface(const char *name)
 
     if (length == 0 || length >= IFNAMSIZ || strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
         return false;
+    /* ip-sysctl: they stand for every interface in /proc/sys/net/ipv4/conf. */
+    if (strcmp(name, "all") == 0 || strcmp(name, "default") == 0)
+        return false;
     for (size_t i = 0; i < length; i++) {
         unsigned char c = (unsigned char)name[i];
 

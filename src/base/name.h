@@ -15,7 +15,7 @@ bool name_is_valid(const char *name);
  * trailing dot is not accepted. */
 bool name_is_dns(const char *name);
 /* What the kernel's dev_valid_name takes: 1–15 characters, no '/', ':', white space, not "." or
- * "..", and without '%'. */
+ * "..", without '%', and not "all" and "default", which are no interfaces in sysctl names. */
 bool name_is_interface(const char *name);
 /* Random lower-case hex id of ID_TEXT_LENGTH digits. */
 void id_generate(char ret_id[ID_TEXT_LENGTH + 1]);

@@ -150,8 +150,10 @@ static int decode_from_string(struct decode *decode, const cJSON *json,
         return decode_checked(decode, json, field, path, member, name_is_valid,
                               "a name: 1 to 63 of a-z, 0-9 and '-', not '-' first or last");
     case PROTO_IFNAME:
-        return decode_checked(decode, json, field, path, member, name_is_interface,
-                              "an interface name: 1 to 15 characters, no '/', ':', '%' or space");
+        return decode_checked(
+            decode, json, field, path, member, name_is_interface,
+            "an interface name: 1 to 15 characters, no '/', ':', '%' or space, and not "
+            "all or default");
     case PROTO_DNSNAME:
         return decode_checked(decode, json, field, path, member, record_name_is_valid,
                               "a DNS name such as web or *.apps");

@@ -88,6 +88,17 @@ static int check_subnet4(const struct cidr *subnet, struct error *error)
 
 static int check_subnet6(const struct cidr *subnet, struct error *error)
 {
+    /* RFC 4291 section 2.5, RFC 6890 section 2.2.3 */
+    static const struct {
+        const char *cidr;
+        const char *what;
+    } forbidden[] = {
+        {"::/96", "the unspecified and the loopback address"},
+        {"::ffff:0:0/96", "IPv4 addresses as IPv6 sockets show them"},
+        {"100::/64", "addresses that are thrown away"},
+        {"fe80::/10", "addresses of one link"},
+        {"ff00::/8", "multicast"},
+    };
     char text[CIDR_TEXT_MAX];
     struct cidr masked = cidr_mask(subnet);
 
@@ -102,10 +113,14 @@ static int check_subnet6(const struct cidr *subnet, struct error *error)
         return error_set_reason(error, REASON_SUBNET_INVALID,
                                 "subnet %s: the prefix length must be from 16 to 126",
                                 cidr_format(subnet, text));
-    if (ip_is_multicast(&subnet->ip) || ip_is_link_local(&subnet->ip) ||
-        ip_is_loopback(&subnet->ip) || ip_is_unspecified(&subnet->ip))
-        return error_set_reason(error, REASON_SUBNET_INVALID, "subnet %s can't be a network's",
-                                cidr_format(subnet, text));
+    for (size_t i = 0; i < ARRAY_SIZE(forbidden); i++) {
+        struct cidr cidr;
+
+        if (cidr_parse(forbidden[i].cidr, &cidr) == 0 && cidr_overlaps(&cidr, subnet))
+            return error_set_reason(
+                error, REASON_SUBNET_INVALID, "subnet %s overlaps %s, %s, which no network can use",
+                cidr_format(subnet, text), forbidden[i].cidr, forbidden[i].what);
+    }
     return 0;
 }
 
@@ -147,6 +162,22 @@ static int set_gateway(const struct cidr *subnet, const struct ip *wanted, struc
     return 0;
 }
 
+static bool range_has_room(const struct network *network, const struct cidr *range)
+{
+    const struct ip first = cidr_first(&network->subnet);
+    const struct ip last = cidr_last(&network->subnet);
+    unsigned size = 1u << (ip_bits(AF_INET) - range->prefix);
+
+    /* three addresses are no guest's at most */
+    for (unsigned i = 0; i < size && i < 4; i++) {
+        const struct ip ip = ip_add(&range->ip, i);
+
+        if (!ip_equal(&ip, &first) && !ip_equal(&ip, &last) && !ip_equal(&ip, &network->gateway))
+            return true;
+    }
+    return false;
+}
+
 static int set_range(struct network *network, const struct cidr *range, struct error *error)
 {
     char text[CIDR_TEXT_MAX];
@@ -164,6 +195,11 @@ static int set_range(struct network *network, const struct cidr *range, struct e
     if (!cidr_contains(&network->subnet, range))
         return error_set_reason(error, REASON_ADDRESS_OUTSIDE, "range %s is not in the subnet %s",
                                 cidr_format(range, text), cidr_format(&network->subnet, subnet));
+    if (!range_has_room(network, range))
+        return error_set_reason(error, REASON_SUBNET_INVALID,
+                                "range %s has no address for a guest beside the gateway and the "
+                                "subnet's first and last one",
+                                cidr_format(range, text));
     network->ip_range = *range;
     return 0;
 }
@@ -255,9 +291,9 @@ static int check_families(struct service *service, const struct network_create_p
 {
     if (!params->ipv4 && !wants_ipv6(params))
         return error_set_field(error, "ipv4",
-                               "ipv4: a network without IPv4 needs IPv6; give ipv6 or subnet6");
+                               "ipv4: a network without IPv4 needs IPv6; ask for that too");
     if (!params->ipv4 && cidr_is_set(&params->subnet))
-        return error_set_field(error, "subnet", "subnet: is IPv4, which ipv4=false forbids");
+        return error_set_field(error, "subnet", "subnet: is IPv4, and the network is to have none");
     if (!wants_ipv6(params))
         return 0;
     if (params->mtu && params->mtu < IPV6_MTU_MIN)
@@ -275,7 +311,7 @@ static int check_options(const struct network_create_params *params, struct erro
         return error_set_field(error, "gateway6", "gateway6: needs subnet6 given too");
     if (params->dns_servers.count && !params->dns)
         return error_set_field(error, "dns_servers",
-                               "dns_servers: there is no name service to use them with dns=false");
+                               "dns_servers: there is no name service to use them");
     for (size_t i = 0; i < params->dns_servers.count; i++) {
         if (ip_is_unspecified(&params->dns_servers.items[i]) ||
             ip_is_multicast(&params->dns_servers.items[i]))

@@ -532,3 +532,22 @@ def test_a_thousand_networks_is_the_limit(host):
     assert error.reason == "quota" and "1024" in error.message
     assert host.attach_guest("g", network="n1022").ping("10.4.22.1")
     host.moat("teardown", "--yes", timeout=90)
+
+
+@pytest.mark.parametrize("members, wrong", [
+    ({"subnet6": "::ffff:10.0.0.0/112"}, "subnet_invalid"), ({"subnet6": "::/64"}, "subnet_invalid"), ({"subnet6": "100::/64"}, "subnet_invalid"),
+    ({"subnet6": "fe80:1::/64"}, "subnet_invalid"), ({"subnet6": "ff02::/64"}, "subnet_invalid"),
+    ({"bridge": "all"}, "bridge"), ({"bridge": "default"}, "bridge"),
+    ({"subnet": "10.20.0.0/30", "ip_range": "10.20.0.1/32"}, "subnet_invalid"), ({"subnet": "10.20.0.0/24", "ip_range": "10.20.0.0/31"}, "subnet_invalid"),
+    ({"subnet": "10.20.0.0/24", "gateway": "10.20.0.254", "ip_range": "10.20.0.254/31"}, "subnet_invalid"),
+])
+def test_what_could_never_work(host, members, wrong):
+    """Said for what it is, before the kernel says it in its own words."""
+    error = host.error("network.create", name="x", **members)
+    assert wrong in (error.reason, error.field), str(error)
+    assert [network["name"] for network in host.call("network.list")] == ["default"]
+
+
+def test_the_smallest_range(host):
+    host.moat("net", "create", "x", "--subnet", "10.20.0.0/30", "--ip-range", "10.20.0.2/31")
+    assert host.attach_guest("box", network="x").ip_address == "10.20.0.2"

@@ -243,3 +243,8 @@ def test_ipv6_neighbours_of_a_machine_with_its_prefix_on_the_link(host, machines
         assert machine.ping(peer.endpoint()["ip6"]), peer.name
         assert peer.ping(machine.endpoint()["ip6"], timeout=0.5) == (options != ["--mode", "outbound"]), peer.name
     assert not machine.ping("fe80::2%eth0", timeout=0.3), "somebody answers for addresses beyond the subnet"
+
+
+def test_names_that_no_tap_can_have(host):
+    for name in ("all", "default"):
+        assert host.error("guest.attach", name="vm", kind="tap", networks=[{"name": "default"}], tap={"name": name}).field == "tap.name"
