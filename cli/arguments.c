@@ -8,6 +8,7 @@
 
 #include "base/cleanup.h"
 #include "base/rate.h"
+#include "base/rule.h"
 #include "network_option.h"
 #include "value.h"
 
@@ -29,6 +30,30 @@ int arguments_add_port(struct invocation *invocation, const char *value, struct 
     int r = port_parse(value, "", &port, error);
 
     return r < 0 ? r : arguments_add(invocation, "ports", value, error);
+}
+
+static int add_rule(struct invocation *invocation, const char *list, const char *value,
+                    struct error *error)
+{
+    struct policy_rule rule;
+    char member[32];
+    int r = policy_rule_parse(value, "", &rule, error);
+
+    if (r < 0)
+        return r;
+    snprintf(member, sizeof(member), "%s%s",
+             invocation->command->method == METHOD_GUEST_ATTACH ? "policy." : "", list);
+    return arguments_add(invocation, member, value, error);
+}
+
+int arguments_add_allow(struct invocation *invocation, const char *value, struct error *error)
+{
+    return add_rule(invocation, "allow", value, error);
+}
+
+int arguments_add_deny(struct invocation *invocation, const char *value, struct error *error)
+{
+    return add_rule(invocation, "deny", value, error);
 }
 
 /* NAME:IP; an IPv6 address may stand in brackets. The API takes it without them. */

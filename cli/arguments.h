@@ -41,14 +41,19 @@ int arguments_add_env(struct invocation *invocation, const char *value, struct e
         .field = "ports", .set = arguments_add_port,                                             \
         .doc = "publish a port: [HOST_IP:][HOST_PORT[-END]:]GUEST_PORT[-END][/tcp|/udp]"         \
     }
+/* A RULE, into the list of the method's policy. */
+int arguments_add_allow(struct invocation *invocation, const char *value, struct error *error);
+int arguments_add_deny(struct invocation *invocation, const char *value, struct error *error);
 #define ARGUMENTS_ALLOW(field_)                                                                    \
     {                                                                                              \
         .name = "allow", .kind = OPTION_VALUE, .repeat = true, .value = "RULE", .field = (field_), \
+        .set = arguments_add_allow,                                                                \
         .doc = "allow connections to DEST[:PORT[-END]][/tcp|/udp|/icmp], and to nothing else"      \
     }
 #define ARGUMENTS_DENY(field_)                                                                    \
     {                                                                                             \
         .name = "deny", .kind = OPTION_VALUE, .repeat = true, .value = "RULE", .field = (field_), \
+        .set = arguments_add_deny,                                                                \
         .doc = "deny connections to DEST[:PORT[-END]][/tcp|/udp|/icmp]; wins over --allow"        \
     }
 #define ARGUMENTS_LOG_DENIED(field_)                                                              \

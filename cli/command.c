@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "refusal.h"
 #include "remote.h"
 
 /* --- the table --- */
@@ -125,9 +126,12 @@ int invocation_call(struct invocation *invocation, enum method_id method,
     if (code != EXIT_DONE)
         return code;
     r = remote_call(invocation->remote, method, params, ret_response, &error);
-    if (r < 0)
-        return invocation_fail(r == -ENOTCONN ? EXIT_UNREACHABLE : EXIT_REFUSED, &error);
-    return EXIT_DONE;
+    if (r == -ENOTCONN)
+        return invocation_fail(EXIT_UNREACHABLE, &error);
+    if (r < 0 && method == invocation->command->method &&
+        refusal_translate(invocation->command, &error))
+        return invocation_fail(EXIT_USAGE, &error);
+    return r < 0 ? invocation_fail(EXIT_REFUSED, &error) : EXIT_DONE;
 }
 
 int invocation_call_own(struct invocation *invocation, struct proto_response **ret_response)

@@ -20,6 +20,7 @@
 #include "channel.h"
 #include "guest_init.h"
 #include "process.h"
+#include "refusal.h"
 #include "remote.h"
 #include "resolver_query.h"
 #include "run.h"
@@ -203,6 +204,7 @@ static int attach(struct run *run, struct error *error)
     params->guest_attach.ephemeral = true;
     r = remote_call(run->remote, METHOD_GUEST_ATTACH, params, &response, error);
     if (r < 0) {
+        (void)refusal_translate(run->invocation->command, error);
         prefer_childs_reason(run, error);
         return r;
     }

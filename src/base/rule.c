@@ -22,8 +22,8 @@ struct reader {
 
 static int refuse(const struct reader *reader, const char *why)
 {
-    return error_set_field(reader->error, reader->field, "%s: \"%.80s\" %s", reader->field,
-                           reader->text, why);
+    return error_set_field(reader->error, reader->field, "%s%s\"%.80s\" %s", reader->field,
+                           reader->field[0] ? ": " : "", reader->text, why);
 }
 
 /* --- protocol and port --- */

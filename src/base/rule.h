@@ -29,7 +29,8 @@ struct policy_rule {
 };
 
 /* A port without a protocol means TCP and UDP. IPv6 stands in brackets where a port follows, CIDRs
- * too: [2001:db8::/32]:443. Errors are field errors named `field`; text may be any string. */
+ * too: [2001:db8::/32]:443. Errors are field errors named `field` (""
+ * is not named in the text); text may be any string. */
 int policy_rule_parse(const char *text, const char *field, struct policy_rule *ret_rule,
                       struct error *error);
 /* The shortest form, which policy_rule_parse reads back. Returns text. */

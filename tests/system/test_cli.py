@@ -252,3 +252,28 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
     host.attach_guest("completed")
     assert "completed" in complete("moat", "detach", "")
     assert "default" in complete("moat", "net", "inspect", "")
+
+
+@pytest.mark.parametrize("arguments, says", [
+    (["policy", "set", "web", "--allow", "bogus!"], '--allow: "bogus!" is no destination'),
+    (["policy", "set", "web", "--deny", "any:0"], '--deny: "any:0" has a bad port'),
+    (["run", "--allow", "bogus!", "--", "true"], '--allow: "bogus!" is no destination'),
+    (["attach", "x", "--network", "default,mac=01:00:00:00:00:01", "--pid", "PID"], "--network: mac: 01:00:00:00:00:01 is a multicast address"),
+    (["net", "create", "x", "--gateway", "10.1.0.1"], "--gateway: needs a subnet given too"),
+    (["net", "create", "x", "--no-dns", "--dns", "192.0.2.1"], "--dns: there is no name service"),
+    (["attach", "web", "--network", "side", "-p", "80"], "--publish: is given with"),
+    (["policy", "test", "web", "any:80"], "DEST"),
+], ids=lambda value: " ".join(value) if isinstance(value, list) else "")
+def test_malformed_values_speak_of_options(host, arguments, says):
+    """Exit 2, in the words of who typed it, whether the command or the daemon found it."""
+    space = host.guest_space()
+    host.attach_guest("web")
+    host.moat("net", "create", "side")
+    outcome = host.moat(*[space.pid if word == "PID" else word for word in arguments], check=False)
+    assert outcome.code == 2 and says in outcome.err and len(outcome.err.splitlines()) == 1, str(outcome)
+    assert "[0]" not in outcome.err and "policy." not in outcome.err
+
+
+def test_what_the_daemon_finds_malformed_ends_run_with_125(host):
+    outcome = host.moat("run", "--network", "default,mac=01:00:00:00:00:01", "--", "true", check=False)
+    assert outcome.code == 125 and "--network: mac: 01:00:00:00:00:01 is a multicast address" in outcome.err
