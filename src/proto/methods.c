@@ -548,7 +548,11 @@ static const struct proto_field attach_tap_fields[] = {
     FIELD(PROTO_ID, struct attach_tap, group, "group", .doc = "gid that may open it"),
     FIELD(PROTO_BOOL, struct attach_tap, multi_queue, "multi_queue", .doc = "several queues"),
     FIELD(PROTO_BOOL, struct attach_tap, vnet_hdr, "vnet_hdr", .doc = "virtio-net header"),
-    FIELD(PROTO_BOOL, struct attach_tap, fd, "fd", .doc = "send the open tap back by SCM_RIGHTS"),
+    FIELD(
+        PROTO_BOOL, struct attach_tap, fd, "fd",
+        .doc =
+            "send the open taps back by SCM_RIGHTS, one for each network, in order; the one member "
+            "that goes without kind too"),
 };
 static const struct proto_object proto_attach_tap =
     OBJECT("Tap", struct attach_tap, attach_tap_fields, port_free_fields);

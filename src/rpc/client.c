@@ -68,23 +68,31 @@ static bool wants(const struct client *client, const struct event *event)
            (!client->only_guest[0] || strcmp(client->only_guest, event->guest) == 0);
 }
 
-/* The request in hand is answered: what came with its answer. Each descriptor leaves with the last
- * byte of its own answer; a notification has none, and where so many wait that there is no room the
- * client sees an answer without it. */
+/* The descriptors of an answer leave with its last bytes, one with each, in order. A notification
+ * has no answer, and where so many wait that there is no room the client sees one without any. */
+static void work_take_fds(struct work *work)
+{
+    const struct call *call = &work->call;
+    bool ok = call->request->id && work->n_fds + call->n_ret_fds <= PROTO_FDS_MAX;
+
+    for (size_t i = 0; i < call->n_ret_fds; i++) {
+        if (ok)
+            work->fds[work->n_fds++] =
+                (struct output_fd){work->text.length - call->n_ret_fds + i, call->ret_fds[i]};
+        else
+            close(call->ret_fds[i]);
+    }
+}
+
+/* The request in hand is answered: what came with its answer. */
 static void work_take(struct client *client)
 {
     struct work *work = &client->work;
-    int fd = work->call.ret_fd;
 
     if (work->call.subscribe)
         subscribe(client, work->call.only_guest);
     work->n_fds_used += work->call.n_fds_used;
-    if (fd < 0)
-        return;
-    if (work->n_fds == PROTO_FDS_MAX || !work->call.request->id)
-        close(fd);
-    else
-        work->fds[work->n_fds++] = (struct output_fd){work->text.length - 1, fd};
+    work_take_fds(work);
 }
 
 static void on_answered(struct call *call)

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/cleanup.h"
 #include "base/log.h"
@@ -115,14 +116,16 @@ static int network_deny(struct call *call, struct result *result, struct error *
     return service_network_deny(call->service, &PARAMS->passage, error);
 }
 
-static void on_attached(void *userdata, struct guest *guest, int fd, struct error *error)
+static void on_attached(void *userdata, struct guest *guest, const int *fds, size_t n_fds,
+                        struct error *error)
 {
     struct call *call = userdata;
     struct result result = {0};
 
     if (guest) {
         result.value.guest = *guest;
-        call->ret_fd = fd;
+        memcpy(call->ret_fds, fds, n_fds * sizeof(*fds));
+        call->n_ret_fds = n_fds;
         answer_result(call, &result);
     } else {
         answer_failure(call, error);
@@ -316,7 +319,7 @@ void dispatch(struct call *call)
     struct error error = ERROR_INIT;
     int r;
 
-    call->ret_fd = -1;
+    call->n_ret_fds = 0;
     call->pending = call->deferred = false;
     if (call->request->code) {
         answer_error(call, call->request->code, &call->request->error);

@@ -14,9 +14,10 @@ struct call {
     struct proto_request *request;
     const int *fds; /* that came with the line and belong to no earlier request of it */
     size_t n_fds;
-    size_t n_fds_used;         /* of those this request's */
-    struct text *text;         /* where the answer goes; nothing for a notification */
-    int ret_fd;                /* a descriptor to send with the answer, or -1 */
+    size_t n_fds_used;            /* of those this request's */
+    struct text *text;            /* where the answer goes; nothing for a notification */
+    int ret_fds[LIMIT_ENDPOINTS]; /* descriptors to send with the answer, in order */
+    size_t n_ret_fds;
     bool subscribe;            /* events.subscribe was called */
     const char *only_guest;    /* then: whose events; "": all. The request's. */
     bool deferred;             /* dispatch has returned without it */

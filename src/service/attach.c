@@ -207,8 +207,10 @@ static void attach_deinit(struct attach *attach)
     guest_plan_deinit_networks(&attach->plan);
     cleanup_close(&attach->plan.netns_fd);
     attach->plan.netns_fd = -1;
-    cleanup_close(&attach->tap_fd);
-    attach->tap_fd = -1;
+    for (size_t i = 0; i < ARRAY_SIZE(attach->tap_fds); i++) {
+        cleanup_close(&attach->tap_fds[i]);
+        attach->tap_fds[i] = -1;
+    }
     guest_deinit(&attach->guest);
 }
 
@@ -218,6 +220,17 @@ static void attach_free(struct attach *attach)
     free(attach);
 }
 
+static void tell_attached(struct attach *attach, struct error *error)
+{
+    int fds[LIMIT_ENDPOINTS];
+    size_t count = 0;
+
+    for (size_t i = 0; i < ARRAY_SIZE(attach->tap_fds); i++)
+        if (attach->tap_fds[i] >= 0)
+            fds[count++] = TAKE_FD(attach->tap_fds[i]);
+    attach->done(attach->userdata, &attach->guest, fds, count, error);
+}
+
 /* The guest is there, or it is not and nothing is left of it. */
 static void attach_finish(struct attach *attach, int r, struct error *error)
 {
@@ -225,7 +238,7 @@ static void attach_finish(struct attach *attach, int r, struct error *error)
     const struct guest *guest = &attach->guest;
 
     if (r < 0) {
-        attach->done(attach->userdata, NULL, -1, error);
+        attach->done(attach->userdata, NULL, NULL, 0, error);
         return;
     }
     if (guest->ephemeral && guest->kind == KIND_NETNS)
@@ -241,7 +254,7 @@ static void attach_finish(struct attach *attach, int r, struct error *error)
         (attach->plan.first_endpoint > 0 && guest_show_drops(service, &attach->guest, error) < 0))
         log_warning("guest %s: %s", guest->name, error->text); /* it is there all the same */
     guest_plan_deinit_networks(&attach->plan);                 /* it looks at the guest */
-    attach->done(attach->userdata, &attach->guest, TAKE_FD(attach->tap_fd), error);
+    tell_attached(attach, error);
     attach->guest = (struct guest){0}; /* the callee's now */
 }
 
@@ -252,9 +265,10 @@ static int attach_try(struct attach *attach, struct error *error)
 
     attach->guest = (struct guest){0};
     attach->plan = (struct guest_plan){.guest = &attach->guest, .with_ports = true, .netns_fd = -1};
-    attach->tap_fd = -1;
+    for (size_t i = 0; i < ARRAY_SIZE(attach->tap_fds); i++)
+        attach->tap_fds[i] = -1;
     if (attach->params->tap.fd)
-        attach->plan.ret_tap_fd = &attach->tap_fd;
+        attach->plan.ret_tap_fds = attach->tap_fds;
     /* One transaction from the first look to the commit: what was checked still holds, and it is
      * cheaper than one for each look. */
     r = store_begin(service->store, error);

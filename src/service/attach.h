@@ -16,11 +16,11 @@ struct attach {
     uint64_t promised; /* by the service, before it began */
     struct guest guest;
     struct guest_plan plan;
-    int tap_fd;
-    uint64_t taken;      /* ethN that somebody else has in the namespace: bit N
-                            (link_guest_numbers) */
-    bool again;          /* it is the second try */
-    struct attach *next; /* in service->attaching */
+    int tap_fds[LIMIT_ENDPOINTS]; /* of the endpoints that are made; -1: none */
+    uint64_t taken;               /* ethN that somebody else has in the namespace: bit N
+                                     (link_guest_numbers) */
+    bool again;                   /* it is the second try */
+    struct attach *next;          /* in service->attaching */
 };
 
 /* --- attach_check.c: inside a transaction of the store; nothing is taken but the descriptor of the

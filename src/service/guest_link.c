@@ -78,7 +78,9 @@ static int link_create(struct link *link, const struct guest_plan *plan, size_t 
 
     plan_link(plan, index, &endpoint);
     if (plan->guest->kind == KIND_TAP)
-        return link_tap_create(link, &endpoint, plan->ret_tap_fd, error);
+        return link_tap_create(
+            link, &endpoint,
+            plan->ret_tap_fds ? &plan->ret_tap_fds[index - plan->first_endpoint] : NULL, error);
     return link_veth_create(link, &endpoint, error);
 }
 

@@ -19,23 +19,30 @@ static bool has_limits(const struct limits *limits)
     return limits->rate_up || limits->rate_down || limits->max_conns || limits->conn_rate;
 }
 
+/* Nothing but the wish for the open taps. */
+static bool asks_only_for_fd(const struct attach_tap *tap)
+{
+    return tap->fd && !tap->name[0] && tap->owner < 0 && tap->group < 0 && !tap->multi_queue &&
+           !tap->vnet_hdr;
+}
+
 static int check_join(const struct guest_attach_params *params, struct error *error)
 {
-    const char *field = params->netns                 ? "netns"
-                        : params->pid                 ? "pid"
-                        : params->netns_fd            ? "netns_fd"
-                        : params->tap.given           ? "tap"
-                        : params->has_mode            ? "mode"
-                        : params->ports.count         ? "ports"
-                        : params->hosts.count         ? "hosts"
-                        : params->dns.count           ? "dns"
-                        : params->dns_search.count    ? "dns_search"
-                        : params->labels.count        ? "labels"
-                        : has_policy(&params->policy) ? "policy"
-                        : has_limits(&params->limits) ? "limits"
-                        : params->ephemeral           ? "ephemeral"
-                        : params->dns_inject          ? "dns_inject"
-                                                      : NULL;
+    const char *field = params->netns                                          ? "netns"
+                        : params->pid                                          ? "pid"
+                        : params->netns_fd                                     ? "netns_fd"
+                        : params->tap.given && !asks_only_for_fd(&params->tap) ? "tap"
+                        : params->has_mode                                     ? "mode"
+                        : params->ports.count                                  ? "ports"
+                        : params->hosts.count                                  ? "hosts"
+                        : params->dns.count                                    ? "dns"
+                        : params->dns_search.count                             ? "dns_search"
+                        : params->labels.count                                 ? "labels"
+                        : has_policy(&params->policy)                          ? "policy"
+                        : has_limits(&params->limits)                          ? "limits"
+                        : params->ephemeral                                    ? "ephemeral"
+                        : params->dns_inject                                   ? "dns_inject"
+                                                                               : NULL;
 
     if (field)
         return error_set_field(
@@ -101,6 +108,9 @@ int attach_join(struct attach *attach, struct error *error)
         r = guest_find(attach->service, attach->params->name, &attach->guest, error);
     if (r < 0)
         return r;
+    if (attach->params->tap.fd && attach->guest.kind != KIND_TAP)
+        return error_set_field(error, "tap.fd", "tap.fd: guest \"%s\" is a namespace, without taps",
+                               attach->guest.name);
     if (!attach_needs_networks(attach))
         return error_set_reason(error, REASON_MODE_FORBIDS,
                                 "guest \"%s\" is in mode %s, which takes no network",
@@ -110,6 +120,8 @@ int attach_join(struct attach *attach, struct error *error)
         return r;
     attach->plan.first_endpoint = attach->guest.n_endpoints;
     attach->plan.with_ports = false;
+    if (attach->params->tap.fd)
+        attach->plan.ret_tap_fds = attach->tap_fds;
     r = attach_add_endpoints(attach, error);
     if (r < 0)
         return r;

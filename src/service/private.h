@@ -94,7 +94,7 @@ struct guest_plan {
                               guest) */
     bool with_ports;       /* ports are part of the plan */
     int netns_fd;          /* -1 when it can't be opened (any more) or for a tap */
-    int *ret_tap_fd;       /* where the open tap goes; NULL when nobody asked */
+    int *ret_tap_fds;      /* where the open taps go, from first_endpoint on; NULL: nobody asked */
 };
 
 /* On the loop, with nothing on its way (service_settle). */

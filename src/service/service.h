@@ -73,12 +73,12 @@ int service_network_deny(struct service *service, const struct passage_params *p
 /* Links of guests are made and removed beside the loop, one after the other: nobody waits there for
  * the kernel's configuration lock. So an attach is answered later, by `done`, and may be so before
  * the call returns; when the call fails, `done` is not called. peer, params and fds (descriptors
- * that came with the request) are borrowed until then. On success *guest is the callee's, and fd a
- * descriptor to send back, or -1; on failure guest is NULL. A detach answers when nothing passes
+ * that came with the request) are borrowed until then. On success *guest is the callee's, and so
+ * are the descriptors to send back; on failure guest is NULL. A detach answers when nothing passes
  * any more; the link goes behind. All other calls are to be made when nothing is on its way:
  * service_settle before. */
-typedef void (*service_attached_fn)(void *userdata, struct guest *guest, int fd,
-                                    struct error *error);
+typedef void (*service_attached_fn)(void *userdata, struct guest *guest, const int *fds,
+                                    size_t n_fds, struct error *error);
 int service_guest_attach(struct service *service, const struct peer *peer,
                          struct guest_attach_params *params, const int *fds, size_t n_fds,
                          service_attached_fn done, void *userdata, struct error *error);

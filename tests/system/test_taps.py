@@ -188,6 +188,38 @@ def test_open_taps_of_one_line(host):
     assert len(connection.fds) == 2, "the descriptor of a notification came with another answer"
 
 
+def names_of(connection, result, first=0):
+    """The taps that came, which must be those of the answer's endpoints."""
+    names = [vmm.tap_name(fd) for fd in connection.fds]
+    assert names == [endpoint["host_interface"] for endpoint in result["endpoints"][first:]]
+    for fd in connection.fds:
+        os.close(fd)
+    connection.fds = []
+
+
+def test_open_taps_of_several_networks(host):
+    """One for each network, in order; for those that are joined later too."""
+    for i in range(15):
+        host.call("network.create", name=f"n{i}")
+    connection = host.rpc()
+    several = [{"name": "default"}, {"name": "n0"}, {"name": "n1"}]
+    names_of(connection, connection.call("guest.attach", name="vm", kind="tap", networks=several, tap={"fd": True}))
+    more = connection.call("guest.attach", name="vm", networks=[{"name": "n2"}, {"name": "n3"}], tap={"fd": True})
+    names_of(connection, more, first=3)
+    every = [{"name": "default"}] + [{"name": f"n{i}"} for i in range(15)]
+    names_of(connection, connection.call("guest.attach", name="full", kind="tap", networks=every, tap={"fd": True}))
+
+
+def test_what_a_join_can_not_ask_of_taps(host):
+    host.call("network.create", name="side")
+    host.attach_guest("box")
+    host.moat("attach", "vm", "--network", "default", "--tap")
+    for name, tap, field in [("box", {"fd": True}, "tap.fd"), ("vm", {}, "tap"), ("vm", {"fd": True, "vnet_hdr": True}, "tap"),
+                             ("vm", {"fd": True, "name": "tapx"}, "tap")]:
+        assert host.error("guest.attach", name=name, networks=[{"name": "side"}], tap=tap).field == field
+    assert [len(guest["endpoints"]) for guest in host.call("guest.list")] == [1, 1]
+
+
 @pytest.mark.parametrize("options,code,says", [
     (["--tap=moat0"], 1, "moat0"),
     (["--tap=eth0"], 1, "eth0"),
