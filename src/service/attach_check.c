@@ -163,8 +163,10 @@ int attach_check_settings(struct attach *attach, struct error *error)
     const struct guest_attach_params *params = attach->params;
     bool found = false;
     struct guest other = {0};
-    int r = check_kind(attach, error);
+    int r = record_name_check_free(params->name, "name", error);
 
+    if (r >= 0)
+        r = check_kind(attach, error);
     if (r >= 0)
         r = check_mode(attach, error);
     if (r >= 0)
@@ -311,6 +313,8 @@ static int check_aliases(const struct strings *aliases, size_t index, struct err
             return error_set_field(error, field,
                                    "%s: \"%.80s\" is not a name of up to 63 characters", field,
                                    aliases->items[i]);
+        if (record_name_check_free(aliases->items[i], field, error) < 0)
+            return -EINVAL;
     }
     return 0;
 }

@@ -374,6 +374,11 @@ void default_network_follow(struct service *service);
 int default_network_pending(struct service *service, char *ret_text, size_t size, bool *ret_pending,
                             struct error *error);
 
+/* --- static records (record.c) --- */
+/* Refuses the names that are always answered otherwise (RFC 6761 section 6.3), for records, guests
+ * and aliases. */
+int record_name_check_free(const char *name, const char *field, struct error *error);
+
 /* --- attaching (attach.c) --- */
 /* Are the links of a guest of that name being made? */
 bool attach_is_on_its_way(const struct service *service, const char *guest);

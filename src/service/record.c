@@ -47,13 +47,16 @@ static int normalise(const struct service *service, const char *given, char name
     return 0;
 }
 
-/* These two are always answered otherwise (RFC 6761 section 6.3). */
-static int check_name(const char *name, struct error *error)
+int record_name_check_free(const char *name, const char *field, struct error *error)
 {
-    if (strcmp(name, "host") == 0)
-        return error_set_field(error, "name", "name: \"host\" is each network's gateway");
-    if (strcmp(name, "localhost") == 0)
-        return error_set_field(error, "name", "name: \"localhost\" is always the asker itself");
+    if (strcasecmp(name, "host") == 0)
+        return error_set_field(error, field,
+                               "%s: \"host\" is answered with the network's gateway; take another "
+                               "name",
+                               field);
+    if (strcasecmp(name, "localhost") == 0)
+        return error_set_field(
+            error, field, "%s: \"localhost\" is always the asker itself; take another name", field);
     return 0;
 }
 
@@ -248,7 +251,7 @@ int service_dns_add(struct service *service, const struct dns_params *params, st
     if (r >= 0)
         r = normalise(service, params->name, common.name, error);
     if (r >= 0)
-        r = check_name(common.name, error);
+        r = record_name_check_free(common.name, "name", error);
     if (r >= 0)
         r = records_fill(service, params, &common, &records, error);
     if (r >= 0 && records.count == 0)

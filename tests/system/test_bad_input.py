@@ -231,7 +231,7 @@ OTHERS = [
     (["dns", "add", "printer", "TXT", ""], USAGE, "empty"), (["dns", "add", "printer", "TXT", "x" * 1025], USAGE, "1024"),
     (["dns", "add", "printer", "TXT", "a\tb"], USAGE, "control"), (["dns", "add", "printer", "TXT"] + ["x"] * 65, USAGE, "64"),
     (["dns", "add", "a.*.b", "192.0.2.1"], USAGE, "a.*.b"), (["dns", "add", "**", "192.0.2.1"], USAGE, "**"),
-    (["dns", "add", "host", "192.0.2.1"], REFUSED, "gateway"), (["dns", "add", "localhost", "192.0.2.1"], REFUSED, "localhost"),
+    (["dns", "add", "host", "192.0.2.1"], USAGE, "gateway"), (["dns", "add", "localhost", "192.0.2.1"], USAGE, "localhost"),
     (["dns", "add", "moat.internal", "192.0.2.1"], REFUSED, "moat.internal"), (["dns", "rm", "printer", "x"], USAGE, "x"),
     (["dns", "flush", "a..b"], USAGE, "a..b"), (["dns", "flush", "a", "b"], USAGE, "b"),
     (["dns", "rm", "nothing"], REFUSED, "nothing"), (["dns", "rm"], USAGE, ""), (["dns", "ls", "--network", "nowhere"], REFUSED, "nowhere"),

@@ -641,3 +641,19 @@ def test_the_query_log_of_a_flood_is_bounded(host, pair):
     assert numbers == sorted(numbers) and log["next"] > numbers[-1] and numbers[0] >= 1
     rest = queries(host, since=log["next"])
     assert len(rest["queries"]) + rest["lost"] == rest["next"] - log["next"], "queries are neither there nor counted as missing"
+
+
+@pytest.mark.parametrize("name", ["host", "localhost"])
+def test_names_that_are_always_answered_otherwise(host, name):
+    """Nobody could ever reach a guest by them."""
+    space = host.guest_space()
+    request = {"kind": "netns", "pid": space.pid}
+    assert host.error("guest.attach", name=name, networks=[{"name": "default"}], **request).field == "name"
+    for alias in (name, name.upper()):
+        error = host.error("guest.attach", name="web", networks=[{"name": "default", "aliases": ["a", alias]}], **request)
+        assert error.field == "networks[0].aliases[1]" and "take another name" in error.message
+    outcome = host.moat("run", "-n", name, "--", "true", check=False)
+    assert outcome.code == 125 and name in outcome.err and "take another name" in outcome.err
+    host.moat("net", "create", name)  # a network is never asked for alone
+    guest = host.attach_guest("web", network=f"{name},alias={name}s")
+    assert dns.ask(guest, guest.gateway, f"web.{name}.moat.internal").data == [guest.ip_address]
