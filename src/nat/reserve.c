@@ -7,6 +7,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +28,8 @@
 #define RELEASE_TIMEOUT_MS 50
 #define ANSWER_TIMEOUT_MS 100
 #define DESCRIPTORS_PREPARED 16384
+#define SHARES_MAX 4
+#define SHARE_PORTS_MIN 256 /* fewer are bound before a thread has begun */
 
 struct entry {
     struct entry *next; /* in the bucket */
@@ -205,23 +209,92 @@ static const struct worker_ops relay_ops = {.started = relay_started, .message =
 
 /* ---------------------------------------------------------------- binding */
 
-/* Binds what the entry wants. On failure its fds are as far as they came, and *ret_port is the one
- * that failed. */
+/* A part of an entry's ports; parts are bound side by side: making a socket takes the kernel
+ * microseconds, and those of different ports have next to nothing in common. */
+struct share {
+    pthread_t thread;
+    struct entry *entry;
+    bool boot;
+    uint32_t from;
+    uint32_t end;
+    uint32_t failed; /* the first that could not be bound */
+    int code;        /* why */
+};
+
+static void share_bind(struct share *share)
+{
+    struct entry *entry = share->entry;
+
+    for (uint32_t i = share->from; i < share->end && share->code == 0; i++) {
+        if (entry->fds[i] >= 0)
+            continue;
+        share->failed = i;
+        share->code =
+            reserve_socket_open(entry->protocol, &entry->bound, !ip_is_set(&entry->wanted),
+                                (uint16_t)(entry->first + i), share->boot, &entry->fds[i]);
+    }
+}
+
+static void *share_main(void *userdata)
+{
+    share_bind(userdata);
+    return NULL;
+}
+
+/* Signals are the loop's. */
+static bool share_start(struct share *share)
+{
+    sigset_t all;
+    sigset_t before;
+    int code;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    code = pthread_create(&share->thread, NULL, share_main, share);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return code == 0;
+}
+
+static unsigned share_count(const struct entry *entry)
+{
+    long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    unsigned most = processors < 1            ? 1
+                    : processors > SHARES_MAX ? SHARES_MAX
+                                              : (unsigned)processors;
+    unsigned wanted = entry->count / SHARE_PORTS_MIN;
+
+    return wanted < 1 ? 1 : wanted < most ? wanted : most;
+}
+
+/* Binds what the entry wants. On failure its fds are as far as they came, and *ret_port is the
+ * first one that failed. */
 static int entry_bind(struct reservations *reservations, struct entry *entry, bool boot,
                       uint16_t *ret_port)
 {
-    for (uint32_t i = 0; i < entry->count; i++) {
-        uint16_t port = (uint16_t)(entry->first + i);
-        int code = 0;
+    struct share shares[SHARES_MAX] = {0};
+    bool started[SHARES_MAX] = {false};
+    unsigned count = share_count(entry);
 
-        entry->fds[i] =
-            worker_inherited_take(reservations->relay, entry->protocol, &entry->bound, port);
-        if (entry->fds[i] < 0)
-            code = reserve_socket_open(entry->protocol, &entry->bound, !ip_is_set(&entry->wanted),
-                                       port, boot, &entry->fds[i]);
-        if (code < 0) {
-            *ret_port = port;
-            return code;
+    for (uint32_t i = 0; i < entry->count; i++)
+        entry->fds[i] = worker_inherited_take(reservations->relay, entry->protocol, &entry->bound,
+                                              (uint16_t)(entry->first + i));
+    for (unsigned i = 0; i < count; i++)
+        shares[i] = (struct share){.entry = entry,
+                                   .boot = boot,
+                                   .from = entry->count * i / count,
+                                   .end = entry->count * (i + 1) / count};
+    for (unsigned i = 1; i < count; i++)
+        started[i] = share_start(&shares[i]);
+    for (unsigned i = 0; i < count; i++) {
+        if (started[i])
+            pthread_join(shares[i].thread, NULL);
+        else
+            share_bind(&shares[i]);
+    }
+    for (unsigned i = 0; i < count; i++) {
+        if (shares[i].code < 0) {
+            *ret_port = (uint16_t)(entry->first + shares[i].failed);
+            return shares[i].code;
         }
     }
     return 0;

@@ -501,6 +501,30 @@ static void nothing_stays_of_a_range_that_fails(void **state)
     holder_end(pid);
 }
 
+/* Parts of a long range are bound side by side: the first port that is taken is the one that is
+ * said, wherever it is, and the other parts are given back too. */
+static void the_first_that_is_taken_of_a_long_range_is_said(void **state)
+{
+    struct port port = port_of(1, IPPROTO_TCP, "", PORT - 1500, 2000);
+    pid_t pid = holder_start(SOCK_STREAM, "127.0.0.1", LISTEN);
+    int later = program_bind(SOCK_STREAM, "::", PORT + 450, LISTEN);
+    static const int places[] = {-1500, -1000, -500, -1, 1, 499};
+    char text[64];
+
+    assert_true(later >= 0);
+    snprintf(text, sizeof(text), "port %u/tcp", PORT);
+    assert_refused(*state, &port, REASON_PORT_IN_USE, text);
+    for (size_t i = 0; i < ARRAY_SIZE(places); i++) {
+        int fd = program_bind(SOCK_STREAM, "::", (uint16_t)(PORT + places[i]), LISTEN);
+
+        assert_true(fd >= 0);
+        close(fd);
+    }
+    holder_end(pid);
+    close(later);
+    reserve(*state, &port);
+}
+
 static void short_descriptors_are_a_quota(void **state)
 {
     struct port port = port_of(1, IPPROTO_UDP, "", 20000, 500);
@@ -1107,6 +1131,7 @@ int main(int argc, char **argv)
         TEST(an_address_that_is_not_ours_is_refused),
         TEST(at_boot_addresses_may_come_later),
         TEST(nothing_stays_of_a_range_that_fails),
+        TEST(the_first_that_is_taken_of_a_long_range_is_said),
         TEST(short_descriptors_are_a_quota),
         TEST(any_port_is_of_the_ephemeral_range),
         TEST(tcp_is_carried),
