@@ -68,7 +68,7 @@ def test_what_a_vmm_needs(host):
 
 def test_a_namespace_guest_has_the_shape_of_the_contract(host):
     guest = host.attach_guest("g")
-    assert set(guest.info) == {"id", "name", "kind", "mode", "state", "netns", "pid", "endpoints", "ports", "policy",
+    assert set(guest.info) == {"id", "name", "kind", "mode", "state", "netns", "netns_inode", "pid", "endpoints", "ports", "policy",
                                "labels", "created"}
 
 
