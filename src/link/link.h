@@ -257,7 +257,8 @@ int netns_check(int fd, struct error *error);
 /* What tells one namespace from all others that exist: device and inode of its nsfs file. */
 int netns_identify(int fd, uint64_t *ret_dev, uint64_t *ret_ino, struct error *error);
 /* What a namespace is found by as long as it lives, without being kept alive, as it would be by a
- * descriptor. Text for the store; "" where the kernel has no such handles (before Linux 6.18). */
+ * descriptor. Text for the store; "" where the kernel has no such handles (before Linux 6.18).
+ * Fault point link.handle plays such a kernel. */
 void netns_handle_get(int fd, char ret_handle[NETNS_HANDLE_MAX]);
 /* -ESTALE: it is gone (another boot's are); -ENOENT: "" was given; or what the kernel says. */
 int netns_open_handle(const char *handle, int *ret_fd);

@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "link.h"
 
@@ -217,11 +218,14 @@ static int boot_id_get(char ret_boot[BOOT_LENGTH + 1])
 void netns_handle_get(int fd, char ret_handle[NETNS_HANDLE_MAX])
 {
     struct handle handle = {.head.handle_bytes = HANDLE_BYTES};
+    struct error ignored = ERROR_INIT;
     char boot[BOOT_LENGTH + 1];
     size_t length;
     int mount;
 
     ret_handle[0] = '\0';
+    if (fault_point("link.handle", &ignored) < 0)
+        return;
     if (name_to_handle_at(fd, "", &handle.head, &mount, AT_EMPTY_PATH) < 0 || boot_id_get(boot) < 0)
         return;
     length =

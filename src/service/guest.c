@@ -129,17 +129,25 @@ void guest_netns_open(const struct guest *guest, int *ret_fd)
         *ret_fd = TAKE_FD(fd);
 }
 
+/* Does its handle say so? */
+static bool netns_is_gone(const struct guest *guest)
+{
+    _cleanup_close_ int fd = -1;
+
+    return netns_open_handle(guest->netns_handle, &fd) == -ESTALE;
+}
+
 void guest_netns_find(const struct guest *guest, int *ret_fd)
 {
     guest_netns_open(guest, ret_fd);
-    if (*ret_fd < 0 && guest->netns_ino != 0 && !guest->netns_handle[0] &&
+    if (*ret_fd < 0 && guest->netns_ino != 0 && !netns_is_gone(guest) &&
         netns_find(guest->netns_dev, guest->netns_ino, ret_fd) < 0)
         *ret_fd = -1;
 }
 
 int guest_netns_lost(const struct guest *guest, struct error *error)
 {
-    if (guest->netns_handle[0])
+    if (netns_is_gone(guest))
         return error_set_reason(error, REASON_NOT_FOUND, "the namespace of guest \"%s\" is gone",
                                 guest->name);
     return error_set_reason(

@@ -106,6 +106,29 @@ def test_guest_by_descriptor_can_what_others_can(host):
     assert host.guest_names() == ["box"]
 
 
+def test_guest_by_descriptor_on_an_older_kernel(machine, internet):
+    """Without handles a process or a mount in it shows the way; where there is none, that is said."""
+    machine.start(env={"MOAT_FAULT": "link.handle"})
+    host, space = machine, machine.guest_space()
+    host.moat("net", "create", "side")
+    attach_by_descriptor(host, space)
+    host.moat("attach", "box", "--network", "side")
+    host.moat("localhost", "box", "on")
+    assert space.addresses("eth1") and "127.0.0.1" in space.run("nft", "list", "ruleset")
+    keeper = os.open(space.net_path, os.O_RDONLY)
+    try:
+        space.holder.kill()
+        space.holder.wait()
+        wait_for(lambda: not space.pids(), 3, "the namespace to be empty")
+        host.refused("localhost", "box", "off", says=["can't be reached", "6.18"])
+        assert host.guest_names() == ["box"]
+        host.restart()
+        assert host.guest_names() == ["box"], "its links say that it lives"
+    finally:
+        os.close(keeper)
+    wait_for(lambda: host.guest_names() == [], 3, "the guest to end with its namespace")
+
+
 def test_guest_by_descriptor_gets_its_link_back(host):
     space = host.guest_space()
     info = attach_by_descriptor(host, space)
