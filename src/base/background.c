@@ -5,10 +5,10 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 
 #include "base/cleanup.h"
+#include "base/thread.h"
 
 struct jobs {
     struct job *first;
@@ -82,19 +82,6 @@ static void *background_main(void *userdata)
     }
     pthread_mutex_unlock(&background->lock);
     return NULL;
-}
-
-static int start_thread(struct background *background)
-{
-    sigset_t all;
-    sigset_t before;
-    int r;
-
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    r = pthread_create(&background->thread, NULL, background_main, background);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return -r;
 }
 
 /* --- the loop --- */
@@ -181,7 +168,7 @@ int background_new(struct loop *loop, const char *name, struct background **ret_
     pthread_cond_init(&background->work, NULL);
     pthread_cond_init(&background->ran, NULL);
     background->wake = loop_wake_new(loop, on_wake, background);
-    r = background->wake ? start_thread(background) : -ENOMEM;
+    r = background->wake ? thread_start(&background->thread, background_main, background) : -ENOMEM;
     if (r < 0) {
         loop_wake_free(background->wake);
         free(background);

@@ -11,13 +11,13 @@
 #include <errno.h>
 #include <linux/if_link.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "handle.h"
 
 #define BURST_MS 50
@@ -115,18 +115,13 @@ static void *reaper_main(void *userdata)
     return NULL;
 }
 
-/* Signals are the main thread's. */
 static int reaper_start(struct reaper *reaper)
 {
-    sigset_t all, before;
+    int r = thread_start(&reaper->thread, reaper_main, reaper);
 
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int r = pthread_create(&reaper->thread, NULL, reaper_main, reaper);
     if (r == 0)
         pthread_setname_np(reaper->thread, "reaper");
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return -r;
+    return r;
 }
 
 /* Timed waits are by the clock that nobody sets. */

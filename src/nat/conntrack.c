@@ -19,7 +19,6 @@
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netfilter/nfnetlink_conntrack.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -28,6 +27,7 @@
 #include "base/cleanup.h"
 #include "base/fault.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "nat/ctnetlink.h"
 #include "nat/entry.h"
 #include "nat/local.h"
@@ -547,18 +547,12 @@ static void *thread_run(void *userdata)
     return NULL;
 }
 
-/* Signals are the main thread's. */
-static int thread_start(struct conntrack *conntrack)
+static int run_beside(struct conntrack *conntrack)
 {
-    sigset_t all;
-    sigset_t before;
+    int result = thread_start(&conntrack->thread, thread_run, conntrack);
 
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int result = pthread_create(&conntrack->thread, NULL, thread_run, conntrack);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
     conntrack->started = result == 0;
-    return -result;
+    return result;
 }
 
 /* --- public --- */
@@ -591,7 +585,7 @@ int conntrack_open(struct conntrack **ret_conntrack, struct error *error)
     pthread_condattr_destroy(&monotonic);
     int result = sockets_open(conntrack);
     if (result == 0)
-        result = thread_start(conntrack);
+        result = run_beside(conntrack);
     if (result < 0)
         return error_set(error, result, "cannot open connection tracking");
     *ret_conntrack = TAKE_PTR(conntrack);

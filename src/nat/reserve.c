@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +17,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/thread.h"
 #include "nat/reserve_socket.h"
 #include "worker/holder.h"
 #include "worker/relay_message.h"
@@ -241,20 +241,6 @@ static void *share_main(void *userdata)
     return NULL;
 }
 
-/* Signals are the loop's. */
-static bool share_start(struct share *share)
-{
-    sigset_t all;
-    sigset_t before;
-    int code;
-
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    code = pthread_create(&share->thread, NULL, share_main, share);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return code == 0;
-}
-
 static unsigned share_count(const struct entry *entry)
 {
     long processors = sysconf(_SC_NPROCESSORS_ONLN);
@@ -284,7 +270,7 @@ static int entry_bind(struct reservations *reservations, struct entry *entry, bo
                                    .from = entry->count * i / count,
                                    .end = entry->count * (i + 1) / count};
     for (unsigned i = 1; i < count; i++)
-        started[i] = share_start(&shares[i]);
+        started[i] = thread_start(&shares[i].thread, share_main, &shares[i]) == 0;
     for (unsigned i = 0; i < count; i++) {
         if (started[i])
             pthread_join(shares[i].thread, NULL);

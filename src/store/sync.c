@@ -14,13 +14,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "base/thread.h"
 
 static void sync_once(struct sync *sync, uint64_t target)
 {
@@ -59,19 +59,6 @@ static void *sync_main(void *userdata)
     return NULL;
 }
 
-/* Signals are the main thread's. */
-static int sync_thread_start(struct sync *sync)
-{
-    sigset_t all;
-    sigset_t before;
-
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int r = pthread_create(&sync->thread, NULL, sync_main, sync);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return -r;
-}
-
 int sync_start(struct sync *sync, const char *log_path, struct error *error)
 {
     _cleanup_close_ int fd = open(log_path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
@@ -82,7 +69,7 @@ int sync_start(struct sync *sync, const char *log_path, struct error *error)
     pthread_cond_init(&sync->work, NULL);
     pthread_cond_init(&sync->done, NULL);
     sync->fd = fd;
-    int r = sync_thread_start(sync);
+    int r = thread_start(&sync->thread, sync_main, sync);
     if (r < 0)
         return error_set(error, r, "cannot start the thread that syncs the state database");
     TAKE_FD(fd);
