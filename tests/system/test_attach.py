@@ -270,7 +270,7 @@ def test_paths_that_are_no_namespace(host, path, reason):
         assert error.reason == reason
     else:
         assert error.field == "netns" or error.reason in ("not_found", "not_supported"), str(error)
-    host.refused("attach", "box", "--network", "default", "--netns", path, says=path)
+    host.refused("attach", "box", "--network", "default", "--netns", path, code=1 if reason else 2, says=path)
     assert host.guest_names() == []
 
 
