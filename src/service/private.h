@@ -69,8 +69,6 @@ struct service {
     struct loop_timer *firewalls_timer;  /* others changed their rules, or we our networks */
     struct loop_timer *host_timer;       /* the host changed: look at MTU and subnets */
     uint32_t host_mtu;                   /* of the way out; 0: look it up */
-    bool has_drifted;     /* somebody else changed what is ours since the last repair */
-    uint64_t n_repairs;   /* that events told of */
     unsigned gap_looks;   /* rules were gone: how often to look yet for what came about meanwhile */
     bool has_unreachable; /* a guest lost its link and its namespace during a repair */
     uint32_t applied_mtu; /* what guests were told of host_mtu, and the store remembers */

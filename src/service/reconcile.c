@@ -30,6 +30,8 @@ struct state {
     struct guest_plan *plans; /* one per guest */
     size_t n_guests;
     struct strings failed_before;
+    struct link_info *links; /* ours, as they were found */
+    size_t n_links;
     bool start;
     bool follow_mtu; /* the host's MTU is not what guests were told */
 };
@@ -38,7 +40,6 @@ struct state {
 static void tell_repair(struct service *service, const char *network, const char *guest,
                         const char *what)
 {
-    service->n_repairs++;
     event_emit(service, "repaired", network, guest, "%s", what);
 }
 
@@ -56,6 +57,7 @@ static void state_deinit(struct state *state)
     free(state->networks);
     free(state->guests);
     free(state->plans);
+    free(state->links);
     strings_deinit(&state->failed_before);
 }
 
@@ -230,13 +232,13 @@ static bool is_known_link(const struct state *state, const char *name)
     return false;
 }
 
-static int remove_strays(const struct state *state, struct error *error)
+static int remove_strays(struct state *state, struct error *error)
 {
-    struct link_info *links = NULL;
-    size_t count = 0;
-    int r = link_list(state->service->link, &links, &count, error);
+    const struct link_info *links;
+    int r = link_list(state->service->link, &state->links, &state->n_links, error);
 
-    for (size_t i = 0; r >= 0 && i < count; i++) {
+    links = state->links;
+    for (size_t i = 0; r >= 0 && i < state->n_links; i++) {
         struct error refused = ERROR_INIT;
 
         if (is_known_link(state, links[i].name))
@@ -249,7 +251,6 @@ static int remove_strays(const struct state *state, struct error *error)
         if (refused.kind != ERROR_NONE)
             log_warning("%s", refused.text);
     }
-    free(links);
     return r;
 }
 
@@ -359,11 +360,27 @@ static int apply_rules(const struct state *state, struct error *error)
 
 /* --- networks and guests --- */
 
+/* There, up, and with the gateway's address? What else may be wrong is put right without a word. */
+static bool bridge_is_right(const struct state *state, const struct network *network)
+{
+    const struct ip *const gateways[] = {&network->gateway, &network->gateway6};
+    struct error error = ERROR_INIT;
+    bool right = false;
+
+    for (size_t i = 0; i < state->n_links && !right; i++)
+        right = state->links[i].up && strcmp(state->links[i].name, network->bridge) == 0;
+    for (size_t i = 0; i < ARRAY_SIZE(gateways) && right; i++)
+        if (ip_is_set(gateways[i]) &&
+            link_address_is_local(state->service->link, gateways[i], &right, &error) < 0)
+            log_warning("network %s: %s", network->name, error.text);
+    return right;
+}
+
 static void ensure_network(const struct state *state, const struct network *network)
 {
     struct error error = ERROR_INIT;
     struct link_bridge bridge;
-    bool was_there = state->start || link_exists(state->service->link, network->bridge);
+    bool was_right = state->start || bridge_is_right(state, network);
     int r = 0;
 
     plan_bridge(network, &bridge);
@@ -377,7 +394,7 @@ static void ensure_network(const struct state *state, const struct network *netw
         r = nameless_network_add(state->service, network, &error);
     if (r < 0)
         tell_failure(state, "network", network->name, &error);
-    else if (!was_there)
+    else if (!was_right)
         tell_repair(state->service, network->name, NULL, network->bridge);
 }
 
@@ -593,21 +610,14 @@ static void on_repair(void *userdata)
 {
     struct service *service = userdata;
     struct error error = ERROR_INIT;
-    uint64_t repairs;
 
     service_settle(service);
     if (service->has_unreachable)
         remove_unreachable(service);
     service_settle(service);
     loop_timer_stop(service->retry_timer);
-    repairs = service->n_repairs;
-    if (reconcile(service, false, &error) < 0) {
+    if (reconcile(service, false, &error) < 0)
         loop_timer_start(service->repair_timer, 1000);
-    } else if (service->has_drifted) {
-        service->has_drifted = false;
-        if (repairs == service->n_repairs)
-            tell_repair(service, NULL, NULL, "links, addresses, routes or settings");
-    }
 }
 
 void reconcile_schedule(struct service *service)
@@ -640,18 +650,9 @@ static void on_link_gone(void *userdata, const char *name, uint32_t index)
         log_error("link %s is gone: %s", name, error.text);
 }
 
-/* That rules were changed turns out when they are compared. */
-static void on_rules_drift(void *userdata)
-{
-    reconcile_schedule(userdata);
-}
-
 static void on_drift(void *userdata)
 {
-    struct service *service = userdata;
-
-    service->has_drifted = true;
-    reconcile_schedule(service);
+    reconcile_schedule(userdata);
 }
 
 /* --- watching --- */
@@ -684,7 +685,7 @@ int watch_start(struct service *service, struct error *error)
         return error_set(error, ENOMEM, "timers");
     r = link_watch_start(service->link, service->loop, &ops, service, error);
     if (r >= 0)
-        r = nat_watch_start(service->nat, service->loop, on_rules_drift,
+        r = nat_watch_start(service->nat, service->loop, on_drift,
                             service->config->open_firewalls ? firewalls_follow : NULL, service,
                             error);
     return r;

@@ -200,7 +200,7 @@ def test_refusals(host, pair):
     host.moat("net", "create", "closed", "--internal")
     host.moat("net", "create", "six", "--ipv4=false", "--ipv6")
     before, kernel = host.call("network.list"), host.kernel()
-    host.refused("net", "allow", "front", "front", says=["front", "same network"])
+    host.refused("net", "allow", "front", "front", code=2, says=["front", "same network"])
     host.refused("net", "allow", "closed", "front", says=["closed", "internal"])
     host.refused("net", "allow", "default", "six", says=["no address family"])
     host.refused("net", "allow", "front", "nowhere", says=["nowhere", "moat net ls"])

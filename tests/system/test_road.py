@@ -500,8 +500,8 @@ def repairs(watcher, marker, host):
 
 @pytest.mark.parametrize("damage, network, guest, detail", [
     (("link", "del", "moat0"), "default", None, "moat0"),
-    (("address", "flush", "dev", "moat0"), None, None, "links, addresses"),
-    (("link", "set", "moat0", "down"), None, None, "links, addresses"),
+    (("address", "flush", "dev", "moat0"), "default", None, "moat0"),
+    (("link", "set", "moat0", "down"), "default", None, "moat0"),
     (("link", "del", "PORT"), "default", "box", "mv"),
 ])
 def test_a_repair_is_told(host, damage, network, guest, detail):
