@@ -295,12 +295,17 @@ static bool names_collide(const struct attach *attach, uint64_t *ret_taken)
 }
 
 /* Hardly any namespace has links called eth0 before we come: it is not asked before, but tried
- * again when it has. */
+ * again when it has. What the first try made is not taken: it has to be gone before anybody looks,
+ * for which the loop waits this once. */
 static bool wants_another_try(struct attach *attach, const struct error *error)
 {
     uint64_t taken = 0;
 
-    if (attach->again || error->reason != REASON_EXISTS || !names_collide(attach, &taken))
+    if (attach->again || error->reason != REASON_EXISTS || attach->plan.netns_fd < 0)
+        return false;
+    service_settle(attach->service);
+    link_reaper_wait(attach->service->link);
+    if (!names_collide(attach, &taken))
         return false;
     attach_deinit(attach);
     attach->taken = taken;

@@ -410,4 +410,4 @@ def test_macs_are_unique(host):
     bridge = host.links()["moat0"]["address"]
     host.refused("attach", "h", "--network", f"six,mac={bridge}", "--pid", pid, says="moat0")
     host.refused("attach", "h", "--network", "default,mac=02:00:00:00:00:ab", "--network", "six,mac=02:00:00:00:00:ab",
-                 "--pid", pid, says="twice")
+                 "--pid", pid, code=2, says="twice")

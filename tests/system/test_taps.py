@@ -50,7 +50,7 @@ def test_a_tap_is_a_guest(host, machines):
     assert machine.ping(topology.INTERNET)
     assert machine.ping(peer.ip_address) and peer.ping(endpoint["ip"])
     host.moat("detach", "vm")
-    assert tap not in host.links()
+    wait_for(lambda: tap not in host.links(), 2, "the tap to be gone")
 
 
 def test_what_a_vmm_needs(host):
