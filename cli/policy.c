@@ -106,32 +106,38 @@ static int set_for(struct invocation *invocation, const char *value, struct erro
     return 0;
 }
 
-/* Until the time is over, somebody interrupts, or the daemon goes away. */
-static int learn_wait(struct invocation *invocation, uint32_t seconds)
+/* From here on who interrupts ends the waiting, also when it has not begun yet. Blocked are the
+ * signals but while it waits. */
+static void learn_catch_interrupts(sigset_t *ret_before)
 {
-    int64_t end_ms = clock_now_ms() + (int64_t)seconds * 1000;
-    struct pollfd daemon = {.fd = remote_fd(invocation->remote), .events = POLLIN};
     struct sigaction action = {.sa_handler = interrupted};
     sigset_t waited;
-    sigset_t before;
 
     sigemptyset(&waited);
     sigaddset(&waited, SIGINT);
     sigaddset(&waited, SIGTERM);
-    sigprocmask(SIG_BLOCK, &waited, &before);
+    sigprocmask(SIG_BLOCK, &waited, ret_before);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+}
+
+/* Until the time is over, somebody interrupts, or the daemon goes away. */
+static int learn_wait(struct invocation *invocation, uint32_t seconds, const sigset_t *before)
+{
+    int64_t end_ms = clock_now_ms() + (int64_t)seconds * 1000;
+    struct pollfd daemon = {.fd = remote_fd(invocation->remote), .events = POLLIN};
+
     while (!is_interrupted && clock_now_ms() < end_ms) {
         int64_t left_ms = end_ms - clock_now_ms();
         struct timespec timeout = {.tv_sec = (time_t)(left_ms / 1000),
                                    .tv_nsec = (long)(left_ms % 1000) * 1000000};
 
-        if (ppoll(&daemon, 1, &timeout, &before) > 0 && remote_drain(invocation->remote) < 0) {
+        if (ppoll(&daemon, 1, &timeout, before) > 0 && remote_drain(invocation->remote) < 0) {
             fputs("moat: the daemon has ended; what was learnt is lost\n", stderr);
             return EXIT_UNREACHABLE;
         }
     }
-    sigprocmask(SIG_SETMASK, &before, NULL);
+    sigprocmask(SIG_SETMASK, before, NULL);
     return EXIT_DONE;
 }
 
@@ -156,12 +162,15 @@ static int policy_learn(struct invocation *invocation)
     _cleanup_(proto_response_freep) struct proto_response *begun = NULL;
     _cleanup_(proto_response_freep) struct proto_response *learned = NULL;
     union params params = {0};
+    sigset_t before;
     int code;
 
     invocation->params.learn.enabled = true;
+    learn_catch_interrupts(&before);
     code = invocation_call_own(invocation, &begun);
     if (code == EXIT_DONE)
-        code = learn_wait(invocation, invocation->for_s ? invocation->for_s : LEARN_DEFAULT_S);
+        code = learn_wait(invocation, invocation->for_s ? invocation->for_s : LEARN_DEFAULT_S,
+                          &before);
     if (code != EXIT_DONE)
         return code;
     memcpy(params.guest.guest, invocation->params.learn.guest, sizeof(params.guest.guest));
