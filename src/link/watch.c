@@ -28,6 +28,7 @@
 #define DATAGRAMS_PER_TURN 64
 #define RECEIVE_BUFFER_SIZE (8 * 1024 * 1024)
 #define HOST_CHANGED_DELAY_MS 50
+#define STRANGERS_MAX 32
 /* A link is looked at in about 20 µs. */
 #define PATROL_INTERVAL_MS 1000
 #define PATROL_LINKS 64
@@ -60,6 +61,9 @@ struct watch {
     size_t n_suspects;
     struct gone *gone;
     size_t n_gone, gone_capacity;
+    uint32_t strangers[STRANGERS_MAX]; /* indexes of links that are not known (yet) */
+    size_t n_strangers;
+    bool host_changed; /* something else of the host's changed */
     bool drift;
     bool overflow;
     bool bridge_nf; /* as it was when last looked at */
@@ -128,10 +132,43 @@ static void gone_add(struct watch *watch, const struct known *known)
 }
 
 /* ------------------------------------------------------------------------------- messages */
-static void host_changed(struct watch *watch)
+static void settle_later(struct watch *watch)
 {
     if (!loop_timer_is_active(watch->settle))
         loop_timer_start(watch->settle, HOST_CHANGED_DELAY_MS);
+}
+
+static void host_changed(struct watch *watch)
+{
+    watch->host_changed = true;
+    settle_later(watch);
+}
+
+/* Something came about on a link that is not known. It may be one of ours that is just being made:
+ * a tap has no mark before it is there. */
+static void stranger_add(struct watch *watch, uint32_t index)
+{
+    for (size_t i = 0; i < watch->n_strangers; i++)
+        if (watch->strangers[i] == index)
+            return;
+    if (watch->n_strangers < STRANGERS_MAX)
+        watch->strangers[watch->n_strangers++] = index;
+    else
+        watch->host_changed = true;
+    settle_later(watch);
+}
+
+/* Has the host changed, apart from links that turned out to be ours? */
+static bool take_host_changed(struct watch *watch)
+{
+    struct known known;
+
+    for (size_t i = 0; i < watch->n_strangers && !watch->host_changed; i++)
+        watch->host_changed = !known_find(&watch->link->shared->known, watch->strangers[i], &known);
+    bool changed = watch->host_changed;
+    watch->n_strangers = 0;
+    watch->host_changed = false;
+    return changed;
 }
 
 static void take_link(struct watch *watch, const struct nlmsghdr *message)
@@ -144,7 +181,7 @@ static void take_link(struct watch *watch, const struct nlmsghdr *message)
         return;
     if (!known_find(all, state.info.index, &known)) {
         if (!link_is_ours(state.info.group, state.info.alias))
-            host_changed(watch);
+            stranger_add(watch, state.info.index);
     } else if (message->nlmsg_type == RTM_DELLINK) {
         known_remove(all, known.index);
         gone_add(watch, &known);
@@ -164,7 +201,7 @@ static void take_address(struct watch *watch, const struct nlmsghdr *message)
         return;
     struct known known;
     if (!known_find(&watch->link->shared->known, header->ifa_index, &known)) {
-        host_changed(watch);
+        stranger_add(watch, header->ifa_index);
         return;
     }
     netlink_parse_message(message, sizeof(*header), table, IFA_MAX);
@@ -188,7 +225,7 @@ static void take_route(struct watch *watch, const struct nlmsghdr *message)
     bool ours = header->rtm_protocol == LINK_ROUTE_PROTOCOL;
     struct known known;
     if (!ours && !known_find(&watch->link->shared->known, index, &known))
-        host_changed(watch);
+        stranger_add(watch, index);
     else if (ours && message->nlmsg_type == RTM_DELROUTE)
         suspect_add(watch, index, SUSPECT_PRESENT);
 }
@@ -395,7 +432,8 @@ static void watch_settled(void *userdata)
         watch->bridge_nf = bridge_nf;
         watch->ops->drift(watch->userdata);
     }
-    watch->ops->host_changed(watch->userdata);
+    if (take_host_changed(watch))
+        watch->ops->host_changed(watch->userdata);
 }
 
 /* ------------------------------------------------------------------------------- socket */
