@@ -14,7 +14,7 @@
 #define LINK_INDEX_BASE 0x6d0000u
 #define LINK_INDEX_END 0x7ffffff0u
 
-#define HANDLES_MAX 2 /* of one process */
+#define HANDLES_MAX 3 /* of one process: the loop's, the one that makes links, the patrol's */
 
 struct reaper;
 struct watch;

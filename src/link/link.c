@@ -134,6 +134,13 @@ static void shared_free(struct link_shared *shared)
     free(shared);
 }
 
+static void port_remove(struct link_shared *shared, uint32_t port)
+{
+    for (unsigned i = 0; i < shared->n_ports; i++)
+        if (shared->ports[i] == port)
+            shared->ports[i--] = shared->ports[--shared->n_ports];
+}
+
 static void close_set(int fd)
 {
     if (fd >= 0)
@@ -145,6 +152,7 @@ void link_close(struct link *link)
     if (!link)
         return;
     link_watch_stop(link);
+    port_remove(link->shared, link->host.port);
     if (!link->beside)
         shared_free(link->shared);
     netlink_close(&link->host);

@@ -205,25 +205,46 @@ static void window_take(const struct known *known, void *userdata)
         window->items[window->count++] = *known;
 }
 
-bool settings_patrol(struct link *link, size_t *at, size_t count, char *ret_text, size_t size)
+/* The links from position *at on, at most `count`; *at is moved, to 0 after the last one. */
+static void window_read(struct link *link, size_t *at, size_t count, struct window *ret_window)
 {
-    struct window window = {.from = *at, .capacity = count};
-    bool wrong = false;
+    *ret_window = (struct window){.from = *at, .capacity = count};
+    ret_window->items = calloc(count + 1, sizeof(*ret_window->items));
+    if (!ret_window->items)
+        return;
+    known_each(&link->shared->known, window_take, ret_window);
+    *at = ret_window->from + ret_window->count < ret_window->position
+              ? ret_window->from + ret_window->count
+              : 0;
+}
 
-    window.items = calloc(count + 1, sizeof(*window.items));
-    if (!window.items)
-        return false;
-    known_each(&link->shared->known, window_take, &window);
-    *at = window.from + window.count < window.position ? window.from + window.count : 0;
-    for (size_t i = 0; i < window.count && !wrong; i++)
-        wrong = settings_find_wrong(link, &window.items[i], ret_text, size);
+/* The index of the first that is wrong, 0 for none. */
+static uint32_t window_look(struct link *link, const struct window *window, char *text, size_t size)
+{
+    for (size_t i = 0; i < window->count; i++)
+        if (settings_find_wrong(link, &window->items[i], text, size))
+            return window->items[i].index;
+    return 0;
+}
+
+uint32_t settings_patrol(struct link *link, size_t *at, size_t count)
+{
+    struct window window;
+    char text[256];
+
+    window_read(link, at, count, &window);
+    uint32_t index = window_look(link, &window, text, sizeof(text));
     free(window.items);
-    return wrong;
+    return index;
 }
 
 bool link_settings_check(struct link *link, char *ret_wrong, size_t size)
 {
+    struct window window;
     size_t at = 0;
 
-    return !settings_patrol(link, &at, known_count(&link->shared->known), ret_wrong, size);
+    window_read(link, &at, known_count(&link->shared->known), &window);
+    bool right = window_look(link, &window, ret_wrong, size) == 0;
+    free(window.items);
+    return right;
 }

@@ -19,5 +19,5 @@ const char *settings_name(uint16_t id);
 bool settings_find_wrong(struct link *link, const struct known *known, char *ret_text, size_t size);
 
 /* settings_find_wrong for `count` of the links that are known, from the position *at on, which is
- * moved: 0 again after the last one. */
-bool settings_patrol(struct link *link, size_t *at, size_t count, char *ret_text, size_t size);
+ * moved: 0 again after the last one. Returns the index of a link that is wrong, 0 for none. */
+uint32_t settings_patrol(struct link *link, size_t *at, size_t count);

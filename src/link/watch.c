@@ -23,15 +23,13 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "handle.h"
+#include "patrol.h"
 #include "settings.h"
 
 #define DATAGRAMS_PER_TURN 64
 #define RECEIVE_BUFFER_SIZE (8 * 1024 * 1024)
 #define HOST_CHANGED_DELAY_MS 50
 #define STRANGERS_MAX 32
-/* A link is looked at in about 20 µs. */
-#define PATROL_INTERVAL_MS 1000
-#define PATROL_LINKS 64
 
 enum suspicion { SUSPECT_LINK, SUSPECT_PRESENT };
 
@@ -53,8 +51,8 @@ struct watch {
     struct loop_io *io;
     struct loop_timer *check;  /* compares everything, on the next turn */
     struct loop_timer *settle; /* delays host_changed */
-    struct loop_timer *patrol; /* looks at what nobody tells of */
-    size_t patrol_at;          /* the next link */
+    struct patrol *patrol;     /* looks at what nobody tells of */
+    struct loop_wake *found;   /* it has found something */
     const struct link_watch_ops *ops;
     void *userdata;
     struct suspect suspects[DATAGRAMS_PER_TURN];
@@ -158,6 +156,14 @@ static void stranger_add(struct watch *watch, uint32_t index)
     settle_later(watch);
 }
 
+/* It was one of ours in the making. */
+static void stranger_clear(struct watch *watch, uint32_t index)
+{
+    for (size_t i = 0; i < watch->n_strangers; i++)
+        if (watch->strangers[i] == index)
+            watch->strangers[i--] = watch->strangers[--watch->n_strangers];
+}
+
 /* Has the host changed, apart from links that turned out to be ours? */
 static bool take_host_changed(struct watch *watch)
 {
@@ -179,10 +185,14 @@ static void take_link(struct watch *watch, const struct nlmsghdr *message)
 
     if (link_parse(message, &state) < 0)
         return;
-    if (!known_find(all, state.info.index, &known)) {
-        if (!link_is_ours(state.info.group, state.info.alias))
-            stranger_add(watch, state.info.index);
-    } else if (message->nlmsg_type == RTM_DELLINK) {
+    bool found = known_find(all, state.info.index, &known);
+    if (found || link_is_ours(state.info.group, state.info.alias))
+        stranger_clear(watch, state.info.index);
+    else
+        stranger_add(watch, state.info.index);
+    if (!found)
+        return;
+    if (message->nlmsg_type == RTM_DELLINK) {
         known_remove(all, known.index);
         gone_add(watch, &known);
     } else if (known.retired || link_looks_right(&known, &state)) {
@@ -408,17 +418,26 @@ static void watch_check(void *userdata)
     watch_report(watch);
 }
 
-static void watch_patrol(void *userdata)
+/* The patrol's thread has found a link that is wrong, or in the middle of a change. */
+static void watch_found(void *userdata)
 {
     struct watch *watch = userdata;
+    struct known known;
     char wrong[256];
 
-    if (settings_patrol(watch->link, &watch->patrol_at, PATROL_LINKS, wrong, sizeof(wrong))) {
-        log_info("%s: repairing", wrong);
-        watch->drift = true;
-        watch_report(watch);
-    }
-    loop_timer_start(watch->patrol, PATROL_INTERVAL_MS);
+    if (!known_find(&watch->link->shared->known, patrol_take(watch->patrol), &known) ||
+        !settings_find_wrong(watch->link, &known, wrong, sizeof(wrong)))
+        return;
+    log_info("%s: repairing", wrong);
+    watch->drift = true;
+    watch_report(watch);
+}
+
+static void on_found(void *userdata)
+{
+    struct watch *watch = userdata;
+
+    loop_wake_send(watch->found);
 }
 
 /* Nothing tells that br_netfilter came or was switched; whoever does that (Docker, Kubernetes)
@@ -523,13 +542,16 @@ int link_watch_start(struct link *link, struct loop *loop, const struct link_wat
     watch->io = loop_io_new(loop, watch->fd, LOOP_READ, watch_readable, watch);
     watch->check = loop_timer_new(loop, watch_check, watch);
     watch->settle = loop_timer_new(loop, watch_settled, watch);
-    watch->patrol = loop_timer_new(loop, watch_patrol, watch);
-    if (!watch->io || !watch->check || !watch->settle || !watch->patrol) {
+    watch->found = loop_wake_new(loop, watch_found, watch);
+    if (!watch->io || !watch->check || !watch->settle || !watch->found)
+        r = error_set(error, ENOMEM, "cannot watch the host's links");
+    else
+        r = patrol_new(link, on_found, watch, &watch->patrol, error);
+    if (r < 0) {
         link_watch_stop(link);
-        return error_set(error, ENOMEM, "cannot watch the host's links");
+        return r;
     }
     loop_timer_start(watch->check, 0); /* what went before we listened */
-    loop_timer_start(watch->patrol, PATROL_INTERVAL_MS);
     return 0;
 }
 
@@ -544,7 +566,8 @@ void link_watch_stop(struct link *link)
     loop_io_free(watch->io);
     loop_timer_free(watch->check);
     loop_timer_free(watch->settle);
-    loop_timer_free(watch->patrol);
+    patrol_free(watch->patrol);
+    loop_wake_free(watch->found);
     if (watch->fd >= 0)
         close(watch->fd);
     free(watch->gone);

@@ -526,13 +526,25 @@ static int mtu_remember(struct service *service, struct error *error)
     return store_setting_set(service->store, MTU_SETTING, value, error);
 }
 
+/* What the guests were told. Where nothing was recorded there are none yet: they will be told what
+ * holds now. */
 static int mtu_recall(struct service *service, struct error *error)
 {
     _cleanup_free_ char *value = NULL;
+    struct error unknown = ERROR_INIT;
     int r = store_setting_get(service->store, MTU_SETTING, &value, error);
 
-    service->applied_mtu = value ? (uint32_t)strtoul(value, NULL, 10) : 0;
-    return r;
+    if (r < 0)
+        return r;
+    if (value) {
+        service->applied_mtu = (uint32_t)strtoul(value, NULL, 10);
+        return 0;
+    }
+    if (link_default_mtu(service->link, &service->host_mtu, &unknown) < 0) {
+        log_warning("the host's MTU: %s", unknown.text);
+        return 0;
+    }
+    return mtu_remember(service, error);
 }
 
 static int reconcile(struct service *service, bool start, struct error *error)

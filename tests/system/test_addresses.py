@@ -267,6 +267,7 @@ def test_a_later_collision_is_an_event_and_a_finding(host, family, how):
         assert event["network"] == "blue" and what[1] in event["detail"], event
         outcome = host.moat("doctor", check=False)
         assert outcome.code == 1 and "network blue" in outcome.out and "eth0" in outcome.out
+        assert "MTU" not in host.daemon.log(), "the first look found an MTU that guests had not been told"
     finally:
         host.ip(*ip, what[0], "del", what[1], "dev", "eth0")
     assert host.moat("doctor").code == 0

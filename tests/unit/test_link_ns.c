@@ -14,6 +14,7 @@
 #include <net/ethernet.h>
 #include <netinet/if_ether.h>
 #include <poll.h>
+#include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -1200,6 +1201,56 @@ static void test_own_changes_are_not_drift(void **state)
     link_watch_stop(host);
 }
 
+struct tap_maker {
+    struct link *link; /* a handle of its own */
+    struct error error;
+    bool failed;
+};
+
+static void *short_lived_taps(void *userdata)
+{
+    struct link_endpoint endpoint = endpoint_new(2, false, -1);
+    struct tap_maker *maker = userdata;
+
+    memcpy(endpoint.host_name, "tap0", 5);
+    for (unsigned i = 0; i < 20 && !maker->failed; i++) {
+        _cleanup_close_ int fd = -1;
+
+        endpoint.routed = i & 1;
+        maker->failed = link_tap_create(maker->link, &endpoint, &fd, &maker->error) < 0 ||
+                        link_endpoint_remove(maker->link, &endpoint, &maker->error) < 0;
+        link_reaper_wait(maker->link);
+    }
+    return NULL;
+}
+
+/* A tap has no mark before it is there, and may be gone again before we look whose it was. */
+static void test_own_short_lived_taps_are_no_news(void **state)
+{
+    struct link_bridge bridge = bridge_new();
+    struct heard heard = {0};
+    struct tap_maker maker = {.error = ERROR_INIT};
+    pthread_t thread;
+
+    (void)state;
+    assert_ok(link_bridge_ensure(host, &bridge, &error));
+    assert_ok(link_watch_start(host, loop, &heard_ops, &heard, &error));
+    assert_ok(link_open_beside(host, &maker.link, &error));
+    listen_until(NULL, 100);
+    assert_int_equal(pthread_create(&thread, NULL, short_lived_taps, &maker), 0);
+    listen_until(&heard.n_host, 600);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    if (maker.failed)
+        fail_msg("%s", maker.error.text);
+    listen_until(&heard.n_host, 200);
+    assert_int_equal(heard.n_host, 0);
+    assert_int_equal(heard.n_drift, 0);
+    assert_int_equal(heard.n_gone, 0);
+    link_watch_stop(host);
+    link_close(maker.link);
+    assert_ok(link_bridge_remove(host, "moat0", &error));
+}
+
 static void test_changes_by_others_are_heard(void **state)
 {
     struct heard heard = {0};
@@ -1430,12 +1481,14 @@ static void test_namespaces_are_found_again(void **state)
 
 static void test_no_descriptor_is_lost(void **state)
 {
-    size_t before = count_entries("/proc/self/fd");
     struct guests guests;
     struct heard heard = {0};
     struct link *again;
 
     (void)state;
+    assert_ok(link_watch_start(host, loop, &heard_ops, &heard, &error));
+    link_watch_stop(host); /* the loop keeps what its first wake-up needs */
+    size_t before = count_entries("/proc/self/fd");
     guests_init(&guests);
     assert_ok(link_watch_start(host, loop, &heard_ops, &heard, &error));
     listen_until(NULL, 20);
@@ -1474,6 +1527,7 @@ int main(void)
         in_host(test_ensure_sweeps_stale_proxies),
         in_host(test_prefixes_of_the_host_are_listed),
         in_host(test_own_changes_are_not_drift),
+        in_host(test_own_short_lived_taps_are_no_news),
         in_host(test_changes_by_others_are_heard),
         in_host(test_links_that_go_are_heard),
         in_host(test_links_that_went_before_are_heard),
