@@ -18,6 +18,7 @@
 #include "base/cleanup.h"
 #include "base/fdstore.h"
 #include "base/log.h"
+#include "base/priority.h"
 #include "proto/proto.h"
 #include "rpc/rpc.h"
 #include "worker/worker.h"
@@ -166,6 +167,7 @@ static int daemon_start(struct daemon *daemon, struct config *config, struct err
     int listen_fd = -1;
     int r = loop_new(&daemon->loop, error);
 
+    priority_raise();
     if (r >= 0)
         r = passed_fds(daemon, error, &listen_fd);
     if (r < 0)

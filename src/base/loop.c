@@ -147,6 +147,11 @@ struct loop_timer *loop_timer_new(struct loop *loop, loop_timer_fn fn, void *use
     return timer;
 }
 
+void loop_timer_set_last(struct loop_timer *timer)
+{
+    ev_set_priority(&timer->ev, EV_MINPRI);
+}
+
 void loop_timer_start(struct loop_timer *timer, uint64_t delay_ms)
 {
     ev_timer_stop(timer->loop->ev, &timer->ev);

@@ -3,6 +3,6 @@
 
 #include <pthread.h>
 
-/* Starts a thread that takes no signals: they are the main thread's. Returns 0 or a negative errno.
- */
+/* Starts a thread that takes no signals, which are the main thread's, and has no claim to go before
+ * others (priority.h). Returns 0 or a negative errno. */
 int thread_start(pthread_t *ret_thread, void *(*run)(void *), void *userdata);

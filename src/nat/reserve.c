@@ -46,6 +46,9 @@ struct entry {
 
 struct reservations {
     struct worker *relay;
+    reserve_released_fn on_released;
+    void *userdata;
+    uint64_t released; /* the sync of the last release */
     bool has_ipv6;
     struct entry *buckets[BUCKETS];
 };
@@ -180,8 +183,17 @@ static void entry_release(struct reservations *reservations, struct entry *entry
         log_error("port %u is not given back: %s", entry->first, error.text);
     worker_send_draining(reservations->relay, RELAY_RELEASE, &range, sizeof(range));
     entry_close(entry);
+    reservations->released = worker_sync_begin(reservations->relay, RELEASE_TIMEOUT_MS);
+}
+
+/* False when everything had been given back before. */
+static bool released_wait(struct reservations *reservations)
+{
+    if (reserve_is_released(reservations, reservations->released))
+        return false;
     if (worker_sync(reservations->relay, RELEASE_TIMEOUT_MS) < 0)
-        log_debug("port %u: the relay is slow to give it back", entry->first);
+        log_debug("the relay is slow to give ports back");
+    return true;
 }
 
 static void relay_started(void *userdata)
@@ -205,7 +217,16 @@ static void relay_said(void *userdata, uint16_t type, const void *payload, size_
     log_debug("ignored a message of the relay: type %u, %zu bytes", type, length);
 }
 
-static const struct worker_ops relay_ops = {.started = relay_started, .message = relay_said};
+static void relay_synced(void *userdata)
+{
+    struct reservations *reservations = userdata;
+
+    if (reservations->on_released)
+        reservations->on_released(reservations->userdata);
+}
+
+static const struct worker_ops relay_ops = {
+    .started = relay_started, .message = relay_said, .synced = relay_synced};
 
 /* ---------------------------------------------------------------- binding */
 
@@ -398,6 +419,15 @@ static int entry_commit(struct reservations *reservations, struct entry *entry, 
     return 0;
 }
 
+/* What was given back a moment ago the relay may still have. False when it has nothing of that
+ * kind. */
+static bool relay_lets_go(struct reservations *reservations)
+{
+    bool waited = released_wait(reservations);
+
+    return worker_end_late(reservations->relay) || waited;
+}
+
 int reserve_port(struct reservations *reservations, const struct port *port, bool boot,
                  struct error *error)
 {
@@ -412,7 +442,7 @@ int reserve_port(struct reservations *reservations, const struct port *port, boo
         return error_set(error, ENOMEM, "cannot reserve %u ports", port->count);
     reserve_socket_prepare(entry->count);
     code = entry_bind(reservations, entry, boot, &failed);
-    if (code == -EADDRINUSE && worker_end_late(reservations->relay)) { /* maybe it has it still */
+    if (code == -EADDRINUSE && relay_lets_go(reservations)) {
         entry_close(entry);
         code = entry_bind(reservations, entry, boot, &failed);
     }
@@ -560,6 +590,21 @@ void reserve_release(struct reservations *reservations, int64_t port_id)
     entry_free(entry);
 }
 
+uint64_t reserve_released(const struct reservations *reservations)
+{
+    return reservations->released;
+}
+
+bool reserve_is_released(const struct reservations *reservations, uint64_t release)
+{
+    return worker_has_synced(reservations->relay, release);
+}
+
+void reserve_released_wait(struct reservations *reservations)
+{
+    (void)released_wait(reservations);
+}
+
 void reservations_settled(struct reservations *reservations)
 {
     worker_inherited_close(reservations->relay);
@@ -597,6 +642,8 @@ int reservations_new(const struct reservations_config *config,
 
     if (!reservations)
         return error_set(error, ENOMEM, "cannot reserve ports");
+    reservations->on_released = config->on_released;
+    reservations->userdata = config->userdata;
     reservations->has_ipv6 = host_has_ipv6();
     reserve_socket_prepare(DESCRIPTORS_PREPARED);
     code = worker_new(&worker, &relay_ops, reservations, &reservations->relay, error);

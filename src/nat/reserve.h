@@ -18,8 +18,13 @@
 
 struct reservations; /* all of them, and the relay worker */
 
+/* More of what was given back may be free (reserve_is_released). Called from the loop. */
+typedef void (*reserve_released_fn)(void *userdata);
+
 struct reservations_config {
     struct loop *loop;
+    reserve_released_fn on_released; /* NULL: nobody wants to know */
+    void *userdata;
     const char *run_dir;
     uid_t uid;
     gid_t gid;
@@ -60,9 +65,14 @@ int reserve_relay_to(struct reservations *reservations, int64_t port_id, const s
 /* port->id is known only after the store's insert: renames the entry made under a temporary
  * (negative) id. */
 void reserve_rename(struct reservations *reservations, int64_t old_id, int64_t new_id);
-/* Gives the ports back and ends what is relayed through them. They are free when it returns: it
- * waits for the relay (20–50 µs). One that hangs is waited for once, for 50 ms, and replaced.
- * Unknown ids are ignored. */
+/* Gives the ports back and ends what is relayed through them. They are free as soon as the relay
+ * has let go of them too: when reserve_is_released is true of the number that reserve_released has
+ * now. That takes 20–50 µs, and one that hangs is waited for once, for 50 ms, and replaced. Does
+ * not block, except while a former relay drains: then as long. Unknown ids are ignored. */
 void reserve_release(struct reservations *reservations, int64_t port_id);
+uint64_t reserve_released(const struct reservations *reservations);
+bool reserve_is_released(const struct reservations *reservations, uint64_t release);
+/* Blocks until everything that was given back is free, 50 ms at most. */
+void reserve_released_wait(struct reservations *reservations);
 /* After start-up: sockets of the former relay that nobody claimed are closed. */
 void reservations_settled(struct reservations *reservations);

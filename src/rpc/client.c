@@ -2,8 +2,8 @@
 /* A connection. Its bytes gather in `input` until a newline; then the client waits for its turn and
  * is not read from. Its requests are answered one after the other (`work`); one whose answer comes
  * later leaves the client waiting for that, while others go on. Answers gather in `output` and
- * leave as the socket takes them, but not before what they say was done is durable: until then the
- * client is held (`promise`). Descriptors that arrive belong to the next line that ends; those that
+ * leave as the socket takes them, but not before what they promise is kept (service.h): until then
+ * the client is held. Descriptors that arrive belong to the next line that ends; those that
  * no line used are closed with it. */
 #include "rpc/client.h"
 
@@ -108,6 +108,7 @@ static bool work_end(struct client *client)
 {
     struct work *work = &client->work;
     struct service *service = client->rpc->service;
+    struct promise promise;
     bool ok;
 
     if (work->text.length && work->requests.batch)
@@ -123,8 +124,11 @@ static bool work_end(struct client *client)
     }
     if (work->text.length)
         text_append_n(&client->output, work->text.data, work->text.length);
-    if (service_promised(service) > work->promised)
-        client->promise = service_promised(service);
+    promise = service_promised(service);
+    if (promise_is_more(&promise, &work->promised)) {
+        client->promise = promise;
+        client->held = true;
+    }
     ok = !work->text.failed && !client->output.failed;
     work_deinit(client);
     close_fds(client);
@@ -205,16 +209,16 @@ static bool client_is_held(struct client *client)
 {
     const struct service *service = client->rpc->service;
 
-    if (client->promise && (!service || service_is_durable(service, client->promise)))
-        client->promise = 0;
-    return client->promise != 0;
+    if (client->held && (!service || service_is_kept(service, &client->promise)))
+        client->held = false;
+    return client->held;
 }
 
 static void set_events(struct client *client)
 {
     unsigned events = 0;
 
-    if (client->promise || client->work.active) {
+    if (client->held || client->work.active) {
         loop_io_set_events(client->io, 0);
         return;
     }
@@ -354,14 +358,14 @@ static void client_proceed(struct client *client, bool ok)
 
     if (ok)
         ok = client_flush(client);
-    if (ok && !more && !client->promise && output_left(client) < RPC_OUTPUT_PAUSE) {
+    if (ok && !more && !client->held && output_left(client) < RPC_OUTPUT_PAUSE) {
         more = find_line(client, &length);
         if (more)
             turn_queue_line(client, length);
         else
             check_partial_line(client);
     }
-    if (!ok || (client->end_of_input && !more && !client->promise && output_left(client) == 0)) {
+    if (!ok || (client->end_of_input && !more && !client->held && output_left(client) == 0)) {
         client_end(client);
         return;
     }
@@ -380,9 +384,9 @@ void client_turn(struct client *client)
     client_proceed(client, ok);
 }
 
-void client_durable(struct client *client)
+void client_kept(struct client *client)
 {
-    if (client->promise && !client_is_held(client))
+    if (client->held && !client_is_held(client))
         client_proceed(client, true);
 }
 
@@ -392,7 +396,7 @@ void client_finish(struct client *client)
         service_settle(client->rpc->service);
         (void)work_go_on(client);
     }
-    service_wait_durable(client->rpc->service);
+    service_wait_kept(client->rpc->service);
     (void)client_flush(client);
 }
 

@@ -21,8 +21,8 @@ struct work {
     struct text text;
     struct output_fd fds[PROTO_FDS_MAX]; /* offsets are in `text` */
     size_t n_fds;
-    size_t n_fds_used; /* of the client's: by requests so far */
-    uint64_t promised; /* by the service, before */
+    size_t n_fds_used;       /* of the client's: by requests so far */
+    struct promise promised; /* by the service, before */
 };
 
 struct client {
@@ -43,7 +43,8 @@ struct client {
     size_t sent;
     struct output_fd output_fds[PROTO_FDS_MAX];
     size_t n_output_fds;
-    uint64_t promise; /* the commit that the output waits for; 0: none */
+    struct promise promise; /* what the output waits for */
+    bool held;              /* it does */
     bool subscribed;
     char only_guest[NAME_MAX_LENGTH + 1]; /* whose events; "": all */
     bool end_of_input;
@@ -87,8 +88,8 @@ struct client *client_new(struct rpc *rpc, int fd);
 void client_free(struct client *client);
 /* Takes the next step of the client whose turn it is. May end it. */
 void client_turn(struct client *client);
-/* Something has become durable. May end it. */
-void client_durable(struct client *client);
+/* A promise may be kept now. May end it. */
+void client_kept(struct client *client);
 /* Waits for what is being answered and sends what the socket takes: the daemon ends. */
 void client_finish(struct client *client);
 void client_tell(struct client *client, const struct event *event);

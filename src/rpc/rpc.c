@@ -55,15 +55,15 @@ static void on_turn(void *userdata)
         client_turn(client);
 }
 
-/* Something has become durable. */
-static void on_durable(void *userdata)
+/* A promise may be kept now. */
+static void on_kept(void *userdata)
 {
     struct rpc *rpc = userdata;
     struct client *next;
 
     for (struct client *client = rpc->clients; client; client = next) {
         next = client->next;
-        client_durable(client);
+        client_kept(client);
     }
 }
 
@@ -79,6 +79,8 @@ int rpc_new(const struct config *config, struct loop *loop, int listen_fd, struc
     rpc->turn = loop_timer_new(loop, on_turn, rpc);
     if (!rpc->turn)
         r = error_set(error, ENOMEM, "socket");
+    else
+        loop_timer_set_last(rpc->turn);
     if (r >= 0 && !rpc->passed)
         r = socket_make(config, &rpc->fd, error);
     if (r < 0) {
@@ -92,7 +94,7 @@ int rpc_new(const struct config *config, struct loop *loop, int listen_fd, struc
 void rpc_start(struct rpc *rpc, struct service *service)
 {
     rpc->service = service;
-    service_on_durable(service, on_durable, rpc);
+    service_on_kept(service, on_kept, rpc);
     rpc->io = loop_io_new(rpc->loop, rpc->fd, LOOP_READ, on_accept, rpc);
 }
 
@@ -105,7 +107,7 @@ void rpc_free(struct rpc *rpc)
     for (struct client *client = rpc->service ? rpc->clients : NULL; client; client = client->next)
         client_finish(client);
     if (rpc->service)
-        service_on_durable(rpc->service, NULL, NULL);
+        service_on_kept(rpc->service, NULL, NULL);
     rpc->service = NULL;
     while (rpc->clients)
         client_free(rpc->clients);

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Each turn of the loop takes one step of one client; in between all sockets are looked at again,
- * so that a line that came meanwhile can go first: detaches do, which are short and which others'
- * attaches must not hold up, and answers that have become ready. Clients of one queue take turns.
- */
+/* Each turn of the loop takes one step of one client, after it has looked at all sockets: so a line
+ * that came meanwhile can go first. Detaches do, which are short and which others' attaches must
+ * not hold up, and answers that have become ready. Clients of one queue take turns. */
 #include <string.h>
 
 #include "rpc/client.h"

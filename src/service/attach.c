@@ -242,7 +242,7 @@ static void attach_finish(struct attach *attach, int r, struct error *error)
         return;
     }
     if (guest->ephemeral && guest->kind == KIND_NETNS)
-        promise_waive(service, attach->promised);
+        promise_waive(service, &attach->promised);
     for (size_t i = attach->plan.first_endpoint; i < guest->n_endpoints; i++)
         event_emit(service, "guest.attached", guest->endpoints[i].network, guest->name, "%s",
                    guest->endpoints[i].host_interface);

@@ -13,7 +13,7 @@ struct attach {
     size_t n_fds;
     service_attached_fn done;
     void *userdata;
-    uint64_t promised; /* by the service, before it began */
+    struct promise promised; /* by the service, before it began */
     struct guest guest;
     struct guest_plan plan;
     int tap_fds[LIMIT_ENDPOINTS]; /* of the endpoints that are made; -1: none */

@@ -401,7 +401,7 @@ int service_guest_detach(struct service *service, const struct guest_detach_para
                          struct error *error)
 {
     struct guest guest = {0};
-    uint64_t promised;
+    struct promise promised;
     int r;
 
     if (params->network[0] || attach_is_on_its_way(service, params->name))
@@ -413,7 +413,7 @@ int service_guest_detach(struct service *service, const struct guest_detach_para
     else if (r >= 0)
         r = guest_remove(service, &guest, "detached", error);
     if (r >= 0 && guest.kind == KIND_NETNS)
-        promise_waive(service, promised);
+        promise_waive(service, &promised);
     guest_deinit(&guest);
     return r;
 }

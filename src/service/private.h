@@ -34,8 +34,8 @@ struct service {
     void *on_event_userdata;
     struct store *store;
     struct loop_wake *durable_wake; /* from the store's thread */
-    service_durable_fn on_durable;
-    void *on_durable_userdata;
+    service_kept_fn on_kept;
+    void *on_kept_userdata;
     uint64_t waived;     /* the last commit that nobody has to wait for; 0: none */
     uint64_t waived_for; /* what is promised all the same when that was the last */
     struct link *link;
@@ -398,7 +398,7 @@ void directories_unmake(struct service *service);
 
 /* What was committed since service_promised was `promised` is true after a crash of the machine
  * whether it is on disk or not: no answer has to wait for it. */
-void promise_waive(struct service *service, uint64_t promised);
+void promise_waive(struct service *service, const struct promise *promised);
 
 /* --- what is dropped (drops.c) --- */
 int drops_start(struct service *service, struct error *error);

@@ -24,7 +24,7 @@ uint64_t service_uptime_s(const struct service *service)
     return (monotonic_ms() - service->started_ms) / 1000;
 }
 
-/* --- durability --- */
+/* --- promises --- */
 
 static void wake_durable(void *userdata)
 {
@@ -33,15 +33,22 @@ static void wake_durable(void *userdata)
     loop_wake_send(service->durable_wake);
 }
 
+static void tell_kept(void *userdata)
+{
+    struct service *service = userdata;
+
+    if (service->on_kept)
+        service->on_kept(service->on_kept_userdata);
+}
+
 static void on_durable(void *userdata)
 {
     struct service *service = userdata;
 
-    if (service_has_failed(service)) {
+    if (service_has_failed(service))
         loop_stop(service->loop);
-    } else if (service->on_durable) {
-        service->on_durable(service->on_durable_userdata);
-    }
+    else
+        tell_kept(service);
 }
 
 static int open_store(struct service *service, struct error *error)
@@ -57,36 +64,52 @@ static int open_store(struct service *service, struct error *error)
     return r;
 }
 
-uint64_t service_promised(const struct service *service)
+static uint64_t promised_commit(const struct service *service)
 {
     uint64_t committed = service->store ? store_committed(service->store) : 0;
 
     return committed == service->waived ? service->waived_for : committed;
 }
 
-void promise_waive(struct service *service, uint64_t promised)
+struct promise service_promised(const struct service *service)
+{
+    return (struct promise){
+        .commit = promised_commit(service),
+        .release = service->reservations ? reserve_released(service->reservations) : 0,
+    };
+}
+
+bool promise_is_more(const struct promise *promise, const struct promise *before)
+{
+    return promise->commit > before->commit || promise->release > before->release;
+}
+
+void promise_waive(struct service *service, const struct promise *promised)
 {
     if (!service->store)
         return;
     service->waived = store_committed(service->store);
-    service->waived_for = promised;
+    service->waived_for = promised->commit;
 }
 
-bool service_is_durable(const struct service *service, uint64_t commit)
+bool service_is_kept(const struct service *service, const struct promise *promise)
 {
-    return !service->store || store_is_durable(service->store, commit);
+    return (!service->store || store_is_durable(service->store, promise->commit)) &&
+           (!service->reservations || reserve_is_released(service->reservations, promise->release));
 }
 
-void service_on_durable(struct service *service, service_durable_fn fn, void *userdata)
+void service_on_kept(struct service *service, service_kept_fn fn, void *userdata)
 {
-    service->on_durable = fn;
-    service->on_durable_userdata = userdata;
+    service->on_kept = fn;
+    service->on_kept_userdata = userdata;
 }
 
-void service_wait_durable(struct service *service)
+void service_wait_kept(struct service *service)
 {
     if (service->store)
         store_wait_durable(service->store);
+    if (service->reservations)
+        reserve_released_wait(service->reservations);
 }
 
 bool service_has_failed(const struct service *service)
@@ -144,6 +167,8 @@ static int open_reservations(struct service *service, uid_t uid, gid_t gid, stru
 {
     struct reservations_config reservations = {
         .loop = service->loop,
+        .on_released = tell_kept,
+        .userdata = service,
         .run_dir = service->config->run_dir,
         .uid = uid,
         .gid = gid,
@@ -209,7 +234,7 @@ static int start(struct service *service, struct error *error)
         return r;
     if (default_network_ensure(service, &no_default) < 0)
         log_error("the network \"" DEFAULT_NETWORK "\": %s", no_default.text);
-    service_wait_durable(service);
+    service_wait_kept(service);
     return 0;
 }
 

@@ -43,16 +43,24 @@ bool service_is_torn_down(const struct service *service);
 /* The connection is gone: its ephemeral guests end. */
 void service_connection_closed(struct service *service, const void *connection);
 
-/* What an answer promises that is given now is in the commits up to service_promised; it waits
- * until those are durable. Where they are not yet, fn is called from the loop when they may be.
- * When the disk fails the loop is stopped instead, and service_has_failed is true. Without a store
- * (torn down) everything is durable. */
-typedef void (*service_durable_fn)(void *userdata);
-uint64_t service_promised(const struct service *service);
-bool service_is_durable(const struct service *service, uint64_t commit);
-void service_on_durable(struct service *service, service_durable_fn fn, void *userdata);
-/* Blocks until it is, or the disk has failed. */
-void service_wait_durable(struct service *service);
+/* What an answer promises: what was written, up to a commit, is on disk; what was given back, up to
+ * a release, other programs can bind. */
+struct promise {
+    uint64_t commit;
+    uint64_t release;
+};
+
+/* An answer that is given now promises service_promised, and waits until that is kept. Where it is
+ * not yet, fn is called from the loop when it may be. When the disk fails the loop is stopped
+ * instead, and service_has_failed is true. Without a store (torn down) everything is kept. */
+typedef void (*service_kept_fn)(void *userdata);
+struct promise service_promised(const struct service *service);
+/* Does it promise more than `before` did? */
+bool promise_is_more(const struct promise *promise, const struct promise *before);
+bool service_is_kept(const struct service *service, const struct promise *promise);
+void service_on_kept(struct service *service, service_kept_fn fn, void *userdata);
+/* Blocks until everything promised is kept, or the disk has failed. */
+void service_wait_kept(struct service *service);
 bool service_has_failed(const struct service *service);
 
 int service_network_create(struct service *service, const struct network_create_params *params,

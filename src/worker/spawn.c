@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/priority.h"
 #include "worker/worker.h"
 
 /* Only what the worker has a use for: its journal stream, the sanitizers' options, and what our
@@ -65,6 +66,7 @@ static void child_exec(char *kind, char **environment, int listener_fd, int cont
     if (close_range(WORKER_LISTENER_FD + 1, ~0u, 0) < 0)
         _exit(126);
     setsid();
+    priority_give_up(); /* it works for guests */
     execve("/proc/self/exe", arguments, environment);
     _exit(127);
 }

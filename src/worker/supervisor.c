@@ -72,18 +72,24 @@ struct worker {
     unsigned failures; /* restarts in a row without a healthy time between */
     struct loop_timer *restart_timer;
 
-    uint64_t sync_sent;
+    uint64_t sync_sent; /* goes on from one process to the next */
     uint64_t sync_answered;
     struct loop_timer *ping_timer;
     uint64_t ping_number; /* the sync that the last ping was; 0: none */
     uint64_t ping_sent_ms;
     struct loop_timer *late_timer;
-    uint64_t late_number; /* the sync that was waited for in vain; 0: none */
+    uint64_t late_number;  /* the sync that was waited for in vain; 0: none */
+    uint64_t begun_number; /* the last of worker_sync_begin */
+    uint64_t begun_first;  /* the one that must be answered when begun_timer is due */
+    uint64_t given_up;     /* up to here nobody waits any more */
+    unsigned begun_timeout_ms;
+    struct loop_timer *begun_timer;
 
     struct inbox_item *inbox;
     struct inbox_item **inbox_last;
     size_t n_inbox;
     struct loop_timer *inbox_timer;
+    bool synced_untold;              /* `synced` is due, by inbox_timer */
     struct channel_message *message; /* buffer for what is received */
     struct takeover *takeover;
 };
@@ -165,7 +171,7 @@ static int worker_start(struct worker *worker, struct error *error)
         return code;
     }
     worker->started_ms = loop_now_ms(worker->loop);
-    worker->sync_sent = worker->sync_answered = worker->ping_number = worker->late_number = 0;
+    worker->ping_number = worker->late_number = 0;
     loop_timer_start(worker->ping_timer, PING_INTERVAL_MS);
     return 0;
 }
@@ -226,6 +232,22 @@ static void inbox_clear(struct worker *worker)
     worker->n_inbox = 0;
 }
 
+static void synced_tell(struct worker *worker)
+{
+    worker->synced_untold = false;
+    if (worker->ops->synced)
+        worker->ops->synced(worker->userdata);
+}
+
+/* Nobody waits for the answers of a process that is gone. */
+static void syncs_end(struct worker *worker)
+{
+    worker->sync_answered = worker->sync_sent;
+    loop_timer_stop(worker->late_timer);
+    loop_timer_stop(worker->begun_timer);
+    synced_tell(worker);
+}
+
 static void process_ended(void *userdata, unsigned events)
 {
     struct worker *worker = userdata;
@@ -242,7 +264,7 @@ static void process_ended(void *userdata, unsigned events)
     channel_drop(worker);
     inbox_clear(worker);
     loop_timer_stop(worker->ping_timer);
-    loop_timer_stop(worker->late_timer);
+    syncs_end(worker);
     restart_later(worker);
 }
 
@@ -269,7 +291,7 @@ static void sync_answered(struct worker *worker, const void *payload, size_t len
     if (length != sizeof(sync))
         return;
     memcpy(&sync, payload, sizeof(sync));
-    if (sync.number > worker->sync_answered)
+    if (sync.number > worker->sync_answered && sync.number <= worker->sync_sent)
         worker->sync_answered = sync.number;
 }
 
@@ -294,11 +316,13 @@ static void channel_read(struct worker *worker)
     /* One message a call keeps the loop fair; the watch is level-triggered. */
     if (!channel_take(worker, message))
         return;
-    if (message->header.type == WORKER_SYNC)
+    if (message->header.type == WORKER_SYNC) {
         sync_answered(worker, message->payload, message->header.length);
-    else if (message->header.type >= WORKER_FIRST_OWN)
+        synced_tell(worker);
+    } else if (message->header.type >= WORKER_FIRST_OWN) {
         worker->ops->message(worker->userdata, message->header.type, message->payload,
                              message->header.length);
+    }
 }
 
 static void channel_ready(void *userdata, unsigned events)
@@ -338,6 +362,8 @@ static void inbox_deliver(void *userdata)
                                           item->length);
         free(item);
     }
+    if (worker->synced_untold)
+        synced_tell(worker);
 }
 
 static void inbox_add(struct worker *worker, const struct channel_message *message, bool draining)
@@ -418,6 +444,14 @@ static int sync_send(struct worker *worker)
     return code;
 }
 
+/* Whoever waits for it from the loop hears of it from the loop. */
+static void sync_answered_early(struct worker *worker, const struct channel_message *message)
+{
+    sync_answered(worker, message->payload, message->header.length);
+    worker->synced_untold = true;
+    loop_timer_start(worker->inbox_timer, 0);
+}
+
 /* Reads until the answer is there. While it waits, the queue goes out. */
 static int sync_wait(struct worker *worker, uint64_t number, uint64_t deadline_ms,
                      struct channel_message *message)
@@ -429,7 +463,7 @@ static int sync_wait(struct worker *worker, uint64_t number, uint64_t deadline_m
 
         while (channel_is_open(&worker->channel) && channel_take(worker, message)) {
             if (message->header.type == WORKER_SYNC)
-                sync_answered(worker, message->payload, message->header.length);
+                sync_answered_early(worker, message);
             else if (message->header.type >= WORKER_FIRST_OWN)
                 inbox_add(worker, message, false);
         }
@@ -464,14 +498,18 @@ static bool worker_is_late(struct worker *worker)
            sync_wait_new_buffer(worker, worker->late_number, 0) == -ETIMEDOUT;
 }
 
+static void late_since(struct worker *worker, uint64_t number)
+{
+    worker->late_number = number;
+    loop_timer_start(worker->late_timer, LATE_TIMEOUT_MS);
+}
+
 static int own_sync_wait(struct worker *worker, uint64_t deadline_ms)
 {
     int code = sync_wait_new_buffer(worker, worker->sync_sent, deadline_ms);
 
-    if (code == -ETIMEDOUT) {
-        worker->late_number = worker->sync_sent;
-        loop_timer_start(worker->late_timer, LATE_TIMEOUT_MS);
-    }
+    if (code == -ETIMEDOUT)
+        late_since(worker, worker->sync_sent);
     return code;
 }
 
@@ -490,6 +528,52 @@ int worker_sync(struct worker *worker, unsigned timeout_ms)
         code = own_sync_wait(worker, deadline_ms);
     draining = takeover_sync_wait(worker->takeover, deadline_ms);
     return code < 0 ? code : draining;
+}
+
+static void begun_watch(struct worker *worker)
+{
+    worker->begun_first = worker->begun_number;
+    loop_timer_start(worker->begun_timer, worker->begun_timeout_ms);
+}
+
+/* The answer may be there and not read yet. */
+static void begun_due(void *userdata)
+{
+    struct worker *worker = userdata;
+
+    if (!channel_is_open(&worker->channel))
+        return;
+    if (sync_wait_new_buffer(worker, worker->begun_first, 0) == -ETIMEDOUT) {
+        late_since(worker, worker->sync_sent);
+        worker->given_up = worker->sync_sent;
+        synced_tell(worker);
+    } else if (worker->begun_number > worker->sync_answered) {
+        begun_watch(worker);
+    }
+}
+
+uint64_t worker_sync_begin(struct worker *worker, unsigned timeout_ms)
+{
+    if (takeover_is_draining(worker->takeover)) {
+        worker_sync(worker, timeout_ms);
+        worker->given_up = worker->sync_sent;
+        return worker->sync_sent;
+    }
+    if (worker_is_late(worker) || !channel_is_open(&worker->channel) || sync_send(worker) < 0)
+        return worker->given_up = worker->sync_sent;
+    worker->begun_number = worker->sync_sent;
+    worker->begun_timeout_ms = timeout_ms;
+    if (!loop_timer_is_active(worker->begun_timer))
+        begun_watch(worker);
+    return worker->begun_number;
+}
+
+bool worker_has_synced(struct worker *worker, uint64_t number)
+{
+    if (worker->sync_answered < number && worker->given_up < number &&
+        channel_is_open(&worker->channel))
+        (void)sync_wait_new_buffer(worker, number, 0); /* it may be there already */
+    return worker->sync_answered >= number || worker->given_up >= number;
 }
 
 bool worker_answers(struct worker *worker, unsigned timeout_ms)
@@ -571,8 +655,9 @@ static int parts_make(struct worker *worker, const struct worker_config *config,
     worker->ping_timer = loop_timer_new(config->loop, ping_due, worker);
     worker->inbox_timer = loop_timer_new(config->loop, inbox_deliver, worker);
     worker->late_timer = loop_timer_new(config->loop, late_due, worker);
+    worker->begun_timer = loop_timer_new(config->loop, begun_due, worker);
     if (!worker->kind || !worker->environment || !worker->message || !worker->restart_timer ||
-        !worker->ping_timer || !worker->inbox_timer || !worker->late_timer)
+        !worker->ping_timer || !worker->inbox_timer || !worker->late_timer || !worker->begun_timer)
         return error_set(error, ENOMEM, "cannot make the %s worker", config->kind);
     worker->run_dir_fd = open(config->run_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (worker->run_dir_fd < 0)
@@ -589,6 +674,7 @@ static void worker_deinit(struct worker *worker)
     loop_timer_free(worker->ping_timer);
     loop_timer_free(worker->inbox_timer);
     loop_timer_free(worker->late_timer);
+    loop_timer_free(worker->begun_timer);
     takeover_free(worker->takeover);
     if (worker->listener_fd >= 0)
         close(worker->listener_fd);

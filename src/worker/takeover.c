@@ -505,6 +505,11 @@ void takeover_send(struct takeover *takeover, uint16_t type, const void *payload
     }
 }
 
+bool takeover_is_draining(const struct takeover *takeover)
+{
+    return takeover && takeover->formers;
+}
+
 void takeover_sync_start(struct takeover *takeover)
 {
     for (struct former *former = takeover ? takeover->formers : NULL; former;

@@ -45,5 +45,6 @@ void takeover_close(struct takeover *takeover);
 void takeover_send(struct takeover *takeover, uint16_t type, const void *payload, size_t length);
 /* Asks all that drain for a sign that they handled everything, and waits for it: 0 or -ETIMEDOUT.
  */
+bool takeover_is_draining(const struct takeover *takeover);
 void takeover_sync_start(struct takeover *takeover);
 int takeover_sync_wait(struct takeover *takeover, uint64_t deadline_ms);

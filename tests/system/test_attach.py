@@ -524,8 +524,9 @@ def test_exec_in_the_network_of_a_guest(host):
 
 def test_exec_in_the_files_of_a_guest(host):
     guest = host.run_guest("web", "--add-host", "db:192.0.2.9")
-    assert "192.0.2.9" in guest.exec("cat", "/etc/hosts").out
-    assert "nameserver 10.88.0.1" in guest.exec("cat", "/etc/resolv.conf").out
+    # `moat run` writes them when it has its address: the guest is seen a moment earlier.
+    wait_for(lambda: "192.0.2.9" in guest.exec("cat", "/etc/hosts").out, 2, "the guest's hosts file")
+    wait_for(lambda: "nameserver 10.88.0.1" in guest.exec("cat", "/etc/resolv.conf").out, 2, "its resolv.conf")
 
 
 def test_exec_sees_the_guests_processes(host):

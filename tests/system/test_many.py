@@ -195,3 +195,36 @@ def test_descriptors_of_moatd_do_not_grow(host):
     for i in range(40):
         once(i)
     assert count() <= before + 1, f"{before} → {count()} descriptors after 40 guests"
+
+
+# A busy machine
+
+def nice_values(pid):
+    """By thread: its name and its nice value."""
+    values = {}
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{thread}/stat", encoding="ascii") as file:
+            head, tail = file.read().rsplit(")", 1)
+        values[int(thread)] = (head.split("(", 1)[1], int(tail.split()[16]))
+    return values
+
+
+def test_the_loop_goes_before_others(host):
+    """Who waits for it waits for everybody before him; what works for guests has no such claim."""
+    host.attach_guest("g", "-p", "8080:80")
+    status = host.call("system.status")
+    threads = nice_values(host.daemon.pid)
+    assert threads.pop(host.daemon.pid) == ("moatd", -10)
+    assert len(threads) > 2 and {nice for _, nice in threads.values()} == {0}, threads
+    for worker in ("dns_pid", "relay_pid"):
+        assert {nice for _, nice in nice_values(status[worker]).values()} == {0}
+    assert host.moat("run", "--", "nice").out.strip() == str(os.getpriority(os.PRIO_PROCESS, 0))
+
+
+def test_a_nice_value_of_choice_stays(machine):
+    os.setpriority(os.PRIO_PROCESS, 0, 5)  # this process has no way back without privilege, but is root
+    try:
+        machine.start()
+    finally:
+        os.setpriority(os.PRIO_PROCESS, 0, 0)
+    assert {nice for _, nice in nice_values(machine.daemon.pid).values()} == {5}

@@ -162,6 +162,41 @@ static void a_callback_may_free_its_own_watcher_and_others(void **state)
     assert_int_equal(f->calls, 2);
 }
 
+static void note_read(void *userdata, unsigned events)
+{
+    struct fixture *f = userdata;
+
+    (void)events;
+    loop_io_set_events(f->io, 0);
+    f->calls++;
+}
+
+static void note_and_stop(void *userdata)
+{
+    struct fixture *f = userdata;
+
+    f->events = f->calls; /* what was called before */
+    loop_stop(f->loop);
+}
+
+static void a_timer_may_be_the_last_of_its_turn(void **state)
+{
+    struct fixture *f = *state;
+
+    f->timer = loop_timer_new(f->loop, note_and_stop, f);
+    loop_timer_set_last(f->timer);
+    for (unsigned i = 1; i <= 3; i++) {
+        f->calls = 0;
+        if (!f->io)
+            f->io = loop_io_new(f->loop, f->pair[0], LOOP_WRITE, note_read, f);
+        else
+            loop_io_set_events(f->io, LOOP_WRITE);
+        loop_timer_start(f->timer, 0);
+        loop_run(f->loop);
+        assert_int_equal(f->events, 1);
+    }
+}
+
 static void free_timer_and_stop(void *userdata)
 {
     struct fixture *f = userdata;
@@ -297,6 +332,7 @@ int main(void)
         TEST(a_closed_peer_is_readable),
         TEST(no_events_pause_a_descriptor),
         TEST(a_callback_may_free_its_own_watcher_and_others),
+        TEST(a_timer_may_be_the_last_of_its_turn),
         TEST(a_timer_may_free_itself),
         TEST(a_timer_fires_once_and_not_early),
         TEST(a_second_start_moves_a_timer),

@@ -165,6 +165,7 @@ struct fixture {
     int did;
     bool has_done;
     pid_t stopped;
+    unsigned n_synced;
 };
 
 static void on_started(void *userdata)
@@ -191,7 +192,13 @@ static void on_message(void *userdata, uint16_t type, const void *payload, size_
     }
 }
 
-static const struct worker_ops ops = {.started = on_started, .message = on_message};
+static void on_synced(void *userdata)
+{
+    ((struct fixture *)userdata)->n_synced++;
+}
+
+static const struct worker_ops ops = {
+    .started = on_started, .message = on_message, .synced = on_synced};
 
 static void start_with(struct fixture *fixture, uid_t uid)
 {
@@ -667,6 +674,58 @@ static void a_worker_that_answers_late_stays(void **state)
     assert_false(worker_end_late(fixture->worker));
 }
 
+static bool was_told(void *userdata)
+{
+    return ((struct fixture *)userdata)->n_synced > 0;
+}
+
+static void an_answer_is_told_without_waiting(void **state)
+{
+    struct fixture *fixture = *state;
+    uint64_t number;
+
+    start(fixture);
+    fixture->stopped = worker_pid(fixture->worker);
+    kill(fixture->stopped, SIGSTOP);
+    number = worker_sync_begin(fixture->worker, WAIT_MS);
+    assert_false(worker_has_synced(fixture->worker, number));
+    kill(fixture->stopped, SIGCONT);
+    assert_true(wait_for(fixture->loop, was_told, fixture));
+    assert_true(worker_has_synced(fixture->worker, number));
+    assert_int_equal(worker_pid(fixture->worker), fixture->stopped);
+}
+
+/* Somebody else's wait reads it first: it is told all the same. */
+static void an_answer_that_a_wait_has_read_is_told(void **state)
+{
+    struct fixture *fixture = *state;
+    uint64_t number;
+
+    start(fixture);
+    number = worker_sync_begin(fixture->worker, WAIT_MS);
+    assert_int_equal(worker_sync(fixture->worker, WAIT_MS), 0);
+    assert_true(worker_has_synced(fixture->worker, number));
+    assert_int_equal(fixture->n_synced, 0);
+    assert_true(wait_for(fixture->loop, was_told, fixture));
+}
+
+static void who_never_answers_is_ended(void **state)
+{
+    struct fixture *fixture = *state;
+    uint64_t number;
+
+    start(fixture);
+    fixture->stopped = worker_pid(fixture->worker);
+    kill(fixture->stopped, SIGSTOP);
+    number = worker_sync_begin(fixture->worker, WAIT_MS);
+    assert_true(wait_for(fixture->loop, was_told, fixture));
+    assert_true(worker_has_synced(fixture->worker, number));
+    assert_true(wait_for(fixture->loop, is_another_process, fixture));
+    number = worker_sync_begin(fixture->worker, WAIT_MS);
+    assert_int_equal(worker_sync(fixture->worker, WAIT_MS), 0);
+    assert_true(worker_has_synced(fixture->worker, number));
+}
+
 static void what_a_late_worker_holds_can_be_had_at_once(void **state)
 {
     struct fixture *fixture = *state;
@@ -855,6 +914,9 @@ int main(int argc, char **argv)
         TEST(a_former_worker_that_hangs_is_killed),
         TEST(a_worker_that_hangs_is_waited_for_once),
         TEST(a_worker_that_answers_late_stays),
+        TEST(an_answer_is_told_without_waiting),
+        TEST(an_answer_that_a_wait_has_read_is_told),
+        TEST(who_never_answers_is_ended),
         TEST(what_a_late_worker_holds_can_be_had_at_once),
         TEST(a_stale_socket_file_is_replaced),
         TEST(forbidden_calls_kill),
