@@ -76,11 +76,15 @@ void ctnetlink_put_port(struct nlmsghdr *message, uint16_t tuple, uint8_t protoc
 
 /* --- the probe --- */
 
+/* Two entries: what a filter finds has to be the first, and not the second. */
+#define PROBE_ENTRIES 2
+#define PROBE_FIRST (1u << 0)
+
 struct probe {
     struct mnl_socket *socket;
     uint32_t sequence;
     uint8_t family;
-    struct ip client, server, other;
+    struct ip clients[PROBE_ENTRIES], servers[PROBE_ENTRIES];
     _Alignas(struct nlmsghdr) char request[REQUEST_SIZE];
     _Alignas(struct nlmsghdr) char receive[DATAGRAM_MAX];
 };
@@ -113,21 +117,28 @@ static void put_tuple(struct nlmsghdr *message, uint16_t tuple, const struct ip 
     mnl_attr_nest_end(message, nest);
 }
 
-static bool is_probe(const struct probe *probe, const struct nlmsghdr *message)
+/* The bit of the probe's entry that the message tells of; 0 for what is none of the probe's. */
+static unsigned probe_entry(const struct probe *probe, const struct nlmsghdr *message)
 {
     struct entry entry;
 
     entry_read(message, &entry);
-    return entry.zone_raw && mnl_attr_get_payload_len(entry.zone_raw) == 2 &&
-           mnl_attr_get_u16(entry.zone_raw) == htons(PROBE_ZONE) &&
-           ip_equal(&entry.original.source, &probe->client);
+    if (!entry.zone_raw || mnl_attr_get_payload_len(entry.zone_raw) != 2 ||
+        mnl_attr_get_u16(entry.zone_raw) != htons(PROBE_ZONE))
+        return 0;
+    for (unsigned i = 0; i < PROBE_ENTRIES; i++)
+        if (ip_equal(&entry.original.source, &probe->clients[i]))
+            return 1u << i;
+    return 0;
 }
 
-/* Sends the request and reads until its end. Returns 0 or the kernel's error. */
-static int probe_ask(struct probe *probe, bool *ret_found)
+/* Sends the request and reads until its end. Returns 0 or the kernel's error; *ret_found has the
+ * bits of the probe's entries that it told of. */
+static int probe_ask(struct probe *probe, unsigned *ret_found)
 {
     const struct nlmsghdr *request = (const void *)probe->request;
 
+    *ret_found = 0;
     if (mnl_socket_sendto(probe->socket, request, request->nlmsg_len) < 0)
         return -errno;
     for (;;) {
@@ -144,64 +155,62 @@ static int probe_ask(struct probe *probe, bool *ret_found)
                 return 0;
             if (message->nlmsg_type == NLMSG_ERROR)
                 return ((const struct nlmsgerr *)mnl_nlmsg_get_payload(message))->error;
-            *ret_found = *ret_found || is_probe(probe, message);
+            *ret_found |= probe_entry(probe, message);
         }
     }
 }
 
-static int probe_make(struct probe *probe)
+/* One that is there already was left by a probe that was interrupted: it serves as well. */
+static int probe_make(struct probe *probe, unsigned i)
 {
     struct nlmsghdr *message =
         probe_request(probe, IPCTNL_MSG_CT_NEW, NLM_F_CREATE | NLM_F_EXCL | NLM_F_ACK);
-    bool ignored = false;
+    unsigned ignored;
 
-    put_tuple(message, CTA_TUPLE_ORIG, &probe->client, &probe->server);
-    put_tuple(message, CTA_TUPLE_REPLY, &probe->server, &probe->client);
+    put_tuple(message, CTA_TUPLE_ORIG, &probe->clients[i], &probe->servers[i]);
+    put_tuple(message, CTA_TUPLE_REPLY, &probe->servers[i], &probe->clients[i]);
     mnl_attr_put_u16(message, CTA_ZONE, htons(PROBE_ZONE));
     mnl_attr_put_u32(message, CTA_TIMEOUT, htonl(PROBE_TIMEOUT_S));
-    return probe_ask(probe, &ignored);
+    int result = probe_ask(probe, &ignored);
+    return result == -EEXIST ? 0 : result;
 }
 
 /* It would time out as well. */
-static void probe_remove(struct probe *probe)
+static void probe_remove(struct probe *probe, unsigned i)
 {
     struct nlmsghdr *message = probe_request(probe, IPCTNL_MSG_CT_DELETE, NLM_F_ACK);
-    bool ignored = false;
+    unsigned ignored;
 
-    put_tuple(message, CTA_TUPLE_ORIG, &probe->client, &probe->server);
+    put_tuple(message, CTA_TUPLE_ORIG, &probe->clients[i], &probe->servers[i]);
     mnl_attr_put_u16(message, CTA_ZONE, htons(PROBE_ZONE));
     (void)probe_ask(probe, &ignored);
 }
 
-/* Is the entry found (or not) as it should, by the two sources? Either may be absent. */
-static bool probe_finds(struct probe *probe, const struct ip *client, const struct ip *server,
-                        bool wanted)
+/* Does a filter by the source of this tuple, which the first entry has, find the first alone? */
+static bool probe_finds_first(struct probe *probe, uint16_t tuple, const struct ip *source)
 {
     struct nlmsghdr *message = probe_request(probe, IPCTNL_MSG_CT_GET, NLM_F_DUMP);
-    bool found = false;
+    bool reply = tuple == CTA_TUPLE_REPLY;
+    unsigned found;
 
-    if (client)
-        ctnetlink_put_source(message, CTA_TUPLE_ORIG, client);
-    if (server)
-        ctnetlink_put_source(message, CTA_TUPLE_REPLY, server);
-    ctnetlink_put_filter(message, client ? CTNETLINK_IP_SRC : 0, server ? CTNETLINK_IP_SRC : 0);
-    return probe_ask(probe, &found) == 0 && found == wanted;
+    ctnetlink_put_source(message, tuple, source);
+    ctnetlink_put_filter(message, reply ? 0 : CTNETLINK_IP_SRC, reply ? CTNETLINK_IP_SRC : 0);
+    return probe_ask(probe, &found) == 0 && found == PROBE_FIRST;
 }
 
 static bool probe_run(struct probe *probe)
 {
-    probe->client = probe_address(probe->family, 1);
-    probe->server = probe_address(probe->family, 2);
-    probe->other = probe_address(probe->family, 3);
-    int result = probe_make(probe);
+    bool works = true;
 
-    if (result < 0 && result != -EEXIST)
-        return false;
-    bool works = probe_finds(probe, &probe->client, NULL, true) &&
-                 probe_finds(probe, &probe->other, NULL, false) &&
-                 probe_finds(probe, NULL, &probe->server, true) &&
-                 probe_finds(probe, NULL, &probe->other, false);
-    probe_remove(probe);
+    for (unsigned i = 0; i < PROBE_ENTRIES; i++) {
+        probe->clients[i] = probe_address(probe->family, (uint8_t)(1 + 2 * i));
+        probe->servers[i] = probe_address(probe->family, (uint8_t)(2 + 2 * i));
+        works = works && probe_make(probe, i) == 0;
+    }
+    works = works && probe_finds_first(probe, CTA_TUPLE_ORIG, &probe->clients[0]) &&
+            probe_finds_first(probe, CTA_TUPLE_REPLY, &probe->servers[0]);
+    for (unsigned i = 0; i < PROBE_ENTRIES; i++)
+        probe_remove(probe, i);
     return works;
 }
 

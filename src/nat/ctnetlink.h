@@ -27,6 +27,7 @@ void ctnetlink_put_port(struct nlmsghdr *message, uint16_t tuple, uint8_t protoc
 
 /* Does a filter by source address find the entries of that address, and those only? Linux 6.18
  * compares IPv6 addresses the other way round, and means everything *but* what was asked for.
- * So it is tried on an entry made for the purpose, in a zone that nothing else uses, which is gone
- * again when this returns. False when it can't be made. Blocks: four walks of the table at most. */
+ * So it is tried on two entries made for the purpose, in a zone that nothing else uses, which are
+ * gone again when this returns. False when they can't be made. Blocks: two walks of the table at
+ * most, each for milliseconds where it is large. */
 bool ctnetlink_filter_works(uint8_t family);
