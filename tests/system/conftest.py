@@ -150,11 +150,15 @@ def lan(world):
 
 
 class _Machines:
-    """The machine of a module, made anew when a test left it dirty."""
+    """The machine of a module, made anew when a test left it dirty.
+
+    clean: what it looked like when the last test was over and nothing was left; the next test begins there.
+    """
 
     def __init__(self, world):
         self.world = world
         self.host = None
+        self.clean = None
 
     def get(self):
         if self.host is None:
@@ -165,6 +169,7 @@ class _Machines:
         if self.host is not None:
             self.host.destroy()
         self.host = None
+        self.clean = None
 
 
 @pytest.fixture(scope="module")
@@ -179,14 +184,15 @@ def machine(_machines, request):
     """The host before moatd was ever started; everything has to be like now when the test is over."""
     host = _machines.get()
     bridge_nf = request.node.callspec.params.get("bridge_nf") if hasattr(request.node, "callspec") else None
+    host.before = _machines.clean or host.trace()
     for name in ("iptables", "ip6tables", "arptables"):
-        host.sysctl(f"bridge/bridge-nf-call-{name}", 1 if bridge_nf is None else bridge_nf)
+        key = f"bridge/bridge-nf-call-{name}"
+        host.before.state["sysctl"][key] = host.sysctl(key, 1 if bridge_nf is None else bridge_nf)
     request.node.moat_host = host
-    host.before = host.trace()
     failed = True
     try:
         yield host
-        finish(host)
+        _machines.clean = finish(host)
         failed = False
     finally:
         if failed:
@@ -200,7 +206,10 @@ def host(machine, internet):
 
 
 def finish(host):
-    """End the test's commands, tear down, and compare with what was before. Says all that is wrong at once."""
+    """End the test's commands, tear down, and compare with what was before. Says all that is wrong at once.
+
+    Returns the look (Trace) of the machine that was found to be as it was.
+    """
     wrong = []
 
     def attempt(function):
@@ -217,11 +226,15 @@ def finish(host):
     host.drop_connections()
     wrong += [text for text in host.complaints() if text not in wrong]
 
+    after = None
+
     def compare():
+        nonlocal after
         strays = [f"{pid} {netns.process_name(pid)}" for pid in host.strays()]
         if strays:
             return [f"left behind: process {text}" for text in strays]
-        return host.before.differences(host.trace())
+        after = host.trace()
+        return host.before.differences(after)
 
     try:
         wait.wait_for(lambda: not compare(), 3, every=0.05)
@@ -230,6 +243,7 @@ def finish(host):
     wrong += [f"in the machine's own namespace: {text}" for text in trace.root_leftovers()]
     host.daemons = []
     assert not wrong, "\n".join(wrong)
+    return after
 
 
 def tear_down(host):
