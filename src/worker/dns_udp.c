@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* A socket is either watched by the loop or, while queries come faster than they are taken, polled:
  * once in every turn of the loop, unasked: where it is watched every query that comes costs the
- * kernel a wake-up, though nobody sleeps. */
+ * kernel a wake-up, though nobody sleeps.
+ *
+ * While queries come one at a time each is taken by a call for one datagram, which costs the kernel
+ * less than one for a batch; now and then a batch is asked for, to see whether more come at once.
+ */
 #include "worker/dns_udp.h"
 
 #include <errno.h>
@@ -17,6 +21,8 @@
 #define GROUP 16 /* queries worked on together: what they touch stays in the nearest cache */
 #define BUSY 8   /* queries in a batch: the next one has come by then, so the loop is not asked */
 #define ROUNDS_MAX 16 /* batches taken from one socket in one turn */
+#define ALONE 8       /* batches of one query, one after the other: the next come so too */
+#define SINGLES 15    /* queries then taken singly until a batch is asked for */
 
 union address {
     struct sockaddr any;
@@ -42,6 +48,8 @@ struct dns_udp_socket {
     struct udp_client *clients;
     int fd;
     bool receiving;
+    uint8_t alone;   /* the last batches that were one query, up to ALONE */
+    uint8_t singles; /* still to be taken before a batch is asked for */
 };
 
 struct dns_udp {
@@ -178,12 +186,28 @@ static unsigned batch_handle(struct dns_udp_socket *socket, unsigned count)
     return replies;
 }
 
+/* What can't be sent is lost, as in a batch. */
+static void single_send(const struct dns_udp_socket *socket)
+{
+    const struct msghdr *header = &socket->udp->sent[0].msg_hdr;
+    ssize_t sent;
+
+    do
+        sent = sendto(socket->fd, header->msg_iov->iov_base, header->msg_iov->iov_len,
+                      MSG_DONTWAIT | MSG_NOSIGNAL, header->msg_name, header->msg_namelen);
+    while (sent < 0 && errno == EINTR);
+}
+
 /* A reply that can't be sent (no route to its client, say) does not hold up those behind it. */
 static void batch_send(struct dns_udp_socket *socket, unsigned count)
 {
     struct mmsghdr *messages = socket->udp->sent;
     unsigned done = 0;
 
+    if (count == 1) {
+        single_send(socket);
+        return;
+    }
     while (done < count) {
         int sent = sendmmsg(socket->fd, messages + done, count - done, MSG_DONTWAIT | MSG_NOSIGNAL);
 
@@ -193,12 +217,34 @@ static void batch_send(struct dns_udp_socket *socket, unsigned count)
     }
 }
 
+static unsigned single_receive(struct dns_udp_socket *socket)
+{
+    struct dns_udp *udp = socket->udp;
+    struct msghdr *header = &udp->received[0].msg_hdr;
+    ssize_t length = recvfrom(socket->fd, udp->data[0], QUERY_MAX, MSG_DONTWAIT, header->msg_name,
+                              &header->msg_namelen);
+
+    socket->singles--;
+    if (length < 0)
+        return 0;
+    udp->received[0].msg_len = (unsigned)length;
+    return 1;
+}
+
 /* 0 when there was nothing. */
 static unsigned batch_receive(struct dns_udp_socket *socket)
 {
-    struct dns_udp *udp = socket->udp;
-    int count = recvmmsg(socket->fd, udp->received, BATCH, MSG_DONTWAIT, NULL);
+    int count;
 
+    if (socket->singles > 0)
+        return single_receive(socket);
+    count = recvmmsg(socket->fd, socket->udp->received, BATCH, MSG_DONTWAIT, NULL);
+    if (count != 1)
+        socket->alone = 0;
+    else if (socket->alone < ALONE)
+        socket->alone++;
+    if (socket->alone == ALONE)
+        socket->singles = SINGLES;
     return count > 0 ? (unsigned)count : 0;
 }
 

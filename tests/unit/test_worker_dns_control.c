@@ -433,6 +433,31 @@ static void batches_are_answered_in_full(void **state)
     close(fd);
 }
 
+/* So many that the worker takes them singly (dns_udp.c). */
+static void ask_one_by_one(struct fixture *fixture)
+{
+    char text[8192];
+
+    for (unsigned i = 0; i < 20; i++) {
+        const char *source = i % 3 ? GUEST : HOST;
+
+        assert_string_equal(ask(fixture, source, i % 2 ? "web" : "nope", text),
+                            i % 2 ? "NOERROR aa: web 60 A " GUEST : "NXDOMAIN aa: auth . 5 SOA");
+    }
+}
+
+static void one_by_one_and_then_many(void **state)
+{
+    struct fixture *fixture = *state;
+
+    for (unsigned round = 0; round < 3; round++) {
+        ask_one_by_one(fixture);
+        batches_are_answered_in_full(state);
+    }
+    ask_one_by_one(fixture);
+    garbage_is_answered_or_dropped(state);
+}
+
 static void nothing_is_answered_before_ready(void **state)
 {
     struct fixture *fixture = *state;
@@ -460,6 +485,18 @@ static void endpoint_arrives(struct fixture *fixture)
 {
     fixture->on_receive = NULL;
     send_endpoint(fixture, 2, OTHER, "new", NULL);
+}
+
+static void what_is_said_is_known_to_a_single_query(void **state)
+{
+    struct fixture *fixture = *state;
+    char text[8192];
+
+    ask_one_by_one(fixture);
+    fixture->on_receive = endpoint_arrives;
+    atomic_fetch_add(&fixture->page->number, 1);
+    fixture->number = atomic_load(&fixture->page->number) - 1;
+    assert_string_equal(ask(fixture, GUEST, "new", text), "NOERROR aa: new 60 A " OTHER);
 }
 
 /* A query after attach has answered: the message is on its way, the page says so. */
@@ -823,9 +860,11 @@ int main(void)
         TEST(udp_is_answered),
         TEST(garbage_is_answered_or_dropped),
         TEST(batches_are_answered_in_full),
+        TEST(one_by_one_and_then_many),
         cmocka_unit_test_setup_teardown(nothing_is_answered_before_ready, set_up_unready,
                                         tear_down),
         TEST(what_moatd_has_said_is_known_to_the_next_query),
+        TEST(what_is_said_is_known_to_a_single_query),
         TEST(network_goes_under_a_query),
         TEST(forwarded_by_the_hosts_servers_and_cached),
         TEST(guests_own_servers_come_first),
