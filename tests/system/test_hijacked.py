@@ -18,8 +18,16 @@ PIDFD_GETFD = 438
 MESSAGE_GIVE = 30  # DNS_MESSAGE_GIVE, src/worker/dns_message.h
 
 
+def confined(pid):
+    """Whether its seccomp filter is there."""
+    with open(f"/proc/{pid}/status", encoding="ascii") as file:
+        return "\nSeccomp:\t2\n" in file.read()
+
+
 def channel_of(pid):
-    """The worker's end of its channel to moatd: its only SOCK_SEQPACKET socket."""
+    """The worker's end of its channel to moatd: its only SOCK_SEQPACKET socket that does not listen. Before it is
+    confined it may still have others, of the moatd that it was forked from."""
+    wait_for(lambda: confined(pid), 5, "the worker to be confined")
     libc = ctypes.CDLL(None, use_errno=True)
     pidfd = os.pidfd_open(pid)
     try:
@@ -32,7 +40,8 @@ def channel_of(pid):
             except OSError:
                 os.close(fd)
                 continue
-            if (found.family, found.type) == (socket.AF_UNIX, socket.SOCK_SEQPACKET):
+            if ((found.family, found.type) == (socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                    and not found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)):
                 return found
             found.close()
     finally:
