@@ -53,3 +53,13 @@ def turns(options, *measurements):
         for measure, into in zip(measurements, figures):
             into.append(measure())
     return figures
+
+
+def rounds(count, *measurements):
+    """The same in `count` rounds, every other one backwards: what drifts meanwhile weighs on all of them alike."""
+    figures = tuple([] for _ in measurements)
+    for i in range(count):
+        one_round = list(zip(measurements, figures))
+        for measure, into in reversed(one_round) if i % 2 else one_round:
+            into.append(measure())
+    return figures
