@@ -68,7 +68,6 @@ struct rpc {
     struct loop_timer *turn; /* runs while a queue has clients */
     struct queue urgent;
     struct queue ordinary;
-    unsigned urgent_run; /* lines that went first since an ordinary one */
 };
 
 /* --- turn.c --- */
@@ -79,7 +78,8 @@ void turn_queue_work(struct client *client);
 /* Fine when it is in none. */
 void turn_leave(struct client *client);
 /* Takes the client whose turn it is out of its queue, and sees to it that the next one has its;
- * NULL when there is none. */
+ * NULL when there is none: of those that go first, and of the others. */
+struct client *turn_take_urgent(struct rpc *rpc);
 struct client *turn_take(struct rpc *rpc);
 
 /* --- client.c --- */

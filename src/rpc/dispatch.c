@@ -116,6 +116,13 @@ static int network_deny(struct call *call, struct result *result, struct error *
     return service_network_deny(call->service, &PARAMS->passage, error);
 }
 
+static void answered(struct call *call)
+{
+    call->pending = false;
+    if (call->deferred)
+        call->answered(call);
+}
+
 static void on_attached(void *userdata, struct guest *guest, const int *fds, size_t n_fds,
                         struct error *error)
 {
@@ -130,9 +137,7 @@ static void on_attached(void *userdata, struct guest *guest, const int *fds, siz
     } else {
         answer_failure(call, error);
     }
-    call->pending = false;
-    if (call->deferred)
-        call->answered(call);
+    answered(call);
 }
 
 static int guest_attach(struct call *call, struct result *result, struct error *error)
@@ -144,10 +149,23 @@ static int guest_attach(struct call *call, struct result *result, struct error *
                                 call->n_fds, on_attached, call, error);
 }
 
+static void on_detached(void *userdata, int r, struct error *error)
+{
+    struct call *call = userdata;
+    struct result result = {0};
+
+    if (r < 0)
+        answer_failure(call, error);
+    else
+        answer_result(call, &result);
+    answered(call);
+}
+
 static int guest_detach(struct call *call, struct result *result, struct error *error)
 {
     (void)result;
-    return service_guest_detach(call->service, &PARAMS->guest_detach, error);
+    call->pending = true;
+    return service_guest_detach(call->service, &PARAMS->guest_detach, on_detached, call, error);
 }
 
 static int guest_list(struct call *call, struct result *result, struct error *error)
@@ -285,7 +303,7 @@ static const struct handler handlers[] = {
     [METHOD_NETWORK_ALLOW] = {.call = network_allow},
     [METHOD_NETWORK_DENY] = {.call = network_deny},
     [METHOD_GUEST_ATTACH] = {.call = guest_attach, .beside = true, .later = true},
-    [METHOD_GUEST_DETACH] = {.call = guest_detach, .beside = true},
+    [METHOD_GUEST_DETACH] = {.call = guest_detach, .beside = true, .later = true},
     [METHOD_GUEST_LIST] = {.call = guest_list},
     [METHOD_GUEST_GET] = {.call = guest_get},
     [METHOD_PORT_ADD] = {.call = port_add},

@@ -47,12 +47,29 @@ static void on_accept(void *userdata, unsigned events)
 
 /* --- from the loop and the service --- */
 
+#define URGENT_TURNS_MAX 32 /* of clients that go first, while others wait */
+
+static void urgent_turns(struct rpc *rpc)
+{
+    struct client *client;
+
+    for (unsigned i = 0; i < URGENT_TURNS_MAX && (client = turn_take_urgent(rpc)); i++)
+        client_turn(client);
+    service_detach_flush(rpc->service);
+}
+
+/* Detaches that came, their answers, and one thing else. */
 static void on_turn(void *userdata)
 {
-    struct client *client = turn_take(userdata);
+    struct rpc *rpc = userdata;
+    struct client *client;
 
+    urgent_turns(rpc);
+    urgent_turns(rpc);
+    client = turn_take(rpc);
     if (client)
         client_turn(client);
+    service_detach_flush(rpc->service); /* a detach that did not look like one */
 }
 
 /* A promise may be kept now. */

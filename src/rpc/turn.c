@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Each turn of the loop takes one step of one client, after it has looked at all sockets: so a line
- * that came meanwhile can go first. Detaches do, which are short and which others' attaches must
- * not hold up, and answers that have become ready. Clients of one queue take turns. */
+/* Each turn of the loop, which has looked at all sockets before, takes what goes first and then one
+ * step of one other client. Detaches go first, which are short, which others' attaches must not
+ * hold up, and which go together where they come together; so do answers that have become ready.
+ * Clients of one queue take turns. */
 #include <string.h>
 
 #include "rpc/client.h"
 
 #define URGENT_METHOD "\"guest.detach\""
-#define URGENT_LOOK 512   /* bytes of a line in which the method is looked for */
-#define URGENT_RUN_MAX 32 /* lines that go first while others wait */
+#define URGENT_LOOK 512 /* bytes of a line in which the method is looked for */
 
 static void queue_push(struct queue *queue, struct client *client)
 {
@@ -70,23 +70,24 @@ void turn_leave(struct client *client)
     queue_remove(&client->rpc->ordinary, client);
 }
 
-static struct client *queue_next(struct rpc *rpc)
+/* The next of the queue; whoever is left in any has a turn of his own. */
+static struct client *take(struct rpc *rpc, struct queue *queue)
 {
-    bool urgent = rpc->urgent.first && (!rpc->ordinary.first || rpc->urgent_run < URGENT_RUN_MAX);
-    struct queue *queue = urgent ? &rpc->urgent : &rpc->ordinary;
     struct client *client = queue->first;
 
-    rpc->urgent_run = urgent ? rpc->urgent_run + 1 : 0;
     if (client)
         queue_remove(queue, client);
+    if (rpc->urgent.first || rpc->ordinary.first)
+        loop_timer_start(rpc->turn, 0);
     return client;
+}
+
+struct client *turn_take_urgent(struct rpc *rpc)
+{
+    return take(rpc, &rpc->urgent);
 }
 
 struct client *turn_take(struct rpc *rpc)
 {
-    struct client *client = queue_next(rpc);
-
-    if (rpc->urgent.first || rpc->ordinary.first)
-        loop_timer_start(rpc->turn, 0);
-    return client;
+    return take(rpc, &rpc->ordinary);
 }

@@ -9,20 +9,21 @@
 #include "base/cleanup.h"
 #include "service/step.h"
 
-static int rules_commit(struct service *service, const struct guest_plan *plan, bool add,
-                        struct error *error)
+/* Else the guest stays, and its policy. */
+static bool with_policy(const struct guest_plan *plan)
 {
-    struct nat_batch *batch = nat_batch_new(service->nat);
-    bool with_policy = plan->first_endpoint == 0; /* else the guest stays, and its policy */
-    struct domain *domain = NULL;
+    return plan->first_endpoint == 0;
+}
+
+static int rules_append(struct service *service, const struct guest_plan *plan, bool add,
+                        struct nat_batch *batch, struct domain **ret_domain, struct error *error)
+{
     int r = 0;
 
-    if (!batch)
-        return error_set(error, ENOMEM, "rules");
-    if (with_policy)
+    if (with_policy(plan))
         r = policy_append(batch, plan->guest, add, error);
-    if (r >= 0 && with_policy && add && policy_has_rules(&plan->guest->policy))
-        r = domain_prepare(service, plan->guest, batch, &domain, error);
+    if (r >= 0 && with_policy(plan) && add && policy_has_rules(&plan->guest->policy))
+        r = domain_prepare(service, plan->guest, batch, ret_domain, error);
     for (size_t i = plan->first_endpoint; i < plan->guest->n_endpoints; i++) {
         struct nat_endpoint endpoint;
 
@@ -31,12 +32,25 @@ static int rules_commit(struct service *service, const struct guest_plan *plan, 
     }
     if (plan->with_ports)
         ports_append(service, plan, plan->guest->ports, plan->guest->n_ports, add, batch);
+    return r;
+}
+
+static int rules_commit(struct service *service, const struct guest_plan *plan, bool add,
+                        struct error *error)
+{
+    struct nat_batch *batch = nat_batch_new(service->nat);
+    struct domain *domain = NULL;
+    int r;
+
+    if (!batch)
+        return error_set(error, ENOMEM, "rules");
+    r = rules_append(service, plan, add, batch, &domain, error);
     if (r >= 0)
         r = nat_batch_commit(batch, error);
     nat_batch_free(batch);
     if (r < 0)
         domain_free(domain);
-    else if (with_policy)
+    else if (with_policy(plan))
         domain_install(service, plan->guest->id, domain);
     return r;
 }
@@ -113,13 +127,9 @@ static int guest_rules_apply(struct service *service, void *subject, struct erro
     return r;
 }
 
-static void guest_rules_undo(struct service *service, void *subject)
+/* The guest's rules are gone: what there is because of them. */
+static void rules_were_removed(struct service *service, const struct guest_plan *plan)
 {
-    const struct guest_plan *plan = subject;
-    struct error error = ERROR_INIT;
-
-    if (rules_commit(service, plan, false, &error) < 0)
-        undo_failed(service, "a guest's rules", &error);
     if (plan->with_ports)
         waiting_forget_ports(service, plan->guest->ports, plan->guest->n_ports);
     /* What its ports led to it is from or to its addresses too. */
@@ -130,6 +140,46 @@ static void guest_rules_undo(struct service *service, void *subject)
             conntrack_flush_guest(service->conntrack, &endpoint->ip);
         if (ip_is_set(&endpoint->ip6))
             conntrack_flush_guest(service->conntrack, &endpoint->ip6);
+    }
+}
+
+static void guest_rules_undo(struct service *service, void *subject)
+{
+    struct error error = ERROR_INIT;
+
+    if (rules_commit(service, subject, false, &error) < 0)
+        undo_failed(service, "a guest's rules", &error);
+    rules_were_removed(service, subject);
+}
+
+static int rules_remove_together(struct service *service, const struct guest_plan *const *plans,
+                                 size_t count)
+{
+    struct nat_batch *batch = nat_batch_new(service->nat);
+    struct error error = ERROR_INIT;
+    int r = batch ? 0 : -ENOMEM;
+
+    for (size_t i = 0; r >= 0 && i < count; i++)
+        r = rules_append(service, plans[i], false, batch, NULL, &error);
+    if (r >= 0)
+        r = nat_batch_commit(batch, &error);
+    nat_batch_free(batch);
+    return r;
+}
+
+void guest_plans_undo(struct service *service, const struct guest_plan *const *plans, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        for (size_t step = n_guest_steps; step-- > GUEST_STEP_RULES + 1;)
+            guest_steps[step].undo(service, (void *)(uintptr_t)plans[i]);
+    if (rules_remove_together(service, plans, count) < 0) {
+        for (size_t i = 0; i < count; i++) /* one of them was not as it should be */
+            guest_rules_undo(service, (void *)(uintptr_t)plans[i]);
+        return;
+    }
+    for (size_t i = 0; i < count; i++) {
+        domain_install(service, plans[i]->guest->id, NULL);
+        rules_were_removed(service, plans[i]);
     }
 }
 
@@ -317,7 +367,7 @@ static void guest_inside_step_undo(struct service *service, void *subject)
 }
 
 const struct step guest_steps[] = {
-    {"guest.rules", guest_rules_apply, guest_rules_undo},
+    [GUEST_STEP_RULES] = {"guest.rules", guest_rules_apply, guest_rules_undo},
     {"guest.loopback", guest_loopback_apply, guest_loopback_undo},
     [GUEST_STEP_LINKS] = {"guest.links", guest_links_apply, guest_links_undo},
     {"guest.neighbours", guest_neighbours_apply, guest_neighbours_undo},

@@ -536,17 +536,6 @@ int service_network_get(struct service *service, const char *name, struct networ
     return 0;
 }
 
-/* Detaches the guest from this network; from all if it is its only one. */
-static int evict(struct service *service, const char *guest, const char *network,
-                 struct error *error)
-{
-    struct guest_detach_params params = {0};
-
-    snprintf(params.name, sizeof(params.name), "%s", guest);
-    snprintf(params.network, sizeof(params.network), "%s", network);
-    return service_guest_detach(service, &params, error);
-}
-
 /* Passages go with either of their networks: the store forgets them with it. */
 static int remove_one(struct service *service, struct network *network, struct error *error)
 {
@@ -591,7 +580,7 @@ int service_network_remove(struct service *service, const struct network_remove_
             network.guests.count, network.guests.count == 1 ? "" : "s", network.guests.items[0],
             network.guests.count > 1 ? ", …" : "", network.guests.count == 1 ? "it" : "them");
     for (size_t i = 0; r >= 0 && i < network.guests.count; i++)
-        r = evict(service, network.guests.items[i], params->name, error);
+        r = guest_detach(service, network.guests.items[i], params->name, error);
     if (r >= 0)
         r = remove_one(service, &network, error);
     network_deinit(&network);

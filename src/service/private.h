@@ -27,6 +27,8 @@ struct neighbour_left {
     struct mac mac; /* on the wire */
 };
 
+#define DETACHES_MAX 64 /* that go together */
+
 struct service {
     const struct config *config;
     struct loop *loop;
@@ -42,6 +44,9 @@ struct service {
     struct link *link_beside;      /* the other thread's */
     struct background *background; /* makes and removes the links of guests */
     struct attach *attaching;      /* guests whose links are being made (attach.c) */
+    struct detach *detaching;      /* detaches that wait for service_detach_flush (detach.c) */
+    struct detach **detaching_end;
+    size_t n_detaching;
     struct nat *nat;
     struct conntrack *conntrack;
     struct names *names;
@@ -200,10 +205,6 @@ void hostset_forwarding_release(struct service *service, uint8_t address_family)
 /* --- guests (guest.c) --- */
 /* Fills what a VMM needs, for an answer; nothing for a namespace. */
 int guest_show_vmm(struct service *service, struct guest *guest, struct error *error);
-/* Removes the guest from store and kernel; why: for the event. */
-int guest_remove(struct service *service, struct guest *guest, const char *why,
-                 struct error *error);
-void guest_remove_by_id(struct service *service, int64_t guest_id, const char *why);
 /* Opens the guest's namespace, by what it was attached by or by its handle, and checks that it is
  * the one that was attached. *ret_fd is -1 when neither leads there: it is gone, or, on a kernel
  * without handles, only those who are in it know the way. */
@@ -221,6 +222,15 @@ int netns_check_free(struct service *service, const struct guest *guest, struct 
 /* Gives an endpoint's addresses back and deletes its row; inside a transaction. */
 int endpoint_forget(struct service *service, const struct guest *guest, size_t index,
                     const struct network *network, struct error *error);
+
+/* --- guests that go (detach.c) --- */
+/* Removes the guest from store and kernel; why: for the event. */
+int guest_remove(struct service *service, struct guest *guest, const char *why,
+                 struct error *error);
+void guest_remove_by_id(struct service *service, int64_t guest_id, const char *why);
+/* As guest.detach does; network "": all of the guest. */
+int guest_detach(struct service *service, const char *name, const char *network,
+                 struct error *error);
 
 /* --- inside guests (inside.c) --- */
 /* Can the guest's resolv.conf be changed, and may this caller ask for it? Fine when nobody asks. */

@@ -266,6 +266,7 @@ int service_new(const struct config *config, struct loop *loop, service_event_fn
         .loop = loop,
         .on_event = on_event,
         .on_event_userdata = userdata,
+        .detaching_end = &service->detaching,
         .lock_fds = {-1, -1},
         .started_ms = monotonic_ms(),
     };
@@ -281,6 +282,7 @@ int service_new(const struct config *config, struct loop *loop, service_event_fn
 
 void service_settle(struct service *service)
 {
+    service_detach_flush(service);
     if (service->background)
         background_settle(service->background);
 }

@@ -93,8 +93,13 @@ int service_guest_attach(struct service *service, const struct peer *peer,
 /* Blocks until no attach is on its way any more (each is told of first) and no link that is to go
  * is there. */
 void service_settle(struct service *service);
+/* Detaches that come together go together: `done` is called from service_detach_flush, which the
+ * caller calls when it has no more of them at hand; until then params must stay. r < 0: refused,
+ * error says why. */
+typedef void (*service_detached_fn)(void *userdata, int r, struct error *error);
 int service_guest_detach(struct service *service, const struct guest_detach_params *params,
-                         struct error *error);
+                         service_detached_fn done, void *userdata, struct error *error);
+void service_detach_flush(struct service *service);
 int service_guest_list(struct service *service, struct guest **ret_guests, size_t *ret_count,
                        struct error *error);
 int service_guest_get(struct service *service, const char *name, struct guest *ret_guest,

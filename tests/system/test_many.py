@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Many guests and many callers."""
 
+import json
 import os
 import random
+import signal
 import threading
 
 import pytest
@@ -195,6 +197,100 @@ def test_descriptors_of_moatd_do_not_grow(host):
     for i in range(40):
         once(i)
     assert count() <= before + 1, f"{before} → {count()} descriptors after 40 guests"
+
+
+# Detaches that come together go together
+
+@pytest.fixture
+def together(host):
+    """Sends one line on each of several connections, all of which moatd finds at once; their answers."""
+
+    def send(lines, meanwhile=lambda: None):
+        connections = [rpc.Rpc(host.socket_path) for _ in lines]
+        for connection in connections:
+            connection.call("system.status")  # it is accepted
+        os.kill(host.daemon.pid, signal.SIGSTOP)
+        try:
+            for connection, line in zip(connections, lines):
+                connection.send(line)
+            meanwhile()
+        finally:
+            os.kill(host.daemon.pid, signal.SIGCONT)
+        answers = [connection.receive() for connection in connections]
+        for connection in connections:
+            connection.close()
+        return answers
+
+    return send
+
+
+def detach(name, **params):
+    return {"jsonrpc": "2.0", "id": name, "method": "guest.detach", "params": {"name": name, **params}}
+
+
+def some_of_each_kind(host):
+    host.moat("net", "create", "blue", "--ipv6")
+    host.attach_guest("plain")
+    host.attach_guest("open", "-p", "8080:80", "-p", "8053:53/udp")
+    host.attach_guest("ruled", "--allow", "192.0.2.0/24", "--deny", "192.0.2.9")
+    host.attach_guest("named", "--allow", "example.test")
+    host.attach_guest("hidden", "--mode", "outbound")
+    host.attach_guest("six", network="blue")
+    host.moat("attach", "vm", "--network", "blue", "--tap", "-p", "8081:80")
+    return ["plain", "open", "ruled", "named", "hidden", "six", "vm"]
+
+
+def test_detaches_of_all_kinds_at_once(host, together):
+    before = host.kernel()
+    names = some_of_each_kind(host)
+    answers = together([detach(name) for name in names])
+    assert [answer["result"] for answer in answers] == [{}] * len(names)
+    assert host.guest_names() == [] and host.call("port.list") == []
+    host.moat("net", "rm", "blue")
+    wait_for(lambda: not before.differences(host.kernel()), 5, lambda: "\n".join(before.differences(host.kernel())))
+    assert "repair" not in host.daemon.log()
+
+
+def outcomes(answers):
+    """What became of each detach: its name, and the reason where it was refused."""
+    flat = [answer for line in answers for answer in (line if isinstance(line, list) else [line])]
+    return sorted((answer["id"], answer["error"]["data"]["reason"] if "error" in answer else "") for answer in flat)
+
+
+def test_each_of_several_detaches_has_its_own_answer(host, together):
+    host.moat("net", "create", "blue")
+    for name in ("one", "two", "three"):
+        host.attach_guest(name)
+    host.moat("attach", "three", "--network", "blue")
+    assert outcomes(together([detach("one"), detach("nobody"), detach("one"), [detach("two"), detach("two")]])) == [
+        ("nobody", "not_found"), ("one", ""), ("one", "not_found"), ("two", ""), ("two", "not_found")]
+    assert outcomes(together([detach("three", network="blue"), detach("nobody"), detach("three", network="blue")])) == [
+        ("nobody", "not_found"), ("three", ""), ("three", "not_found")]
+    assert host.guest_names() == ["three"]
+
+
+def test_a_thousand_detaches_on_one_connection(host):
+    """Each in its turn, and others in between."""
+    host.attach_guest("g")
+    with rpc.Rpc(host.socket_path) as many:
+        many.send_raw(b"".join(json.dumps(detach(f"n{i}")).encode() + b"\n" for i in range(1000)))
+        assert host.call("guest.get", name="g")["name"] == "g"
+        assert [many.receive()["id"] for _ in range(1000)] == [f"n{i}" for i in range(1000)]
+
+
+def test_an_element_that_somebody_removed_holds_no_detach_up(host, together):
+    before = host.kernel()
+    host.stop()
+    host.start(env={"MOAT_FAULT": "nat.owner"})  # or the kernel keeps others out of the table
+    names = some_of_each_kind(host)
+    answers = together([detach(name) for name in names],
+                       meanwhile=lambda: host.nft("delete element inet moat pub4 { tcp . 8080 }\n"))
+    assert [answer["result"] for answer in answers] == [{}] * len(names)
+    assert host.guest_names() == []
+    host.moat("net", "rm", "blue")
+    host.stop()
+    host.start()
+    wait_for(lambda: not before.differences(host.kernel()), 5, lambda: "\n".join(before.differences(host.kernel())))
 
 
 # A busy machine
