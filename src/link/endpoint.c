@@ -305,10 +305,14 @@ int link_endpoint_remove(struct link *link, const struct link_endpoint *endpoint
 }
 
 /* ------------------------------------------------------------------------------- ensure */
-/* Attributes that are right already are not sent. */
+/* What is right already is not sent: the kernel would tell everybody who listens that it changed.
+ */
 static void request_port_link(struct request *request, const struct link_endpoint *endpoint,
                               const struct link_state *state, uint32_t master)
 {
+    if (state->info.up && state->info.group == endpoint->group && state->mtu == endpoint->mtu &&
+        state->info.master == master && mac_equal(&state->mac, &endpoint->bridge_mac))
+        return;
     struct nlmsghdr *message = request_link(request, RTM_SETLINK, 0, state->info.index, "connect");
 
     message_set_up(message, true);

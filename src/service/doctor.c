@@ -295,6 +295,7 @@ int service_doctor(struct service *service, struct check_result **ret_checks, si
     };
     struct checks checks = {0};
 
+    repair_finish(service); /* what is being put right is no finding */
     for (size_t i = 0; i < ARRAY_SIZE(all); i++)
         all[i](service, &checks);
     if (checks.failed) {

@@ -70,6 +70,8 @@ struct service {
     struct injected *injected; /* files that were changed inside guests (inside.c) */
     struct waitings *waitings; /* ports that others hold (waiting.c); NULL before the first */
     struct loop_timer *repair_timer;
+    struct loop_timer *guests_timer;     /* the next guest of the repair */
+    struct repair *repair;               /* one that is under way (repair.c) */
     struct loop_timer *checkpoint_timer; /* moves the store's log into its file in idle moments */
     struct loop_timer *firewalls_timer;  /* others changed their rules, or we our networks */
     struct loop_timer *host_timer;       /* the host changed: look at MTU and subnets */
@@ -349,9 +351,13 @@ bool nameless_get(const struct service *service, size_t index, const char **ret_
 void nameless_forget(struct service *service, int64_t network_id);
 void nameless_free_all(struct service *service);
 
-/* --- start and repair (reconcile.c) --- */
+/* --- start (reconcile.c) and repair (repair.c) --- */
 int reconcile_start(struct service *service, struct error *error);
+/* Soon; what comes in one go is repaired in one go. */
 void reconcile_schedule(struct service *service);
+/* Brings a repair that is under way to its end at once; gives it up. Fine when there is none. */
+void repair_finish(struct service *service);
+void repair_drop(struct service *service);
 /* Something was written to the store. */
 void service_changed(struct service *service);
 int watch_start(struct service *service, struct error *error);

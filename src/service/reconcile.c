@@ -11,30 +11,13 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
-#include "service/private.h"
+#include "service/reconcile.h"
 
-#define REPAIR_DELAY_MS 20 /* what is changed in one go is repaired in one go */
-#define GAP_LOOKS 2        /* packets were under way at the first */
+#define GAP_LOOKS 2 /* packets were under way at the first */
 #define GAP_AGAIN_MS 500
-#define CHECKPOINT_DELAY_MS 2000
-
 #define RETRY_FAILED_MS 10000 /* what could not be put right is tried again */
 
 #define MTU_SETTING "mtu/applied"
-
-struct state {
-    struct service *service;
-    struct network *networks;
-    size_t n_networks;
-    struct guest *guests;
-    struct guest_plan *plans; /* one per guest */
-    size_t n_guests;
-    struct strings failed_before;
-    struct link_info *links; /* ours, as they were found */
-    size_t n_links;
-    bool start;
-    bool follow_mtu; /* the host's MTU is not what guests were told */
-};
 
 /* What somebody else had changed is as it should be again. */
 static void tell_repair(struct service *service, const char *network, const char *guest,
@@ -43,7 +26,7 @@ static void tell_repair(struct service *service, const char *network, const char
     event_emit(service, "repaired", network, guest, "%s", what);
 }
 
-static void state_deinit(struct state *state)
+void reconcile_forget(struct state *state)
 {
     for (size_t i = 0; i < state->n_guests; i++) {
         if (state->plans) {
@@ -58,7 +41,11 @@ static void state_deinit(struct state *state)
     free(state->guests);
     free(state->plans);
     free(state->links);
-    strings_deinit(&state->failed_before);
+    state->networks = NULL;
+    state->guests = NULL;
+    state->plans = NULL;
+    state->links = NULL;
+    state->n_networks = state->n_guests = state->n_links = 0;
 }
 
 /* Logged once, and a finding of doctor until a later repair succeeds. */
@@ -138,7 +125,7 @@ static bool links_exist(struct service *service, const struct guest *guest)
     return guest->n_endpoints > 0;
 }
 
-static bool guest_is_alive(struct service *service, const struct guest *guest)
+bool guest_is_alive(struct service *service, const struct guest *guest)
 {
     int fd = -1;
 
@@ -478,7 +465,7 @@ static int start_names(const struct state *state, struct guest_plan *plan, struc
     return r;
 }
 
-static void ensure_guest(const struct state *state, struct guest_plan *plan)
+void reconcile_guest(const struct state *state, struct guest_plan *plan)
 {
     struct error error = ERROR_INIT;
     bool made = false;
@@ -547,33 +534,50 @@ static int mtu_recall(struct service *service, struct error *error)
     return mtu_remember(service, error);
 }
 
-static int reconcile(struct service *service, bool start, struct error *error)
+int reconcile_begin(struct state *state, struct error *error)
 {
-    struct state state = {.service = service, .start = start, .failed_before = service->failures};
-    int r = state_load(&state, error);
+    struct service *service = state->service;
+    int r = state_load(state, error);
 
+    state->failed_before = service->failures;
     service->failures = (struct strings){0};
-    state.follow_mtu = service->host_mtu != 0 && service->host_mtu != service->applied_mtu;
+    state->follow_mtu = service->host_mtu != 0 && service->host_mtu != service->applied_mtu;
     if (r >= 0)
-        r = remove_strays(&state, error);
-    for (size_t i = 0; r >= 0 && start && i < state.n_guests; i++)
-        r = waiting_start(service, &state.plans[i], error);
+        r = remove_strays(state, error);
+    for (size_t i = 0; r >= 0 && state->start && i < state->n_guests; i++)
+        r = waiting_start(service, &state->plans[i], error);
     if (r >= 0)
-        r = apply_rules(&state, error);
-    for (size_t i = 0; r >= 0 && i < state.n_networks; i++)
-        ensure_network(&state, &state.networks[i]);
-    for (size_t i = 0; r >= 0 && i < state.n_guests; i++)
-        ensure_guest(&state, &state.plans[i]);
-    if (r >= 0 && state.follow_mtu)
+        r = apply_rules(state, error);
+    for (size_t i = 0; r >= 0 && i < state->n_networks; i++)
+        ensure_network(state, &state->networks[i]);
+    return r;
+}
+
+int reconcile_end(struct state *state, int r, struct error *error)
+{
+    struct service *service = state->service;
+
+    if (r >= 0 && state->follow_mtu)
         r = mtu_remember(service, error);
-    if (r >= 0 && start)
+    if (r >= 0 && state->start)
         r = start_records(service, error);
     if (r < 0)
-        tell_failure(&state, "repair", NULL, error);
+        tell_failure(state, "repair", NULL, error);
     if (service->failures.count > 0)
         loop_timer_start(service->retry_timer, RETRY_FAILED_MS);
-    state_deinit(&state);
+    reconcile_forget(state);
+    strings_deinit(&state->failed_before);
     return r;
+}
+
+static int reconcile_everything(struct service *service, struct error *error)
+{
+    struct state state = {.service = service, .start = true};
+    int r = reconcile_begin(&state, error);
+
+    for (size_t i = 0; r >= 0 && i < state.n_guests; i++)
+        reconcile_guest(&state, &state.plans[i]);
+    return reconcile_end(&state, r, error);
 }
 
 int reconcile_start(struct service *service, struct error *error)
@@ -587,7 +591,7 @@ int reconcile_start(struct service *service, struct error *error)
     if (r >= 0)
         r = domains_load(service, error);
     if (r >= 0)
-        r = reconcile(service, true, error);
+        r = reconcile_everything(service, error);
     domains_loaded_forget(service);
     if (r < 0)
         return r;
@@ -596,127 +600,4 @@ int reconcile_start(struct service *service, struct error *error)
     leases_settled(service->leases);
     reservations_settled(service->reservations);
     return 0;
-}
-
-/* --- repair --- */
-
-/* Guests whose namespace ended between the look at who is there and the look at their links. */
-static void remove_unreachable(struct service *service)
-{
-    struct error error = ERROR_INIT;
-    struct guest *guests = NULL;
-    size_t count = 0;
-
-    service->has_unreachable = false;
-    if (store_guest_list(service->store, &guests, &count, &error) < 0)
-        log_error("repair: %s", error.text);
-    for (size_t i = 0; i < count; i++) {
-        if (!guest_is_alive(service, &guests[i]))
-            guest_remove_by_id(service, guests[i].id, "its namespace is gone");
-        guest_deinit(&guests[i]);
-    }
-    free(guests);
-}
-
-static void on_repair(void *userdata)
-{
-    struct service *service = userdata;
-    struct error error = ERROR_INIT;
-
-    service_settle(service);
-    if (service->has_unreachable)
-        remove_unreachable(service);
-    service_settle(service);
-    loop_timer_stop(service->retry_timer);
-    if (reconcile(service, false, &error) < 0)
-        loop_timer_start(service->repair_timer, 1000);
-}
-
-void reconcile_schedule(struct service *service)
-{
-    if (!loop_timer_is_active(service->repair_timer))
-        loop_timer_start(service->repair_timer, REPAIR_DELAY_MS);
-}
-
-static void on_link_gone(void *userdata, const char *name, uint32_t index)
-{
-    struct service *service = userdata;
-    struct error error = ERROR_INIT;
-    struct guest guest = {0};
-    bool found = false;
-    int fd = -1;
-    int r;
-
-    (void)index;
-    service_settle(service);
-    r = store_guest_find_by_host_interface(service->store, name, &guest, &found, &error);
-    if (r >= 0 && found)
-        guest_netns_open(&guest, &fd);
-    if (r >= 0 && found && guest.kind == KIND_NETNS && fd < 0)
-        r = guest_remove(service, &guest, "its namespace is gone", &error);
-    else
-        reconcile_schedule(service); /* a bridge, a tap, or a link somebody deleted */
-    cleanup_close(&fd);
-    guest_deinit(&guest);
-    if (r < 0)
-        log_error("link %s is gone: %s", name, error.text);
-}
-
-static void on_drift(void *userdata)
-{
-    reconcile_schedule(userdata);
-}
-
-/* --- watching --- */
-
-static void on_checkpoint(void *userdata)
-{
-    struct service *service = userdata;
-
-    store_checkpoint(service->store);
-}
-
-void service_changed(struct service *service)
-{
-    if (service->checkpoint_timer && !loop_timer_is_active(service->checkpoint_timer))
-        loop_timer_start(service->checkpoint_timer, CHECKPOINT_DELAY_MS);
-}
-
-int watch_start(struct service *service, struct error *error)
-{
-    static const struct link_watch_ops ops = {on_link_gone, on_drift, surroundings_changed};
-    int r;
-
-    service->repair_timer = loop_timer_new(service->loop, on_repair, service);
-    service->retry_timer = loop_timer_new(service->loop, on_repair, service);
-    service->host_timer = loop_timer_new(service->loop, surroundings_look, service);
-    service->firewalls_timer = loop_timer_new(service->loop, firewalls_open, service);
-    service->checkpoint_timer = loop_timer_new(service->loop, on_checkpoint, service);
-    if (!service->repair_timer || !service->retry_timer || !service->host_timer ||
-        !service->firewalls_timer || !service->checkpoint_timer)
-        return error_set(error, ENOMEM, "timers");
-    r = link_watch_start(service->link, service->loop, &ops, service, error);
-    if (r >= 0)
-        r = nat_watch_start(service->nat, service->loop, on_drift,
-                            service->config->open_firewalls ? firewalls_follow : NULL, service,
-                            error);
-    return r;
-}
-
-void watch_stop(struct service *service)
-{
-    if (service->link)
-        link_watch_stop(service->link);
-    if (service->nat)
-        nat_watch_stop(service->nat);
-    loop_timer_free(service->repair_timer);
-    loop_timer_free(service->retry_timer);
-    loop_timer_free(service->host_timer);
-    loop_timer_free(service->firewalls_timer);
-    loop_timer_free(service->checkpoint_timer);
-    service->repair_timer = service->host_timer = service->checkpoint_timer = NULL;
-    service->firewalls_timer = NULL;
-    service->retry_timer = NULL;
-    strings_deinit(&service->collisions);
-    strings_deinit(&service->failures);
 }

@@ -152,8 +152,10 @@ static void remove_socket(const struct service *service)
 
 int service_teardown(struct service *service, struct error *error)
 {
-    int r = remove_everything(service, error);
+    int r;
 
+    repair_drop(service);
+    r = remove_everything(service, error);
     if (r >= 0)
         r = firewalls_close(service, error);
     if (r >= 0)

@@ -3,10 +3,12 @@
 
 import os
 import signal
+import threading
 
 import pytest
 
 import dns
+import rpc
 import servers
 import topology
 from netns import kill_quietly
@@ -40,6 +42,39 @@ def test_host_routes(host, six, far, family):
     host.ip(f"-{family}", "route", "flush", "proto", "109")
     wait_for(lambda: host.ip(f"-{family}", "route", "show", "proto", "109"), 1, "the host route")
     wait_for(lambda: reaches(guest, far[family]), 1, "the way out and back")
+
+
+def test_changes_while_a_repair_goes_on(host):
+    """Guests are repaired one by one: others come and go in between."""
+    before = host.kernel()
+    stay = [host.attach_guest(f"s{n}", "--mode", "outbound") for n in range(12)]
+    spaces = [host.guest_space() for _ in range(2)]
+    wrong = []
+
+    def churn(space, name):
+        try:
+            with rpc.Rpc(host.socket_path) as connection:
+                for _ in range(15):
+                    connection.call("guest.attach", name=name, kind="netns", pid=space.pid, mode="outbound",
+                                    networks=[{"name": "default"}])
+                    connection.call("guest.detach", name=name)
+        except BaseException as error:
+            wrong.append(f"{name}: {error}")
+
+    threads = [threading.Thread(target=churn, args=(space, f"c{n}")) for n, space in enumerate(spaces)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        host.ip("route", "flush", "proto", "109")
+        host.call("guest.list")
+    for thread in threads:
+        thread.join()
+    assert not wrong, wrong
+    routes = lambda: {route["dst"] for route in host.ip_json("route", "show", "proto", "109")}
+    wait_for(lambda: routes() == {guest.ip_address for guest in stay}, 3, lambda: f"the routes, not {routes()}")
+    for guest in stay:
+        host.call("guest.detach", name=guest.name)
+    wait_for(lambda: not before.differences(host.kernel()), 5, lambda: "\n".join(before.differences(host.kernel())))
 
 
 # Bridges
