@@ -114,8 +114,15 @@ def meter(host, internet):
     meter.close()
 
 
-def close_to(rate, wanted):
-    return wanted * 0.9 <= rate <= wanted * 1.1
+def assert_rate(net, meter, direction, flows, seconds=2.0, wanted=RATE, tries=3):
+    """No measurement is above the rate, and one of some reaches it: where processors are busy, it may be this program
+    that does not send fast enough."""
+    for _ in range(tries):
+        rate = measure(net, meter, direction, flows, seconds)
+        assert rate <= wanted * 1.1, f"{direction}: {rate / 1e6:.2f} of {wanted / 1e6:.0f} Mbit/s"
+        if rate >= wanted * 0.9:
+            return rate
+    raise AssertionError(f"{direction}: {rate / 1e6:.2f} of {wanted / 1e6:.0f} Mbit/s, the last of {tries}")
 
 
 # Rates
@@ -124,9 +131,8 @@ def close_to(rate, wanted):
 @pytest.mark.parametrize("direction", ["up", "down"])
 def test_rates_hold_for_one_and_for_eight_flows(host, meter, direction, flows):
     guest = host.attach_guest("guest", f"--rate-{direction}", "20mbit")
-    rate = measure(guest, meter, direction, flows)
+    rate = assert_rate(guest, meter, direction, flows)
     print(f"{direction}, {flows} flows: {rate / 1e6:.2f} of 20 Mbit/s")
-    assert close_to(rate, RATE), f"{rate / 1e6:.2f} Mbit/s"
 
 
 def test_without_limits_it_is_much_faster(host, meter):
@@ -143,8 +149,7 @@ def test_rates_change_live_and_go(host, meter):
         for direction in ("up", "down"):
             for rate in (10, 40):
                 host.moat("limit", "set", "guest", f"--rate-{direction}", f"{rate}mbit")
-                measured = measure(guest, meter, direction, 1, 1.5)
-                assert close_to(measured, rate * 1e6), f"{direction} {rate}: {measured / 1e6:.2f} Mbit/s"
+                assert_rate(guest, meter, direction, 1, 1.5, rate * 1e6)
             host.moat("limit", "set", "guest", f"--rate-{direction}", "none")
             assert measure(guest, meter, direction, 1, 0.5) > 200e6
         sock.sendall(b"x")
@@ -156,15 +161,14 @@ def test_rates_change_live_and_go(host, meter):
 def test_rates_of_routed_ports(host, meter, options):
     guest = host.attach_guest("guest", "--rate-up", "20mbit", "--rate-down", "20mbit", *options)
     for direction in ("up", "down"):
-        rate = measure(guest, meter, direction, 1, 1.5)
-        assert close_to(rate, RATE), f"{direction}: {rate / 1e6:.2f} Mbit/s"
+        assert_rate(guest, meter, direction, 1, 1.5)
 
 
 def test_a_port_that_changes_kind_keeps_its_rate(host, meter):
     guest = host.attach_guest("guest", "--rate-up", "20mbit")
     for options in (["--deny", "192.0.2.1"], []):
         host.moat("policy", "set", "guest", *options)
-        assert close_to(measure(guest, meter, "up", 1, 1.5), RATE), options
+        assert_rate(guest, meter, "up", 1, 1.5)
 
 
 def test_what_may_be_sent_is_still_looked_at(host, internet):
@@ -181,10 +185,10 @@ def test_limits_outlive_moatd(host, meter, crash):
     guest = host.attach_guest("guest", "--rate-up", "20mbit", "--max-conns", "50", "--conn-rate", "30")
     before = host.call("limit.get", guest="guest")
     host.crash() if crash else host.stop()
-    assert close_to(measure(guest, meter, "up", 1, 1.0), RATE)
+    assert_rate(guest, meter, "up", 1, 1.0)
     host.start()
     assert host.call("limit.get", guest="guest") == before
-    assert close_to(measure(guest, meter, "up", 1, 1.0), RATE)
+    assert_rate(guest, meter, "up", 1, 1.0)
 
 
 def test_a_lost_link_between_comes_back(host, meter):
@@ -193,7 +197,7 @@ def test_a_lost_link_between_comes_back(host, meter):
     assert len(between) == 1
     host.ip("link", "del", between[0])
     wait_for(lambda: between[0] in host.links(), 3, "the link to be back")
-    assert close_to(measure(guest, meter, "up", 1, 1.5), RATE)
+    assert_rate(guest, meter, "up", 1, 1.5)
 
 
 def test_nothing_stays_of_a_limited_guest(host, internet):
