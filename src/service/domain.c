@@ -35,7 +35,7 @@
 
 struct fact {
     char *name;
-    uint64_t given_ms; /* last */
+    uint64_t given_ns; /* last: two may come in one millisecond */
     uint64_t until_ms;
 };
 
@@ -88,12 +88,17 @@ struct domains {
     size_t n_loaded;
 };
 
-static uint64_t now_ms(void)
+static uint64_t now_ns(void)
 {
     struct timespec now;
 
     clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+static uint64_t now_ms(void)
+{
+    return now_ns() / 1000000;
 }
 
 /* --- rules --- */
@@ -359,7 +364,7 @@ static struct fact *fact_ends_first(struct address *address)
 }
 
 /* 0 or -ENOMEM. */
-static int fact_set(struct address *address, const char *name, uint64_t given_ms, uint64_t until_ms)
+static int fact_set(struct address *address, const char *name, uint64_t given_ns, uint64_t until_ms)
 {
     struct fact *fact = fact_find(address, name);
     struct fact *facts;
@@ -368,8 +373,8 @@ static int fact_set(struct address *address, const char *name, uint64_t given_ms
     if (fact) {
         if (fact->until_ms < until_ms)
             fact->until_ms = until_ms;
-        if (fact->given_ms < given_ms)
-            fact->given_ms = given_ms;
+        if (fact->given_ns < given_ns)
+            fact->given_ns = given_ns;
         return 0;
     }
     copy = strdup(name);
@@ -378,7 +383,7 @@ static int fact_set(struct address *address, const char *name, uint64_t given_ms
     if (address->n_facts == FACTS_MAX) {
         fact = fact_ends_first(address);
         free(fact->name);
-        *fact = (struct fact){copy, given_ms, until_ms};
+        *fact = (struct fact){copy, given_ns, until_ms};
         return 0;
     }
     facts = list_grow(address->facts, address->n_facts, sizeof(*facts));
@@ -387,7 +392,7 @@ static int fact_set(struct address *address, const char *name, uint64_t given_ms
         return -ENOMEM;
     }
     address->facts = facts;
-    facts[address->n_facts++] = (struct fact){copy, given_ms, until_ms};
+    facts[address->n_facts++] = (struct fact){copy, given_ns, until_ms};
     return 0;
 }
 
@@ -543,7 +548,7 @@ static void domain_take(struct domain *domain, const struct ip *ip, const struct
     if (domain->allow.n_found == 0 && n_denied == 0 && !domain->reports)
         return;
     address = address_get(domain, ip, now);
-    if (address && fact_set(address, former->name, former->given_ms, former->until_ms) == 0 &&
+    if (address && fact_set(address, former->name, former->given_ns, former->until_ms) == 0 &&
         former->until_ms > now)
         fact_judge(domain, address, fact_find(address, former->name), n_denied, now, batch);
 }
@@ -744,7 +749,7 @@ static int give_one(struct service *service, struct domain *domain, const char *
         address = address_get(domain, &given->ip, now);
     if (!address)
         return -ENOSPC;
-    if (fact_set(address, name, now, until_ms) < 0)
+    if (fact_set(address, name, now_ns(), until_ms) < 0)
         return -ENOMEM;
     return fact_judge(domain, address, fact_find(address, name), n_denied, now, batch);
 }
@@ -791,7 +796,7 @@ static void note_all(const struct service *service, struct domain *domain,
         if (ttl_s > TTL_MAX_S)
             ttl_s = TTL_MAX_S;
         if (address)
-            (void)fact_set(address, give->name, now,
+            (void)fact_set(address, give->name, now_ns(),
                            now + ((uint64_t)ttl_s + service->config->grace_s) * 1000);
     }
 }
@@ -866,7 +871,7 @@ static int latest_first(const void *a, const void *b)
     const struct fact *one = a;
     const struct fact *other = b;
 
-    return one->given_ms > other->given_ms ? -1 : one->given_ms < other->given_ms;
+    return one->given_ns > other->given_ns ? -1 : one->given_ns < other->given_ns;
 }
 
 size_t domain_names_find(struct service *service, int64_t guest_id, const struct ip *ip, bool live,
@@ -902,7 +907,7 @@ static int loaded_add(void *userdata, const struct nat_opening *opening)
     loaded[domains->n_loaded++] = (struct loaded){
         .guest_id = opening->policy_id,
         .ip = opening->ip,
-        .fact = {name, now_ms(), now_ms() + opening->timeout_ms},
+        .fact = {name, now_ns(), now_ms() + opening->timeout_ms},
     };
     return 0;
 }
