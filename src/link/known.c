@@ -3,6 +3,7 @@
 #include "known.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -199,17 +200,45 @@ size_t known_count(struct known_table *table)
     return count;
 }
 
+/* The place of a name among those that are expected, or of "", a free one; NULL for none. */
+static char *expected_find(struct known_table *table, const char *name)
+{
+    for (size_t i = 0; i < KNOWN_EXPECTED_MAX; i++)
+        if (strcmp(table->expected[i], name) == 0)
+            return table->expected[i];
+    return NULL;
+}
+
+void known_expect(struct known_table *table, const char *name)
+{
+    pthread_mutex_lock(&table->lock);
+    char *place = expected_find(table, "");
+    if (place)
+        snprintf(place, IFNAMSIZ, "%s", name);
+    pthread_mutex_unlock(&table->lock);
+}
+
+void known_expect_end(struct known_table *table, const char *name)
+{
+    pthread_mutex_lock(&table->lock);
+    char *place = expected_find(table, name);
+    if (place)
+        place[0] = '\0';
+    pthread_mutex_unlock(&table->lock);
+}
+
+bool known_is_expected(struct known_table *table, const char *name)
+{
+    pthread_mutex_lock(&table->lock);
+    bool expected = name[0] && expected_find(table, name);
+    pthread_mutex_unlock(&table->lock);
+    return expected;
+}
+
 void known_remove(struct known_table *table, uint32_t index)
 {
     pthread_mutex_lock(&table->lock);
     known_delete(table, find(table, index));
-    pthread_mutex_unlock(&table->lock);
-}
-
-void known_remove_name(struct known_table *table, const char *name)
-{
-    pthread_mutex_lock(&table->lock);
-    known_delete(table, find_name(table, name));
     pthread_mutex_unlock(&table->lock);
 }
 

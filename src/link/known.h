@@ -31,12 +31,15 @@ struct known {
     unsigned generation;
 };
 
+#define KNOWN_EXPECTED_MAX 4 /* links that are being made at once: one of each thread */
+
 struct known_table {
     pthread_mutex_t lock;               /* guards what follows */
     struct known **by_index, **by_name; /* arrays of n_buckets chains */
     size_t n_buckets;                   /* a power of two; 0 before the first entry */
     size_t count;
     unsigned generation; /* of the latest known_survey_begin */
+    char expected[KNOWN_EXPECTED_MAX][IFNAMSIZ];
 };
 
 void known_init(struct known_table *table);
@@ -47,9 +50,13 @@ int known_set(struct known_table *table, const struct known *known);
 bool known_find(struct known_table *table, uint32_t index, struct known *ret_known);
 bool known_find_name(struct known_table *table, const char *name, struct known *ret_known);
 size_t known_count(struct known_table *table);
+/* A link of that name is being made, which will be known when it is there; and it is, or has
+ * failed. */
+void known_expect(struct known_table *table, const char *name);
+void known_expect_end(struct known_table *table, const char *name);
+bool known_is_expected(struct known_table *table, const char *name);
 /* Fine when there is none. */
 void known_remove(struct known_table *table, uint32_t index);
-void known_remove_name(struct known_table *table, const char *name);
 /* Marks it as retired and takes its name away, so that only its index finds it. Fine when there is
  * none. */
 void known_retire(struct known_table *table, uint32_t index);

@@ -138,10 +138,12 @@ int link_tap_create(struct link *link, const struct link_endpoint *endpoint, int
     int r = endpoint_bridge_index(link, endpoint, &bridge_index, error);
     if (r == 0)
         r = fault_point("link.tap", error);
+    known_expect(&link->shared->known, endpoint->host_name);
     if (r == 0)
         r = tap_open_new(link, endpoint, &fd, error);
     if (r == 0)
         r = tap_finish(link, endpoint, fd, bridge_index, error);
+    known_expect_end(&link->shared->known, endpoint->host_name);
     if (r == 0 && ret_fd)
         *ret_fd = TAKE_FD(fd);
     return r;

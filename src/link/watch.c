@@ -186,7 +186,8 @@ static void take_link(struct watch *watch, const struct nlmsghdr *message)
     if (link_parse(message, &state) < 0)
         return;
     bool found = known_find(all, state.info.index, &known);
-    if (found || link_is_ours(state.info.group, state.info.alias))
+    if (found || link_is_ours(state.info.group, state.info.alias) ||
+        known_is_expected(all, state.info.name))
         stranger_clear(watch, state.info.index);
     else
         stranger_add(watch, state.info.index);

@@ -186,16 +186,6 @@ static void entry_release(struct reservations *reservations, struct entry *entry
     reservations->released = worker_sync_begin(reservations->relay, RELEASE_TIMEOUT_MS);
 }
 
-/* False when everything had been given back before. */
-static bool released_wait(struct reservations *reservations)
-{
-    if (reserve_is_released(reservations, reservations->released))
-        return false;
-    if (worker_sync(reservations->relay, RELEASE_TIMEOUT_MS) < 0)
-        log_debug("the relay is slow to give ports back");
-    return true;
-}
-
 static void relay_started(void *userdata)
 {
     struct reservations *reservations = userdata;
@@ -419,13 +409,12 @@ static int entry_commit(struct reservations *reservations, struct entry *entry, 
     return 0;
 }
 
-/* What was given back a moment ago the relay may still have. False when it has nothing of that
- * kind. */
-static bool relay_lets_go(struct reservations *reservations)
+/* What was given back a moment ago the relay may still have. False when it had nothing of that
+ * kind: releasing says whether it did when somebody wanted it. */
+static bool relay_lets_go(struct reservations *reservations, bool releasing)
 {
-    bool waited = released_wait(reservations);
-
-    return worker_end_late(reservations->relay) || waited;
+    reserve_released_wait(reservations);
+    return worker_end_late(reservations->relay) || releasing;
 }
 
 int reserve_port(struct reservations *reservations, const struct port *port, bool boot,
@@ -433,6 +422,7 @@ int reserve_port(struct reservations *reservations, const struct port *port, boo
 {
     _cleanup_(entry_freep) struct entry *entry = NULL;
     uint16_t failed = 0;
+    bool releasing;
     int code;
 
     if (!port->host_port || port->host_port + (port->count ? port->count : 1u) > PORTS)
@@ -441,8 +431,9 @@ int reserve_port(struct reservations *reservations, const struct port *port, boo
     if (!entry)
         return error_set(error, ENOMEM, "cannot reserve %u ports", port->count);
     reserve_socket_prepare(entry->count);
+    releasing = !reserve_is_released(reservations, reservations->released);
     code = entry_bind(reservations, entry, boot, &failed);
-    if (code == -EADDRINUSE && relay_lets_go(reservations)) {
+    if (code == -EADDRINUSE && relay_lets_go(reservations, releasing)) {
         entry_close(entry);
         code = entry_bind(reservations, entry, boot, &failed);
     }
@@ -602,7 +593,9 @@ bool reserve_is_released(const struct reservations *reservations, uint64_t relea
 
 void reserve_released_wait(struct reservations *reservations)
 {
-    (void)released_wait(reservations);
+    if (!reserve_is_released(reservations, reservations->released) &&
+        worker_sync(reservations->relay, RELEASE_TIMEOUT_MS) < 0)
+        log_debug("the relay is slow to give ports back");
 }
 
 void reservations_settled(struct reservations *reservations)

@@ -46,9 +46,29 @@ static void test_empty_table_finds_nothing(void **state)
     assert_false(known_find(&f->table, 1, &f->found));
     assert_false(known_find_name(&f->table, "mv1", &f->found));
     known_remove(&f->table, 1);
-    known_remove_name(&f->table, "mv1");
     known_retire(&f->table, 1);
     assert_int_equal(known_count(&f->table), 0);
+}
+
+static void test_names_are_expected_until_they_are_there(void **state)
+{
+    struct fixture *f = *state;
+
+    assert_false(known_is_expected(&f->table, "tap0"));
+    known_expect(&f->table, "tap0");
+    known_expect(&f->table, "tap1");
+    assert_true(known_is_expected(&f->table, "tap0"));
+    assert_false(known_is_expected(&f->table, ""));
+    known_expect_end(&f->table, "tap0");
+    assert_false(known_is_expected(&f->table, "tap0"));
+    assert_true(known_is_expected(&f->table, "tap1"));
+    known_expect_end(&f->table, "tap1");
+    for (char last = '0'; last < '0' + 2 * KNOWN_EXPECTED_MAX; last++) {
+        char name[] = {'t', last, '\0'};
+
+        known_expect(&f->table, name);
+        assert_int_equal(known_is_expected(&f->table, name), last < '0' + KNOWN_EXPECTED_MAX);
+    }
 }
 
 static void add(struct fixture *f, uint32_t index, const char *name)
@@ -197,6 +217,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_empty_table_finds_nothing),
+        TEST(test_names_are_expected_until_they_are_there),
         TEST(test_entries_are_found_by_index_and_name),
         TEST(test_an_entry_replaces_those_of_its_index_and_name),
         TEST(test_a_retired_entry_has_no_name),
