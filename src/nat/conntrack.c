@@ -5,8 +5,7 @@
  * Walking the table takes milliseconds where it is large, so a thread does it: callers only queue.
  * All that was queued meanwhile is served by one walk. The thread's means, best first:
  *   - a few guests: one DELETE each per direction with CTA_FILTER (Linux 6.11 on; older ones refuse
- * it, they never take it for "everything"), for the families whose filter proved right when their
- * first guest left;
+ * it, they never take it for "everything"), for the families whose filter proved right at start;
  *   - one port: a dump that the kernel filters by protocol and port (CTA_FILTER, Linux 5.8 on);
  *   - else a dump of everything.
  * What a dump finds is deleted by its tuple and id: an entry that has come in its place meanwhile
@@ -65,10 +64,7 @@ struct conntrack {
     struct mnl_socket *tracking;
     struct local *local;
     uint32_t sequence;
-    struct filter {
-        bool tried;
-        bool works; /* this kernel deletes by CTA_FILTER, as far as is known */
-    } filter, filter6;
+    bool filter, filter6; /* this kernel deletes by CTA_FILTER, as far as is known */
     _Alignas(struct nlmsghdr) char receive[DATAGRAM_MAX];
 
     pthread_t thread;
@@ -327,40 +323,26 @@ static int guest_delete(struct conntrack *conntrack, const struct ip *guest, boo
     }
 }
 
-static struct filter *filter_of(struct conntrack *conntrack, const struct job *job)
+static bool *filter_of(struct conntrack *conntrack, const struct job *job)
 {
     return job->guest.family == AF_INET ? &conntrack->filter : &conntrack->filter6;
 }
 
-/* A filter that was not tried yet is thought to work. */
 static bool job_is_filtered(struct conntrack *conntrack, const struct job *job)
 {
-    const struct filter *filter = filter_of(conntrack, job);
-
-    return job->kind == JOB_GUEST && (filter->works || !filter->tried);
-}
-
-static bool filter_try(struct filter *filter, uint8_t family)
-{
-    if (!filter->tried)
-        filter->works = ctnetlink_filter_works(family);
-    filter->tried = true;
-    return filter->works;
+    return job->kind == JOB_GUEST && *filter_of(conntrack, job);
 }
 
 /* False: it must be looked for by a dump, and so must all others of its family from now on. */
 static bool job_delete(struct conntrack *conntrack, const struct job *job)
 {
-    struct filter *filter = filter_of(conntrack, job);
-
-    if (!filter_try(filter, job->guest.family))
-        return false;
     int result = guest_delete(conntrack, &job->guest, false);
+
     if (result == 0)
         result = guest_delete(conntrack, &job->guest, true);
     if (result == 0 || result == -ENOENT)
         return true;
-    filter->works = false;
+    *filter_of(conntrack, job) = false;
     return false;
 }
 
@@ -539,6 +521,8 @@ static void *thread_run(void *userdata)
 {
     struct conntrack *conntrack = userdata;
 
+    conntrack->filter = ctnetlink_filter_works(AF_INET);
+    conntrack->filter6 = ctnetlink_filter_works(AF_INET6);
     pthread_mutex_lock(&conntrack->lock);
     for (;;) {
         while (conntrack->queue.count == 0 && !conntrack->stop)
