@@ -31,10 +31,10 @@ void loop_io_free(struct loop_io *io);
 typedef void (*loop_timer_fn)(void *userdata);
 /* Created stopped. */
 struct loop_timer *loop_timer_new(struct loop *loop, loop_timer_fn fn, void *userdata);
-/* One shot, delay_ms from now (0: next turn); a second start moves it. */
 /* From now on it is called after everything else that is ready in the same turn. Before it is
  * started. */
 void loop_timer_set_last(struct loop_timer *timer);
+/* One shot, delay_ms from now (0: next turn); a second start moves it. */
 void loop_timer_start(struct loop_timer *timer, uint64_t delay_ms);
 void loop_timer_stop(struct loop_timer *timer);
 bool loop_timer_is_active(const struct loop_timer *timer);

@@ -210,7 +210,7 @@ static int leave_network(struct service *service, struct guest *guest, const cha
                          struct error *error)
 {
     size_t index = find_endpoint(guest, network);
-    struct guest_plan plan;
+    struct guest_plan plan = {.netns_fd = -1};
     int r;
 
     if (index == guest->n_endpoints)
@@ -319,10 +319,10 @@ static void forget_found(struct detach *detach)
 /* They are out of the store: now out of the kernel. */
 static void undo_all(struct service *service, struct detach *first)
 {
-    const struct guest_plan *plans[DETACHES_MAX];
+    struct guest_plan *plans[DETACHES_MAX];
     size_t count = 0;
 
-    for (const struct detach *detach = first; detach; detach = detach->next)
+    for (struct detach *detach = first; detach; detach = detach->next)
         if (detach->result >= 0) {
             owner_remove(service, detach->guest.id);
             plans[count++] = &detach->plan;

@@ -152,7 +152,7 @@ static void guest_rules_undo(struct service *service, void *subject)
     rules_were_removed(service, subject);
 }
 
-static int rules_remove_together(struct service *service, const struct guest_plan *const *plans,
+static int rules_remove_together(struct service *service, struct guest_plan *const *plans,
                                  size_t count)
 {
     struct nat_batch *batch = nat_batch_new(service->nat);
@@ -167,14 +167,14 @@ static int rules_remove_together(struct service *service, const struct guest_pla
     return r;
 }
 
-void guest_plans_undo(struct service *service, const struct guest_plan *const *plans, size_t count)
+void guest_plans_undo(struct service *service, struct guest_plan *const *plans, size_t count)
 {
     for (size_t i = 0; i < count; i++)
         for (size_t step = n_guest_steps; step-- > GUEST_STEP_RULES + 1;)
-            guest_steps[step].undo(service, (void *)(uintptr_t)plans[i]);
+            guest_steps[step].undo(service, plans[i]);
     if (rules_remove_together(service, plans, count) < 0) {
         for (size_t i = 0; i < count; i++) /* one of them was not as it should be */
-            guest_rules_undo(service, (void *)(uintptr_t)plans[i]);
+            guest_rules_undo(service, plans[i]);
         return;
     }
     for (size_t i = 0; i < count; i++) {

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Somebody else has changed what is ours: the same "make the kernel match" as at start. Rules are
  * put right at once, in one transaction, and networks with them; guests follow, one in each turn of
- * the loop, since a thousand of them take a third of a second in which everybody else would wait.
- */
+ * the loop, or everybody else would wait for all of them. */
 #include <errno.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -104,7 +103,7 @@ static int repair_guest(struct repair *repair, int64_t id, struct error *error)
 {
     struct service *service = repair->state.service;
     struct guest guest = {0};
-    struct guest_plan plan;
+    struct guest_plan plan = {.netns_fd = -1};
     int r = store_guest_get(service->store, id, &guest, error);
 
     if (r < 0)

@@ -24,7 +24,7 @@ extern const size_t n_guest_steps;
 #define GUEST_STEP_RULES 0
 #define GUEST_STEP_LINKS 2 /* index of the step that makes the links */
 /* Undoes whole guests: as guest_plan_undo does each, with one commit of the rules for all. */
-void guest_plans_undo(struct service *service, const struct guest_plan *const *plans, size_t count);
+void guest_plans_undo(struct service *service, struct guest_plan *const *plans, size_t count);
 
 /* --- guest_link.c: the links of a guest, made in either thread and removed beside the loop --- */
 /* Of the plan's endpoints, with that thread's handle; *ret_made: those before it have links, also

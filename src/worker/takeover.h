@@ -43,8 +43,9 @@ int takeover_listener_make(const struct takeover_config *config, int *ret_fd, st
 int takeover_take(struct takeover *takeover, uint8_t protocol, const struct ip *ip, uint16_t port);
 void takeover_close(struct takeover *takeover);
 void takeover_send(struct takeover *takeover, uint16_t type, const void *payload, size_t length);
+/* Are there any? */
+bool takeover_is_draining(const struct takeover *takeover);
 /* Asks all that drain for a sign that they handled everything, and waits for it: 0 or -ETIMEDOUT.
  */
-bool takeover_is_draining(const struct takeover *takeover);
 void takeover_sync_start(struct takeover *takeover);
 int takeover_sync_wait(struct takeover *takeover, uint64_t deadline_ms);

@@ -679,15 +679,20 @@ static bool was_told(void *userdata)
     return ((struct fixture *)userdata)->n_synced > 0;
 }
 
-static void an_answer_is_told_without_waiting(void **state)
+/* A worker that is stopped is asked. */
+static uint64_t begin_stopped(struct fixture *fixture)
 {
-    struct fixture *fixture = *state;
-    uint64_t number;
-
     start(fixture);
     fixture->stopped = worker_pid(fixture->worker);
     kill(fixture->stopped, SIGSTOP);
-    number = worker_sync_begin(fixture->worker, WAIT_MS);
+    return worker_sync_begin(fixture->worker, WAIT_MS);
+}
+
+static void an_answer_is_told_without_waiting(void **state)
+{
+    struct fixture *fixture = *state;
+    uint64_t number = begin_stopped(fixture);
+
     assert_false(worker_has_synced(fixture->worker, number));
     kill(fixture->stopped, SIGCONT);
     assert_true(wait_for(fixture->loop, was_told, fixture));
@@ -712,12 +717,8 @@ static void an_answer_that_a_wait_has_read_is_told(void **state)
 static void who_never_answers_is_ended(void **state)
 {
     struct fixture *fixture = *state;
-    uint64_t number;
+    uint64_t number = begin_stopped(fixture);
 
-    start(fixture);
-    fixture->stopped = worker_pid(fixture->worker);
-    kill(fixture->stopped, SIGSTOP);
-    number = worker_sync_begin(fixture->worker, WAIT_MS);
     assert_true(wait_for(fixture->loop, was_told, fixture));
     assert_true(worker_has_synced(fixture->worker, number));
     assert_true(wait_for(fixture->loop, is_another_process, fixture));
