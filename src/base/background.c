@@ -26,6 +26,8 @@ struct background {
     bool settling; /* somebody waits: the loop need not be woken */
     bool stop;
     struct loop_wake *wake;
+    background_idle_fn on_idle; /* the loop's own, as is what follows */
+    void *on_idle_userdata;
 };
 
 static void jobs_init(struct jobs *jobs)
@@ -116,6 +118,24 @@ static void on_wake(void *userdata)
         loop_wake_send(background->wake);
     if (job)
         tell(job);
+    if (job && background->on_idle && background_is_idle(background))
+        background->on_idle(background->on_idle_userdata);
+}
+
+void background_on_idle(struct background *background, background_idle_fn fn, void *userdata)
+{
+    background->on_idle = fn;
+    background->on_idle_userdata = userdata;
+}
+
+bool background_is_idle(struct background *background)
+{
+    bool idle;
+
+    pthread_mutex_lock(&background->lock);
+    idle = background->unfinished == 0;
+    pthread_mutex_unlock(&background->lock);
+    return idle;
 }
 
 void background_submit(struct background *background, struct job *job)

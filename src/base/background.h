@@ -20,6 +20,11 @@ int background_new(struct loop *loop, const char *name, struct background **ret_
                    struct error *error);
 /* Settles, then ends the thread. */
 void background_free(struct background *background);
+/* fn is called from the loop when the last job has been told of, and no other was submitted. */
+typedef void (*background_idle_fn)(void *userdata);
+void background_on_idle(struct background *background, background_idle_fn fn, void *userdata);
+/* Has every job run, and was it told of? */
+bool background_is_idle(struct background *background);
 /* Never fails, never blocks. */
 void background_submit(struct background *background, struct job *job);
 /* Blocks until every job has run and was told of, those that are submitted meanwhile included. May

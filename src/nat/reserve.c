@@ -25,7 +25,7 @@
 
 #define BUCKETS 4096
 #define PORTS 65536
-#define RELEASE_TIMEOUT_MS 50
+#define RELEASE_TIMEOUT_MS 500
 #define ANSWER_TIMEOUT_MS 100
 #define DESCRIPTORS_PREPARED 16384
 #define SHARES_MAX 4
@@ -183,7 +183,7 @@ static void entry_release(struct reservations *reservations, struct entry *entry
         log_error("port %u is not given back: %s", entry->first, error.text);
     worker_send_draining(reservations->relay, RELAY_RELEASE, &range, sizeof(range));
     entry_close(entry);
-    reservations->released = worker_sync_begin(reservations->relay, RELEASE_TIMEOUT_MS);
+    reservations->released = worker_sync_begin(reservations->relay);
 }
 
 static void relay_started(void *userdata)
@@ -409,14 +409,6 @@ static int entry_commit(struct reservations *reservations, struct entry *entry, 
     return 0;
 }
 
-/* What was given back a moment ago the relay may still have. False when it had nothing of that
- * kind: releasing says whether it did when somebody wanted it. */
-static bool relay_lets_go(struct reservations *reservations, bool releasing)
-{
-    reserve_released_wait(reservations);
-    return worker_end_late(reservations->relay) || releasing;
-}
-
 int reserve_port(struct reservations *reservations, const struct port *port, bool boot,
                  struct error *error)
 {
@@ -433,7 +425,8 @@ int reserve_port(struct reservations *reservations, const struct port *port, boo
     reserve_socket_prepare(entry->count);
     releasing = !reserve_is_released(reservations, reservations->released);
     code = entry_bind(reservations, entry, boot, &failed);
-    if (code == -EADDRINUSE && relay_lets_go(reservations, releasing)) {
+    if (code == -EADDRINUSE && releasing) { /* the relay may still have it */
+        reserve_released_wait(reservations);
         entry_close(entry);
         code = entry_bind(reservations, entry, boot, &failed);
     }
@@ -586,7 +579,7 @@ uint64_t reserve_released(const struct reservations *reservations)
     return reservations->released;
 }
 
-bool reserve_is_released(const struct reservations *reservations, uint64_t release)
+bool reserve_is_released(struct reservations *reservations, uint64_t release)
 {
     return worker_has_synced(reservations->relay, release);
 }

@@ -67,12 +67,12 @@ int reserve_relay_to(struct reservations *reservations, int64_t port_id, const s
 void reserve_rename(struct reservations *reservations, int64_t old_id, int64_t new_id);
 /* Gives the ports back and ends what is relayed through them. They are free as soon as the relay
  * has let go of them too: when reserve_is_released is true of the number that reserve_released has
- * now. That takes 20–50 µs, and one that hangs is waited for once, for 50 ms, and replaced. Does
- * not block, except while a former relay drains: then as long. Unknown ids are ignored. */
+ * now. That takes 20–50 µs, longer where the machine is busy; a relay that hangs is ended within
+ * 3 s. Does not block. Unknown ids are ignored. */
 void reserve_release(struct reservations *reservations, int64_t port_id);
 uint64_t reserve_released(const struct reservations *reservations);
-bool reserve_is_released(const struct reservations *reservations, uint64_t release);
-/* Blocks until everything that was given back is free, 50 ms at most. */
+bool reserve_is_released(struct reservations *reservations, uint64_t release);
+/* Blocks until everything that was given back is free, 500 ms at most. */
 void reserve_released_wait(struct reservations *reservations);
 /* After start-up: sockets of the former relay that nobody claimed are closed. */
 void reservations_settled(struct reservations *reservations);

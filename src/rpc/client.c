@@ -36,6 +36,7 @@ static int work_begin(struct client *client, const char *line, size_t length)
     if (r < 0)
         return r;
     work->active = true;
+    work->undispatched = work->impatient = false;
     work->next = 0;
     work->n_fds = 0;
     work->n_fds_used = 0;
@@ -125,7 +126,8 @@ static bool work_end(struct client *client)
     if (work->text.length)
         text_append_n(&client->output, work->text.data, work->text.length);
     promise = service_promised(service);
-    if (promise_is_more(&promise, &work->promised)) {
+    promise = promise_since(&promise, &work->promised);
+    if (!promise_is_empty(&promise)) {
         client->promise = promise;
         client->held = true;
     }
@@ -135,27 +137,42 @@ static bool work_end(struct client *client)
     return ok;
 }
 
-/* Answers one request after the other, up to one whose answer comes later. False when the
- * connection is over. */
+/* The next request, and the call that it becomes. False when there is none. */
+static bool work_next(struct client *client)
+{
+    struct work *work = &client->work;
+    struct proto_request *request;
+
+    if (work->next == work->requests.count)
+        return false;
+    request = &work->requests.items[work->next++];
+    if (work->requests.batch && request->id)
+        text_append_n(&work->text, work->text.length ? "," : "[", 1);
+    work->call = (struct call){
+        .service = client->rpc->service,
+        .peer = &client->peer,
+        .request = request,
+        .fds = client->fds + work->n_fds_used,
+        .n_fds = client->n_fds - work->n_fds_used,
+        .text = &work->text,
+        .answered = on_answered,
+        .userdata = client,
+    };
+    work->undispatched = true;
+    work->waited = CALL_READY;
+    return true;
+}
+
+/* Answers one request after the other, up to one that has to wait or whose answer comes later.
+ * False when the connection is over. */
 static bool work_go_on(struct client *client)
 {
     struct work *work = &client->work;
 
-    while (work->next < work->requests.count) {
-        struct proto_request *request = &work->requests.items[work->next++];
-
-        if (work->requests.batch && request->id)
-            text_append_n(&work->text, work->text.length ? "," : "[", 1);
-        work->call = (struct call){
-            .service = client->rpc->service,
-            .peer = &client->peer,
-            .request = request,
-            .fds = client->fds + work->n_fds_used,
-            .n_fds = client->n_fds - work->n_fds_used,
-            .text = &work->text,
-            .answered = on_answered,
-            .userdata = client,
-        };
+    while (work->undispatched || work_next(client)) {
+        if (turn_park(client))
+            return true;
+        work->undispatched = false;
         dispatch(&work->call);
         if (work->call.pending)
             return true;
@@ -191,7 +208,7 @@ static void client_end(struct client *client)
     struct service *service = client->rpc->service;
     const void *identity = client;
 
-    if (client->work.active && service)
+    if (client->work.active && !client->work.undispatched && service)
         service_settle(service); /* what is on its way looks at this connection */
     client_free(client);
     if (service && !service_is_torn_down(service))
@@ -207,7 +224,7 @@ static size_t output_left(const struct client *client)
 
 static bool client_is_held(struct client *client)
 {
-    const struct service *service = client->rpc->service;
+    struct service *service = client->rpc->service;
 
     if (client->held && (!service || service_is_kept(service, &client->promise)))
         client->held = false;
@@ -392,6 +409,7 @@ void client_kept(struct client *client)
 
 void client_finish(struct client *client)
 {
+    turn_end_patience(client);
     while (client->work.active) {
         service_settle(client->rpc->service);
         (void)work_go_on(client);

@@ -18,11 +18,16 @@ struct work {
     struct proto_requests requests;
     size_t next; /* the request behind the one that is in hand */
     struct call call;
+    bool undispatched;     /* the request in hand is not being answered yet */
+    enum call_wait parked; /* what it waits for */
+    enum call_wait waited; /* what it last had to wait for */
+    uint64_t patience_ms;  /* until when at most (loop_now_ms) */
     struct text text;
     struct output_fd fds[PROTO_FDS_MAX]; /* offsets are in `text` */
     size_t n_fds;
     size_t n_fds_used;       /* of the client's: by requests so far */
     struct promise promised; /* by the service, before */
+    bool impatient;          /* no request waits any more */
 };
 
 struct client {
@@ -68,6 +73,8 @@ struct rpc {
     struct loop_timer *turn; /* runs while a queue has clients */
     struct queue urgent;
     struct queue ordinary;
+    size_t n_settling;           /* clients that are parked until all is settled */
+    struct loop_timer *patience; /* runs while a client is parked */
 };
 
 /* --- turn.c --- */
@@ -75,7 +82,14 @@ struct rpc {
 void turn_queue_line(struct client *client, size_t line_length);
 /* The answer that it waited for is there. */
 void turn_queue_work(struct client *client);
-/* Fine when it is in none. */
+/* Lets the request in hand wait, while others go on; false when it need not or has waited long
+ * enough. */
+bool turn_park(struct client *client);
+/* Its requests wait no longer. */
+void turn_end_patience(struct client *client);
+/* One that is parked may go on: then it goes first of the ordinary ones. */
+void turn_unpark_ready(struct client *client);
+/* It waits for nothing any more. Fine when it is neither in a queue nor parked. */
 void turn_leave(struct client *client);
 /* Takes the client whose turn it is out of its queue, and sees to it that the next one has its;
  * NULL when there is none: of those that go first, and of the others. */

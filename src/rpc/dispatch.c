@@ -330,6 +330,41 @@ static const struct handler handlers[] = {
 
 static_assert(ARRAY_SIZE(handlers) == METHOD_COUNT_, "each method has a handler");
 
+static bool settles(const struct call *call)
+{
+    switch (call->request->method->id) {
+    case METHOD_GUEST_ATTACH:
+        return service_attach_settles(&PARAMS->guest_attach);
+    case METHOD_GUEST_DETACH:
+        return service_detach_settles(call->service, &PARAMS->guest_detach);
+    default:
+        return !handlers[call->request->method->id].beside;
+    }
+}
+
+static bool wants_ports(const struct call *call)
+{
+    switch (call->request->method->id) {
+    case METHOD_GUEST_ATTACH:
+        return PARAMS->guest_attach.ports.count;
+    case METHOD_PORT_ADD:
+        return true;
+    default:
+        return false;
+    }
+}
+
+enum call_wait dispatch_wait(const struct call *call)
+{
+    if (call->request->code || service_is_torn_down(call->service))
+        return CALL_READY; /* to be refused */
+    if (settles(call) && !service_is_settled(call->service))
+        return CALL_UNTIL_SETTLED;
+    if (wants_ports(call) && !service_is_released(call->service))
+        return CALL_UNTIL_RELEASED;
+    return CALL_READY;
+}
+
 void dispatch(struct call *call)
 {
     const struct proto_method *method = call->request->method;

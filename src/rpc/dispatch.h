@@ -26,5 +26,12 @@ struct call {
     void *userdata;
 };
 
+/* What a request has to wait for, so that the loop does not wait in its stead. */
+enum call_wait {
+    CALL_READY,
+    CALL_UNTIL_SETTLED,  /* nothing is on its way (service_is_settled) */
+    CALL_UNTIL_RELEASED, /* ports that were given back are free (service_is_released) */
+};
+enum call_wait dispatch_wait(const struct call *call);
 /* Answers one request, refusals included: at once, or later where `pending` is true then. */
 void dispatch(struct call *call);

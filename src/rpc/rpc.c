@@ -72,8 +72,8 @@ static void on_turn(void *userdata)
     service_detach_flush(rpc->service); /* a detach that did not look like one */
 }
 
-/* A promise may be kept now. */
-static void on_kept(void *userdata)
+/* A promise may be kept now, or a request be taken that had to wait. */
+static void on_progress(void *userdata)
 {
     struct rpc *rpc = userdata;
     struct client *next;
@@ -82,6 +82,16 @@ static void on_kept(void *userdata)
         next = client->next;
         client_kept(client);
     }
+    for (struct client *client = rpc->clients; client; client = client->next)
+        turn_unpark_ready(client);
+}
+
+static void on_patience(void *userdata)
+{
+    struct rpc *rpc = userdata;
+
+    for (struct client *client = rpc->clients; client; client = client->next)
+        turn_unpark_ready(client);
 }
 
 int rpc_new(const struct config *config, struct loop *loop, int listen_fd, struct rpc **ret_rpc,
@@ -94,7 +104,8 @@ int rpc_new(const struct config *config, struct loop *loop, int listen_fd, struc
         return error_set(error, ENOMEM, "socket");
     *rpc = (struct rpc){.config = config, .loop = loop, .fd = listen_fd, .passed = listen_fd >= 0};
     rpc->turn = loop_timer_new(loop, on_turn, rpc);
-    if (!rpc->turn)
+    rpc->patience = loop_timer_new(loop, on_patience, rpc);
+    if (!rpc->turn || !rpc->patience)
         r = error_set(error, ENOMEM, "socket");
     else
         loop_timer_set_last(rpc->turn);
@@ -111,7 +122,7 @@ int rpc_new(const struct config *config, struct loop *loop, int listen_fd, struc
 void rpc_start(struct rpc *rpc, struct service *service)
 {
     rpc->service = service;
-    service_on_kept(service, on_kept, rpc);
+    service_on_progress(service, on_progress, rpc);
     rpc->io = loop_io_new(rpc->loop, rpc->fd, LOOP_READ, on_accept, rpc);
 }
 
@@ -124,11 +135,12 @@ void rpc_free(struct rpc *rpc)
     for (struct client *client = rpc->service ? rpc->clients : NULL; client; client = client->next)
         client_finish(client);
     if (rpc->service)
-        service_on_kept(rpc->service, NULL, NULL);
+        service_on_progress(rpc->service, NULL, NULL);
     rpc->service = NULL;
     while (rpc->clients)
         client_free(rpc->clients);
     loop_timer_free(rpc->turn);
+    loop_timer_free(rpc->patience);
     loop_io_free(rpc->io);
     if (rpc->fd >= 0)
         close(rpc->fd);

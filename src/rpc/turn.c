@@ -2,12 +2,16 @@
 /* Each turn of the loop, which has looked at all sockets before, takes what goes first and then one
  * step of one other client. Detaches go first, which are short, which others' attaches must not
  * hold up, and which go together where they come together; so do answers that have become ready.
- * Clients of one queue take turns. */
+ * Clients of one queue take turns.
+ *
+ * A request that the service can't take yet is parked. While one waits until all is settled, no
+ * other ordinary request begins, or it could wait for ever; detaches still go. */
 #include <string.h>
 
 #include "rpc/client.h"
 
 #define URGENT_METHOD "\"guest.detach\""
+#define PATIENCE_LOOK_MS 10
 #define URGENT_LOOK 512 /* bytes of a line in which the method is looked for */
 
 static void queue_push(struct queue *queue, struct client *client)
@@ -19,6 +23,15 @@ static void queue_push(struct queue *queue, struct client *client)
     else
         queue->first = client;
     queue->last = client;
+}
+
+static void queue_push_first(struct queue *queue, struct client *client)
+{
+    client->behind = queue->first;
+    client->queued = true;
+    queue->first = client;
+    if (!queue->last)
+        queue->last = client;
 }
 
 static void queue_remove(struct queue *queue, struct client *client)
@@ -62,8 +75,70 @@ void turn_queue_work(struct client *client)
     loop_timer_start(client->rpc->turn, 0);
 }
 
+/* Of requests that wait at most so long before the loop waits for them. A relay that hangs is ended
+ * sooner (nat/reserve.h). */
+static const unsigned patience_ms[] = {[CALL_UNTIL_SETTLED] = 100, [CALL_UNTIL_RELEASED] = 5000};
+
+static void park(struct client *client, enum call_wait wait)
+{
+    struct rpc *rpc = client->rpc;
+
+    if (client->work.parked == CALL_UNTIL_SETTLED)
+        rpc->n_settling--;
+    client->work.parked = wait;
+    if (wait == CALL_UNTIL_SETTLED)
+        rpc->n_settling++;
+    if (!rpc->n_settling && rpc->ordinary.first)
+        loop_timer_start(rpc->turn, 0);
+}
+
+static bool is_patient(const struct client *client)
+{
+    return loop_now_ms(client->rpc->loop) < client->work.patience_ms;
+}
+
+bool turn_park(struct client *client)
+{
+    struct work *work = &client->work;
+    struct rpc *rpc = client->rpc;
+    enum call_wait wait = dispatch_wait(&work->call);
+
+    if (wait != CALL_READY && work->waited != wait) {
+        work->waited = wait;
+        work->patience_ms = loop_now_ms(rpc->loop) + patience_ms[wait];
+    }
+    if (wait != CALL_READY && (work->impatient || !is_patient(client)))
+        wait = CALL_READY;
+    park(client, wait);
+    if (wait != CALL_READY && !loop_timer_is_active(rpc->patience))
+        loop_timer_start(rpc->patience, PATIENCE_LOOK_MS);
+    return wait != CALL_READY;
+}
+
+void turn_end_patience(struct client *client)
+{
+    client->work.impatient = true;
+}
+
+void turn_unpark_ready(struct client *client)
+{
+    struct rpc *rpc = client->rpc;
+
+    if (!client->work.parked)
+        return;
+    if (is_patient(client) && dispatch_wait(&client->work.call) != CALL_READY) {
+        if (!loop_timer_is_active(rpc->patience))
+            loop_timer_start(rpc->patience, PATIENCE_LOOK_MS);
+        return;
+    }
+    park(client, CALL_READY);
+    queue_push_first(&rpc->ordinary, client);
+    loop_timer_start(rpc->turn, 0);
+}
+
 void turn_leave(struct client *client)
 {
+    park(client, CALL_READY);
     if (!client->queued)
         return;
     queue_remove(&client->rpc->urgent, client);
@@ -77,7 +152,7 @@ static struct client *take(struct rpc *rpc, struct queue *queue)
 
     if (client)
         queue_remove(queue, client);
-    if (rpc->urgent.first || rpc->ordinary.first)
+    if (rpc->urgent.first || (rpc->ordinary.first && !rpc->n_settling))
         loop_timer_start(rpc->turn, 0);
     return client;
 }
@@ -89,5 +164,5 @@ struct client *turn_take_urgent(struct rpc *rpc)
 
 struct client *turn_take(struct rpc *rpc)
 {
-    return take(rpc, &rpc->ordinary);
+    return rpc->n_settling ? NULL : take(rpc, &rpc->ordinary);
 }

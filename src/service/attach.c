@@ -345,6 +345,11 @@ static void on_applied(void *userdata, int r, struct error *error)
     attach_free(attach);
 }
 
+bool service_attach_settles(const struct guest_attach_params *params)
+{
+    return !params->has_kind || params->tap.name[0];
+}
+
 int service_guest_attach(struct service *service, const struct peer *peer,
                          struct guest_attach_params *params, const int *fds, size_t n_fds,
                          service_attached_fn done, void *userdata, struct error *error)
@@ -352,9 +357,7 @@ int service_guest_attach(struct service *service, const struct peer *peer,
     struct attach *attach;
     int r;
 
-    /* A name that was just given back may still be that of a link; a guest that joins is changed
-     * like by any other call. */
-    if (!params->has_kind || params->tap.name[0])
+    if (service_attach_settles(params))
         service_settle(service);
     attach = calloc(1, sizeof(*attach));
     if (!attach)

@@ -277,9 +277,9 @@ static struct detach *take_queue(struct service *service)
 }
 
 /* Those that can't go with others: the rest of the guest stays, or it is not there yet. */
-static bool goes_alone(const struct service *service, const struct detach *detach)
+bool service_detach_settles(const struct service *service, const struct guest_detach_params *params)
 {
-    return detach->params->network[0] || attach_is_on_its_way(service, detach->params->name);
+    return params->network[0] || attach_is_on_its_way(service, params->name);
 }
 
 /* Inside the transaction. Fails where nothing may be committed; a guest that is not there is its
@@ -372,7 +372,7 @@ void service_detach_flush(struct service *service)
     bool together = true;
 
     for (const struct detach *detach = first; detach; detach = detach->next)
-        together = together && !goes_alone(service, detach);
+        together = together && !service_detach_settles(service, detach->params);
     if (first && together)
         go_together(service, first);
     else

@@ -36,8 +36,8 @@ struct service {
     void *on_event_userdata;
     struct store *store;
     struct loop_wake *durable_wake; /* from the store's thread */
-    service_kept_fn on_kept;
-    void *on_kept_userdata;
+    service_progress_fn on_progress;
+    void *on_progress_userdata;
     uint64_t waived;     /* the last commit that nobody has to wait for; 0: none */
     uint64_t waived_for; /* what is promised all the same when that was the last */
     struct link *link;

@@ -33,12 +33,18 @@ static void wake_durable(void *userdata)
     loop_wake_send(service->durable_wake);
 }
 
-static void tell_kept(void *userdata)
+static void tell_progress(void *userdata)
 {
     struct service *service = userdata;
 
-    if (service->on_kept)
-        service->on_kept(service->on_kept_userdata);
+    if (service->on_progress)
+        service->on_progress(service->on_progress_userdata);
+}
+
+void service_on_progress(struct service *service, service_progress_fn fn, void *userdata)
+{
+    service->on_progress = fn;
+    service->on_progress_userdata = userdata;
 }
 
 static void on_durable(void *userdata)
@@ -48,7 +54,7 @@ static void on_durable(void *userdata)
     if (service_has_failed(service))
         loop_stop(service->loop);
     else
-        tell_kept(service);
+        tell_progress(service);
 }
 
 static int open_store(struct service *service, struct error *error)
@@ -79,9 +85,17 @@ struct promise service_promised(const struct service *service)
     };
 }
 
-bool promise_is_more(const struct promise *promise, const struct promise *before)
+struct promise promise_since(const struct promise *promise, const struct promise *before)
 {
-    return promise->commit > before->commit || promise->release > before->release;
+    return (struct promise){
+        .commit = promise->commit > before->commit ? promise->commit : 0,
+        .release = promise->release > before->release ? promise->release : 0,
+    };
+}
+
+bool promise_is_empty(const struct promise *promise)
+{
+    return !promise->commit && !promise->release;
 }
 
 void promise_waive(struct service *service, const struct promise *promised)
@@ -92,16 +106,10 @@ void promise_waive(struct service *service, const struct promise *promised)
     service->waived_for = promised->commit;
 }
 
-bool service_is_kept(const struct service *service, const struct promise *promise)
+bool service_is_kept(struct service *service, const struct promise *promise)
 {
     return (!service->store || store_is_durable(service->store, promise->commit)) &&
            (!service->reservations || reserve_is_released(service->reservations, promise->release));
-}
-
-void service_on_kept(struct service *service, service_kept_fn fn, void *userdata)
-{
-    service->on_kept = fn;
-    service->on_kept_userdata = userdata;
 }
 
 void service_wait_kept(struct service *service)
@@ -167,7 +175,7 @@ static int open_reservations(struct service *service, uid_t uid, gid_t gid, stru
 {
     struct reservations_config reservations = {
         .loop = service->loop,
-        .on_released = tell_kept,
+        .on_released = tell_progress,
         .userdata = service,
         .run_dir = service->config->run_dir,
         .uid = uid,
@@ -201,6 +209,8 @@ static int open_layers(struct service *service, struct error *error)
         r = link_open_beside(service->link, &service->link_beside, error);
     if (r >= 0)
         r = background_new(service->loop, "links", &service->background, error);
+    if (r >= 0)
+        background_on_idle(service->background, tell_progress, service);
     if (r >= 0)
         r = nat_open(LINK_GROUP_BASE, LINK_GROUP_MASK, &service->nat, error);
     if (r >= 0)
@@ -278,6 +288,17 @@ int service_new(const struct config *config, struct loop *loop, service_event_fn
     }
     *ret_service = service;
     return 0;
+}
+
+bool service_is_released(struct service *service)
+{
+    return !service->reservations ||
+           reserve_is_released(service->reservations, reserve_released(service->reservations));
+}
+
+bool service_is_settled(struct service *service)
+{
+    return !service->detaching && (!service->background || background_is_idle(service->background));
 }
 
 void service_settle(struct service *service)

@@ -50,15 +50,19 @@ struct promise {
     uint64_t release;
 };
 
-/* An answer that is given now promises service_promised, and waits until that is kept. Where it is
- * not yet, fn is called from the loop when it may be. When the disk fails the loop is stopped
- * instead, and service_has_failed is true. Without a store (torn down) everything is kept. */
-typedef void (*service_kept_fn)(void *userdata);
+/* Who waits for service_is_kept, service_is_settled or service_is_released to become true is told
+ * from the loop when one of them may be. */
+typedef void (*service_progress_fn)(void *userdata);
+void service_on_progress(struct service *service, service_progress_fn fn, void *userdata);
+
+/* An answer that is given now promises service_promised, and waits until that is kept. When the
+ * disk fails the loop is stopped instead, and service_has_failed is true. Without a store (torn
+ * down) everything is kept. */
 struct promise service_promised(const struct service *service);
-/* Does it promise more than `before` did? */
-bool promise_is_more(const struct promise *promise, const struct promise *before);
-bool service_is_kept(const struct service *service, const struct promise *promise);
-void service_on_kept(struct service *service, service_kept_fn fn, void *userdata);
+/* What it promises beyond `before`; all zero, which is kept, where that is nothing. */
+struct promise promise_since(const struct promise *promise, const struct promise *before);
+bool promise_is_empty(const struct promise *promise);
+bool service_is_kept(struct service *service, const struct promise *promise);
 /* Blocks until everything promised is kept, or the disk has failed. */
 void service_wait_kept(struct service *service);
 bool service_has_failed(const struct service *service);
@@ -90,6 +94,13 @@ typedef void (*service_attached_fn)(void *userdata, struct guest *guest, const i
 int service_guest_attach(struct service *service, const struct peer *peer,
                          struct guest_attach_params *params, const int *fds, size_t n_fds,
                          service_attached_fn done, void *userdata, struct error *error);
+/* Must nothing be on its way when this attach begins? A guest that joins is changed like by any
+ * other call, and a name that was just given back may still be that of a link. */
+bool service_attach_settles(const struct guest_attach_params *params);
+/* Are all ports free that were given back? Who wants ports is better asked when they are. */
+bool service_is_released(struct service *service);
+/* Is nothing on its way? */
+bool service_is_settled(struct service *service);
 /* Blocks until no attach is on its way any more (each is told of first) and no link that is to go
  * is there. */
 void service_settle(struct service *service);
@@ -100,6 +111,9 @@ typedef void (*service_detached_fn)(void *userdata, int r, struct error *error);
 int service_guest_detach(struct service *service, const struct guest_detach_params *params,
                          service_detached_fn done, void *userdata, struct error *error);
 void service_detach_flush(struct service *service);
+/* Must nothing be on its way when this detach begins? */
+bool service_detach_settles(const struct service *service,
+                            const struct guest_detach_params *params);
 int service_guest_list(struct service *service, struct guest **ret_guests, size_t *ret_count,
                        struct error *error);
 int service_guest_get(struct service *service, const char *name, struct guest *ret_guest,

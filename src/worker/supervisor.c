@@ -3,16 +3,14 @@
  *
  *   running ── the process ends (pidfd) ──> waiting ── at once, or after the back-off ──> running
  *
- * A worker that does not take its messages, or does not answer a ping, is killed, and so restarted:
- * `started` sends everything again from what the daemon knows, so nothing of the queue is missed.
- * One that somebody waited for in vain is not waited for again: it delays the loop once.
+ * A worker that does not take its messages, or does not answer (sync.c), is killed, and so
+ * restarted: `started` sends everything again from what the daemon knows, so nothing of the queue
+ * is missed.
  * No signal handler for SIGCHLD is needed: pidfds are watched by the loop.
  *
  * The listener is made once and given to each fresh process; it stays bound here, so that a restart
  * changes nothing in the file system. Former workers (takeover.c) are no children of ours: they are
  * known by their connection. */
-#include "worker/supervisor.h"
-
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -27,16 +25,12 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
-#include "worker/channel.h"
 #include "worker/spawn.h"
+#include "worker/supervised.h"
 #include "worker/takeover.h"
 #include "worker/worker.h"
 
 #define QUEUE_BYTES_MAX (64u << 20) /* a worker that is behind by more is restarted */
-#define PING_INTERVAL_MS 2000
-#define PING_TIMEOUT_MS 5000
-#define LATE_TIMEOUT_MS 1000 /* for one that somebody waited for in vain */
-#define KILL_TIMEOUT_MS 1000
 #define BACKOFF_FIRST_MS 100
 #define BACKOFF_MAX_MS 5000
 #define HEALTHY_AFTER_MS 10000 /* a worker that lived so long starts the back-off anew */
@@ -51,47 +45,6 @@ struct inbox_item {
     uint16_t type;
     size_t length;
     _Alignas(16) unsigned char payload[];
-};
-
-struct worker {
-    struct loop *loop;
-    char *kind;
-    char **environment;
-    int run_dir_fd;
-    int listener_fd;
-    struct worker_settings settings;
-    const struct worker_ops *ops;
-    void *userdata;
-
-    pid_t pid; /* 0: waiting to be restarted */
-    int pidfd;
-    struct loop_io *pidfd_io;
-    struct channel channel;
-    struct loop_io *channel_io;
-    uint64_t started_ms;
-    unsigned failures; /* restarts in a row without a healthy time between */
-    struct loop_timer *restart_timer;
-
-    uint64_t sync_sent; /* goes on from one process to the next */
-    uint64_t sync_answered;
-    struct loop_timer *ping_timer;
-    uint64_t ping_number; /* the sync that the last ping was; 0: none */
-    uint64_t ping_sent_ms;
-    struct loop_timer *late_timer;
-    uint64_t late_number;  /* the sync that was waited for in vain; 0: none */
-    uint64_t begun_number; /* the last of worker_sync_begin */
-    uint64_t begun_first;  /* the one that must be answered when begun_timer is due */
-    uint64_t given_up;     /* up to here nobody waits any more */
-    unsigned begun_timeout_ms;
-    struct loop_timer *begun_timer;
-
-    struct inbox_item *inbox;
-    struct inbox_item **inbox_last;
-    size_t n_inbox;
-    struct loop_timer *inbox_timer;
-    bool synced_untold;              /* `synced` is due, by inbox_timer */
-    struct channel_message *message; /* buffer for what is received */
-    struct takeover *takeover;
 };
 
 static int worker_start(struct worker *worker, struct error *error);
@@ -171,8 +124,7 @@ static int worker_start(struct worker *worker, struct error *error)
         return code;
     }
     worker->started_ms = loop_now_ms(worker->loop);
-    worker->ping_number = worker->late_number = 0;
-    loop_timer_start(worker->ping_timer, PING_INTERVAL_MS);
+    syncs_start(worker);
     return 0;
 }
 
@@ -232,22 +184,6 @@ static void inbox_clear(struct worker *worker)
     worker->n_inbox = 0;
 }
 
-static void synced_tell(struct worker *worker)
-{
-    worker->synced_untold = false;
-    if (worker->ops->synced)
-        worker->ops->synced(worker->userdata);
-}
-
-/* Nobody waits for the answers of a process that is gone. */
-static void syncs_end(struct worker *worker)
-{
-    worker->sync_answered = worker->sync_sent;
-    loop_timer_stop(worker->late_timer);
-    loop_timer_stop(worker->begun_timer);
-    synced_tell(worker);
-}
-
 static void process_ended(void *userdata, unsigned events)
 {
     struct worker *worker = userdata;
@@ -263,14 +199,13 @@ static void process_ended(void *userdata, unsigned events)
     process_forget(worker);
     channel_drop(worker);
     inbox_clear(worker);
-    loop_timer_stop(worker->ping_timer);
     syncs_end(worker);
     restart_later(worker);
 }
 
 /* ---------------------------------------------------------------- messages */
 
-static void channel_watch(struct worker *worker)
+void supervised_watch(struct worker *worker)
 {
     if (worker->channel_io)
         loop_io_set_events(worker->channel_io,
@@ -278,25 +213,13 @@ static void channel_watch(struct worker *worker)
 }
 
 /* Whatever is wrong with a channel, a new process is the remedy: its end is seen by the pidfd. */
-static void channel_failed(struct worker *worker)
+void supervised_fail(struct worker *worker)
 {
     channel_drop(worker);
     process_kill(worker);
 }
 
-static void sync_answered(struct worker *worker, const void *payload, size_t length)
-{
-    struct worker_sync sync;
-
-    if (length != sizeof(sync))
-        return;
-    memcpy(&sync, payload, sizeof(sync));
-    if (sync.number > worker->sync_answered && sync.number <= worker->sync_sent)
-        worker->sync_answered = sync.number;
-}
-
-/* Returns false at the end of what there is, or of the channel. */
-static bool channel_take(struct worker *worker, struct channel_message *message)
+bool supervised_take(struct worker *worker, struct channel_message *message)
 {
     int code = channel_receive(&worker->channel, message);
 
@@ -305,7 +228,7 @@ static bool channel_take(struct worker *worker, struct channel_message *message)
         return true;
     }
     if (code != -EAGAIN)
-        channel_failed(worker);
+        supervised_fail(worker);
     return false;
 }
 
@@ -314,11 +237,11 @@ static void channel_read(struct worker *worker)
     struct channel_message *message = worker->message;
 
     /* One message a call keeps the loop fair; the watch is level-triggered. */
-    if (!channel_take(worker, message))
+    if (!supervised_take(worker, message))
         return;
     if (message->header.type == WORKER_SYNC) {
-        sync_answered(worker, message->payload, message->header.length);
-        synced_tell(worker);
+        syncs_answered(worker, message);
+        syncs_tell(worker);
     } else if (message->header.type >= WORKER_FIRST_OWN) {
         worker->ops->message(worker->userdata, message->header.type, message->payload,
                              message->header.length);
@@ -333,10 +256,10 @@ static void channel_ready(void *userdata, unsigned events)
         int code = channel_flush(&worker->channel);
 
         if (code < 0 && code != -EAGAIN) {
-            channel_failed(worker);
+            supervised_fail(worker);
             return;
         }
-        channel_watch(worker);
+        supervised_watch(worker);
     }
     /* Messages that came earlier are delivered first. */
     if ((events & LOOP_READ) && !worker->inbox)
@@ -362,11 +285,12 @@ static void inbox_deliver(void *userdata)
                                           item->length);
         free(item);
     }
-    if (worker->synced_untold)
-        synced_tell(worker);
+    if (worker->syncs.untold)
+        syncs_tell(worker);
 }
 
-static void inbox_add(struct worker *worker, const struct channel_message *message, bool draining)
+void supervised_inbox_add(struct worker *worker, const struct channel_message *message,
+                          bool draining)
 {
     struct inbox_item *item =
         worker->n_inbox < INBOX_MAX ? calloc(1, sizeof(*item) + message->header.length) : NULL;
@@ -385,9 +309,17 @@ static void inbox_add(struct worker *worker, const struct channel_message *messa
     loop_timer_start(worker->inbox_timer, 0);
 }
 
+static void former_synced(void *userdata)
+{
+    struct worker *worker = userdata;
+
+    worker->syncs.untold = true;
+    loop_timer_start(worker->inbox_timer, 0);
+}
+
 static void former_said(void *userdata, const struct channel_message *message)
 {
-    inbox_add(userdata, message, true);
+    supervised_inbox_add(userdata, message, true);
 }
 
 int worker_send(struct worker *worker, uint16_t type, const void *payload, size_t length,
@@ -406,230 +338,21 @@ int worker_send(struct worker *worker, uint16_t type, const void *payload, size_
     if (code == -EMSGSIZE || code == -EBADF)
         return error_set(error, code, "cannot send to the %s worker", worker->kind);
     if (code < 0) {
-        channel_failed(worker);
+        supervised_fail(worker);
         return 0;
     }
     if (worker->channel.queued_bytes > QUEUE_BYTES_MAX) {
         log_error("the %s worker does not take its messages: killing it", worker->kind);
-        channel_failed(worker);
+        supervised_fail(worker);
         return 0;
     }
-    channel_watch(worker);
+    supervised_watch(worker);
     return 0;
 }
 
 void worker_send_draining(struct worker *worker, uint16_t type, const void *payload, size_t length)
 {
     takeover_send(worker->takeover, type, payload, length);
-}
-
-/* ---------------------------------------------------------------- sync, ping */
-
-static uint64_t now_ms(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
-static int sync_send(struct worker *worker)
-{
-    struct worker_sync sync = {.number = worker->sync_sent + 1};
-    struct error error = ERROR_INIT;
-    int code = worker_send(worker, WORKER_SYNC, &sync, sizeof(sync), NULL, 0, &error);
-
-    if (code == 0)
-        worker->sync_sent++;
-    return code;
-}
-
-/* Whoever waits for it from the loop hears of it from the loop. */
-static void sync_answered_early(struct worker *worker, const struct channel_message *message)
-{
-    sync_answered(worker, message->payload, message->header.length);
-    worker->synced_untold = true;
-    loop_timer_start(worker->inbox_timer, 0);
-}
-
-/* Reads until the answer is there. While it waits, the queue goes out. */
-static int sync_wait(struct worker *worker, uint64_t number, uint64_t deadline_ms,
-                     struct channel_message *message)
-{
-    while (channel_is_open(&worker->channel) && worker->sync_answered < number) {
-        struct pollfd channel = {.fd = worker->channel.fd, .events = POLLIN};
-        uint64_t now = now_ms();
-        int code;
-
-        while (channel_is_open(&worker->channel) && channel_take(worker, message)) {
-            if (message->header.type == WORKER_SYNC)
-                sync_answered_early(worker, message);
-            else if (message->header.type >= WORKER_FIRST_OWN)
-                inbox_add(worker, message, false);
-        }
-        if (!channel_is_open(&worker->channel) || worker->sync_answered >= number)
-            break;
-        code = channel_flush(&worker->channel);
-        if (code < 0 && code != -EAGAIN) {
-            channel_failed(worker);
-            break;
-        }
-        if (now >= deadline_ms)
-            return -ETIMEDOUT;
-        channel.events = (short)(POLLIN | (code == -EAGAIN ? POLLOUT : 0));
-        poll(&channel, 1, (int)(deadline_ms - now));
-    }
-    channel_watch(worker);
-    return 0;
-}
-
-/* Not into the loop's own buffer: this may be called while a message in it is being handled. */
-static int sync_wait_new_buffer(struct worker *worker, uint64_t number, uint64_t deadline_ms)
-{
-    _cleanup_free_ struct channel_message *message = malloc(sizeof(*message));
-
-    return message ? sync_wait(worker, number, deadline_ms, message) : -ENOMEM;
-}
-
-/* Was it waited for in vain, and has not answered since? */
-static bool worker_is_late(struct worker *worker)
-{
-    return channel_is_open(&worker->channel) && worker->late_number > worker->sync_answered &&
-           sync_wait_new_buffer(worker, worker->late_number, 0) == -ETIMEDOUT;
-}
-
-static void late_since(struct worker *worker, uint64_t number)
-{
-    worker->late_number = number;
-    loop_timer_start(worker->late_timer, LATE_TIMEOUT_MS);
-}
-
-static int own_sync_wait(struct worker *worker, uint64_t deadline_ms)
-{
-    int code = sync_wait_new_buffer(worker, worker->sync_sent, deadline_ms);
-
-    if (code == -ETIMEDOUT)
-        late_since(worker, worker->sync_sent);
-    return code;
-}
-
-int worker_sync(struct worker *worker, unsigned timeout_ms)
-{
-    uint64_t deadline_ms = now_ms() + timeout_ms;
-    int code = 0;
-    int draining;
-
-    if (worker_is_late(worker))
-        code = -ETIMEDOUT;
-    else if (channel_is_open(&worker->channel))
-        code = sync_send(worker);
-    takeover_sync_start(worker->takeover);
-    if (code == 0)
-        code = own_sync_wait(worker, deadline_ms);
-    draining = takeover_sync_wait(worker->takeover, deadline_ms);
-    return code < 0 ? code : draining;
-}
-
-static void begun_watch(struct worker *worker)
-{
-    worker->begun_first = worker->begun_number;
-    loop_timer_start(worker->begun_timer, worker->begun_timeout_ms);
-}
-
-/* The answer may be there and not read yet. */
-static void begun_due(void *userdata)
-{
-    struct worker *worker = userdata;
-
-    if (!channel_is_open(&worker->channel))
-        return;
-    if (sync_wait_new_buffer(worker, worker->begun_first, 0) == -ETIMEDOUT) {
-        late_since(worker, worker->sync_sent);
-        worker->given_up = worker->sync_sent;
-        synced_tell(worker);
-    } else if (worker->begun_number > worker->sync_answered) {
-        begun_watch(worker);
-    }
-}
-
-uint64_t worker_sync_begin(struct worker *worker, unsigned timeout_ms)
-{
-    if (takeover_is_draining(worker->takeover)) {
-        worker_sync(worker, timeout_ms);
-        worker->given_up = worker->sync_sent;
-        return worker->sync_sent;
-    }
-    if (worker_is_late(worker) || !channel_is_open(&worker->channel) || sync_send(worker) < 0)
-        return worker->given_up = worker->sync_sent;
-    worker->begun_number = worker->sync_sent;
-    worker->begun_timeout_ms = timeout_ms;
-    if (!loop_timer_is_active(worker->begun_timer))
-        begun_watch(worker);
-    return worker->begun_number;
-}
-
-bool worker_has_synced(struct worker *worker, uint64_t number)
-{
-    if (worker->sync_answered < number && worker->given_up < number &&
-        channel_is_open(&worker->channel))
-        (void)sync_wait_new_buffer(worker, number, 0); /* it may be there already */
-    return worker->sync_answered >= number || worker->given_up >= number;
-}
-
-bool worker_answers(struct worker *worker, unsigned timeout_ms)
-{
-    return channel_is_open(&worker->channel) && !worker_is_late(worker) && sync_send(worker) == 0 &&
-           own_sync_wait(worker, now_ms() + timeout_ms) == 0 && channel_is_open(&worker->channel);
-}
-
-static void unanswering_kill(struct worker *worker)
-{
-    log_error("the %s worker (pid %d) does not answer: killing it", worker->kind, (int)worker->pid);
-    channel_failed(worker);
-}
-
-static void late_due(void *userdata)
-{
-    struct worker *worker = userdata;
-
-    if (worker_is_late(worker))
-        unanswering_kill(worker);
-}
-
-bool worker_end_late(struct worker *worker)
-{
-    struct pollfd process = {.fd = worker->pidfd, .events = POLLIN};
-
-    if (!worker_is_late(worker))
-        return false;
-    unanswering_kill(worker);
-    return poll(&process, 1, KILL_TIMEOUT_MS) == 1;
-}
-
-/* The answer may have come while moatd itself was held up: what is there is read before the
- * verdict. */
-static bool ping_is_missing(struct worker *worker)
-{
-    return now_ms() - worker->ping_sent_ms >= PING_TIMEOUT_MS &&
-           sync_wait_new_buffer(worker, worker->ping_number, 0) == -ETIMEDOUT;
-}
-
-static void ping_due(void *userdata)
-{
-    struct worker *worker = userdata;
-
-    if (!channel_is_open(&worker->channel))
-        return;
-    if (worker->ping_number > worker->sync_answered) {
-        if (ping_is_missing(worker)) {
-            unanswering_kill(worker);
-            return;
-        }
-    } else if (sync_send(worker) == 0) {
-        worker->ping_number = worker->sync_sent;
-        worker->ping_sent_ms = now_ms();
-    }
-    loop_timer_start(worker->ping_timer, PING_INTERVAL_MS);
 }
 
 /* ---------------------------------------------------------------- life */
@@ -652,12 +375,9 @@ static int parts_make(struct worker *worker, const struct worker_config *config,
     worker->environment = spawn_environment_new();
     worker->message = malloc(sizeof(*worker->message));
     worker->restart_timer = loop_timer_new(config->loop, restart_due, worker);
-    worker->ping_timer = loop_timer_new(config->loop, ping_due, worker);
     worker->inbox_timer = loop_timer_new(config->loop, inbox_deliver, worker);
-    worker->late_timer = loop_timer_new(config->loop, late_due, worker);
-    worker->begun_timer = loop_timer_new(config->loop, begun_due, worker);
     if (!worker->kind || !worker->environment || !worker->message || !worker->restart_timer ||
-        !worker->ping_timer || !worker->inbox_timer || !worker->late_timer || !worker->begun_timer)
+        !worker->inbox_timer || syncs_init(worker) < 0)
         return error_set(error, ENOMEM, "cannot make the %s worker", config->kind);
     worker->run_dir_fd = open(config->run_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (worker->run_dir_fd < 0)
@@ -671,10 +391,8 @@ static void worker_deinit(struct worker *worker)
     channel_drop(worker);
     inbox_clear(worker);
     loop_timer_free(worker->restart_timer);
-    loop_timer_free(worker->ping_timer);
     loop_timer_free(worker->inbox_timer);
-    loop_timer_free(worker->late_timer);
-    loop_timer_free(worker->begun_timer);
+    syncs_deinit(worker);
     takeover_free(worker->takeover);
     if (worker->listener_fd >= 0)
         close(worker->listener_fd);
@@ -715,6 +433,7 @@ int worker_new(const struct worker_config *config, const struct worker_ops *ops,
                                         .run_dir_fd = worker->run_dir_fd,
                                         .uid = config->without_root ? getuid() : config->uid,
                                         .message = former_said,
+                                        .synced = former_synced,
                                         .userdata = worker};
     if (code == 0)
         code = takeover_run(&takeover, &worker->takeover, error);

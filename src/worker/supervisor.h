@@ -48,8 +48,8 @@ struct worker_ops {
     /* The same from a former worker that still finishes what runs; worker_send_draining answers.
      * NULL: nobody wants to know. */
     void (*message_draining)(void *userdata, uint16_t type, const void *payload, size_t length);
-    /* The worker has handled more of what was sent, or is gone (worker_has_synced). NULL: nobody
-     * wants to know. */
+    /* It, or a former one, has handled more of what was sent, or is gone (worker_has_synced). NULL:
+     * nobody wants to know. */
     void (*synced)(void *userdata);
 };
 
@@ -79,18 +79,14 @@ void worker_send_draining(struct worker *worker, uint16_t type, const void *payl
  * is not waited for again until it answers (-ETIMEDOUT at once), and is killed within a second if
  * it doesn't. */
 int worker_sync(struct worker *worker, unsigned timeout_ms);
-/* Asks the worker to say when it has handled everything that was sent before, and returns the
- * number of that; `synced` is called when worker_has_synced may have become true. That it becomes
- * too when the worker is gone, and after timeout_ms: one that was late is not waited for again
- * until it answers, and is killed within a second if it doesn't. Does not block, except while
- * former ones drain: then as worker_sync. */
-uint64_t worker_sync_begin(struct worker *worker, unsigned timeout_ms);
+/* Asks the worker, and the former ones that drain, to say when they have handled everything that
+ * was sent before, and returns the number of that; `synced` is called when worker_has_synced may
+ * have become true: each has answered or its process is gone. One that stays silent for 1.5 to 3 s
+ * is killed. Does not block. */
+uint64_t worker_sync_begin(struct worker *worker);
 bool worker_has_synced(struct worker *worker, uint64_t number);
 /* Does it run and answer within timeout_ms? Blocks so long at most. */
 bool worker_answers(struct worker *worker, unsigned timeout_ms);
-/* Who needs what a late worker still holds can't wait: ends it at once, true when it is gone. False
- * when it is not late. */
-bool worker_end_late(struct worker *worker);
 
 /* A bound socket that the former worker handed back, keyed by protocol (IPPROTO_UDP/TCP), address
  * (family AF_INET6 with all zero bytes: [::]) and port; -1 when there is none. The caller owns it.

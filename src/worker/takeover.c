@@ -65,6 +65,7 @@ struct takeover {
     size_t sockets_size;
     struct channel_message *message;
     void (*on_message)(void *userdata, const struct channel_message *message);
+    void (*synced)(void *userdata);
     void *userdata;
 };
 
@@ -157,14 +158,18 @@ static bool former_is_connected(const struct former *former)
     return poll(&channel, 1, 0) == 0;
 }
 
-/* Ends the process and waits until it is gone, so that its sockets are free. */
-static void former_kill(struct former *former)
+static bool former_is_gone(const struct former *former, int timeout_ms)
 {
     struct pollfd process = {.fd = former->pidfd, .events = POLLIN};
 
-    if (former->pidfd < 0 || pidfd_send_signal(former->pidfd, SIGKILL, NULL, 0) < 0)
-        return;
-    poll(&process, 1, KILL_TIMEOUT_MS);
+    return poll(&process, 1, timeout_ms) == 1;
+}
+
+/* Ends the process and waits until it is gone, so that its sockets are free. */
+static void former_kill(struct former *former)
+{
+    if (former->pidfd >= 0 && pidfd_send_signal(former->pidfd, SIGKILL, NULL, 0) == 0)
+        (void)former_is_gone(former, KILL_TIMEOUT_MS);
 }
 
 /* Who listens there? It must have the worker's uid; the pid is held by a pidfd before anything else
@@ -278,6 +283,7 @@ static void former_sync_answered(struct former *former, const struct channel_mes
         return;
     memcpy(&sync, message->payload, sizeof(sync));
     former->sync_answered = sync.number;
+    former->takeover->synced(former->takeover->userdata);
 }
 
 /* False when the worker has ended. Not more than some messages at a time: it may never stop. */
@@ -302,6 +308,7 @@ static bool former_read(struct former *former)
 static void former_ready(void *userdata, unsigned events)
 {
     struct former *former = userdata;
+    struct takeover *takeover = former->takeover;
     bool alive = true;
 
     if (events & LOOP_WRITE) {
@@ -311,9 +318,10 @@ static void former_ready(void *userdata, unsigned events)
     if (alive && (events & LOOP_READ))
         alive = former_read(former);
     if (!alive) {
-        log_debug("the former %s worker (pid %d) is done", former->takeover->kind,
-                  (int)former->pid);
+        log_debug("the former %s worker (pid %d) is done", takeover->kind, (int)former->pid);
+        (void)former_is_gone(former, KILL_TIMEOUT_MS); /* it hung up because it ends */
         former_remove(former);
+        takeover->synced(takeover->userdata);
     }
 }
 
@@ -422,6 +430,7 @@ int takeover_run(const struct takeover_config *config, struct takeover **ret_tak
                                       .run_dir_fd = config->run_dir_fd,
                                       .uid = config->uid,
                                       .on_message = config->message,
+                                      .synced = config->synced,
                                       .userdata = config->userdata};
         takeover->message = malloc(sizeof(*takeover->message));
         code = takeover->message ? formers_find(takeover, &files) : -ENOMEM;
@@ -505,20 +514,24 @@ void takeover_send(struct takeover *takeover, uint16_t type, const void *payload
     }
 }
 
-bool takeover_is_draining(const struct takeover *takeover)
+void takeover_sync_start(struct takeover *takeover, uint64_t number)
 {
-    return takeover && takeover->formers;
-}
+    struct worker_sync sync = {.number = number};
 
-void takeover_sync_start(struct takeover *takeover)
-{
     for (struct former *former = takeover ? takeover->formers : NULL; former;
          former = former->next) {
-        struct worker_sync sync = {.number = former->sync_sent + 1};
-
         if (channel_send(&former->channel, WORKER_SYNC, &sync, sizeof(sync), NULL, 0) == 0)
-            former->sync_sent++;
+            former->sync_sent = number;
+        if (former->channel.first)
+            loop_io_set_events(former->io, LOOP_READ | LOOP_WRITE);
     }
+}
+
+static void silent_kill(struct former *former)
+{
+    log_error("a former %s worker (pid %d) does not answer: killing it", former->takeover->kind,
+              (int)former->pid);
+    former_kill(former);
 }
 
 /* One that did not answer in time is not waited for again, and ended when it stays so. */
@@ -527,11 +540,8 @@ static bool former_is_late(struct former *former)
     if (former->late_number <= former->sync_answered || !former_read(former) ||
         former->late_number <= former->sync_answered)
         return false;
-    if (now_ms() - former->late_since_ms >= LATE_TIMEOUT_MS) {
-        log_error("a former %s worker (pid %d) does not answer: killing it", former->takeover->kind,
-                  (int)former->pid);
-        former_kill(former);
-    }
+    if (now_ms() - former->late_since_ms >= LATE_TIMEOUT_MS)
+        silent_kill(former);
     return true;
 }
 
@@ -564,4 +574,29 @@ int takeover_sync_wait(struct takeover *takeover, uint64_t deadline_ms)
         if (former_sync_wait(former, deadline_ms) < 0)
             code = -ETIMEDOUT;
     return code;
+}
+
+/* A number that it was not asked for comes with the next one that it was. One that has hung up is
+ * about to end: until it has, it may hold what it was told to let go. */
+static bool former_has_synced(struct former *former, uint64_t number)
+{
+    uint64_t asked = number < former->sync_sent ? number : former->sync_sent;
+
+    return former->sync_answered >= asked || (!former_read(former) && former_is_gone(former, 0)) ||
+           former->sync_answered >= asked;
+}
+
+bool takeover_has_synced(struct takeover *takeover, uint64_t number)
+{
+    for (struct former *former = takeover ? takeover->formers : NULL; former; former = former->next)
+        if (!former_has_synced(former, number))
+            return false;
+    return true;
+}
+
+void takeover_end_silent(struct takeover *takeover, uint64_t number)
+{
+    for (struct former *former = takeover ? takeover->formers : NULL; former; former = former->next)
+        if (!former_has_synced(former, number))
+            silent_kill(former);
 }

@@ -22,6 +22,8 @@ struct takeover_config {
     /* A message of the kind's own from one that drains. May be called by every function below, but
      * by takeover_run. */
     void (*message)(void *userdata, const struct channel_message *message);
+    /* One that drains has answered a question, or is gone. May be called as `message` may. */
+    void (*synced)(void *userdata);
     void *userdata;
 };
 
@@ -43,9 +45,10 @@ int takeover_listener_make(const struct takeover_config *config, int *ret_fd, st
 int takeover_take(struct takeover *takeover, uint8_t protocol, const struct ip *ip, uint16_t port);
 void takeover_close(struct takeover *takeover);
 void takeover_send(struct takeover *takeover, uint16_t type, const void *payload, size_t length);
-/* Are there any? */
-bool takeover_is_draining(const struct takeover *takeover);
-/* Asks all that drain for a sign that they handled everything, and waits for it: 0 or -ETIMEDOUT.
- */
-void takeover_sync_start(struct takeover *takeover);
+/* Asks all that drain for a sign that they handled everything; numbers rise. Then waits for it: 0
+ * or -ETIMEDOUT; or looks whether it is there, or the process gone. */
+void takeover_sync_start(struct takeover *takeover, uint64_t number);
 int takeover_sync_wait(struct takeover *takeover, uint64_t deadline_ms);
+bool takeover_has_synced(struct takeover *takeover, uint64_t number);
+/* Kills those that have not answered that question. */
+void takeover_end_silent(struct takeover *takeover, uint64_t number);

@@ -3,6 +3,7 @@
 
 import os
 import signal
+import socket
 import threading
 
 import pytest
@@ -196,14 +197,40 @@ def stopped_relay(host):
 
 
 def test_a_relay_that_hangs_holds_nobody_up(host, stopped_relay):
+    """But who gives ports back, or wants some meanwhile: their answers come when it is ended."""
     host.attach_guest("g", *(option for port in range(8000, 8032) for option in ("-p", f"{port}:80")))
-    with Stopwatch() as watch:
-        host.moat("detach", "g")
-    assert watch.ms < 500 * PATIENCE, f"32 entries took {watch.ms:.0f} ms"
-    assert "does not answer" in host.moat("doctor", check=False).out
-    host.attach_guest("h", "-p", "8000:80")  # only the relay still held it
-    wait_for(lambda: host.call("system.status")["relay_pid"] not in (0, None, stopped_relay), 3, "another relay")
+    other = host.attach_guest("h")
+    with rpc.Rpc(host.socket_path) as leaving, rpc.Rpc(host.socket_path) as coming:
+        leaving.send(leaving.request("guest.detach", name="g"))
+        coming.send(coming.request("port.add", guest="h", ports=["8000:80"]))
+        with Stopwatch() as watch:
+            host.attach_guest("k")
+            host.call("guest.detach", name="k")
+            for _ in range(20):
+                host.call("guest.list")
+        assert watch.ms < 1000 * PATIENCE, f"others took {watch.ms:.0f} ms"
+        assert "does not answer" in host.moat("doctor", check=False).out
+        assert leaving.receive(5 * PATIENCE)["result"] == {}
+        with host.socket(socket.AF_INET6, socket.SOCK_STREAM) as sock:
+            sock.bind(("::", 8001))
+        assert host.call("system.status")["relay_pid"] != stopped_relay
+        added = coming.receive(5 * PATIENCE)
+        assert added.get("result", [{}])[0].get("host_port") == 8000, added
+    with servers.TcpServer(other, 80):
+        assert servers.greeting(host, "tcp", "::1", 8000)
     wait_for(lambda: host.moat("doctor", check=False).code == 0, 1)
+
+
+def test_a_relay_that_is_slow_stays(host, stopped_relay):
+    host.attach_guest("g", "-p", "8000:80")
+    with rpc.Rpc(host.socket_path) as leaving:
+        leaving.send(leaving.request("guest.detach", name="g"))
+        assert leaving.silent(0.3)  # an answer would not be true
+        os.kill(stopped_relay, signal.SIGCONT)
+        assert leaving.receive(5 * PATIENCE)["result"] == {}
+        with host.socket(socket.AF_INET6, socket.SOCK_STREAM) as sock:
+            sock.bind(("::", 8000))
+    assert host.call("system.status")["relay_pid"] == stopped_relay
 
 
 @pytest.mark.parametrize("worker", ["relay_pid", "dns_pid"])

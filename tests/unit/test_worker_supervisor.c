@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -671,7 +672,13 @@ static void a_worker_that_answers_late_stays(void **state)
     kill(pid, SIGCONT);
     assert_true(wait_for(fixture->loop, has_caught_up, fixture));
     assert_int_equal(worker_pid(fixture->worker), pid);
-    assert_false(worker_end_late(fixture->worker));
+}
+
+static bool is_gone_now(int pidfd)
+{
+    struct pollfd process = {.fd = pidfd, .events = POLLIN};
+
+    return poll(&process, 1, 0) == 1;
 }
 
 static bool was_told(void *userdata)
@@ -685,7 +692,7 @@ static uint64_t begin_stopped(struct fixture *fixture)
     start(fixture);
     fixture->stopped = worker_pid(fixture->worker);
     kill(fixture->stopped, SIGSTOP);
-    return worker_sync_begin(fixture->worker, WAIT_MS);
+    return worker_sync_begin(fixture->worker);
 }
 
 static void an_answer_is_told_without_waiting(void **state)
@@ -707,37 +714,92 @@ static void an_answer_that_a_wait_has_read_is_told(void **state)
     uint64_t number;
 
     start(fixture);
-    number = worker_sync_begin(fixture->worker, WAIT_MS);
+    number = worker_sync_begin(fixture->worker);
     assert_int_equal(worker_sync(fixture->worker, WAIT_MS), 0);
     assert_true(worker_has_synced(fixture->worker, number));
     assert_int_equal(fixture->n_synced, 0);
     assert_true(wait_for(fixture->loop, was_told, fixture));
 }
 
+/* Told only when the process is gone, and all that it held with it. */
 static void who_never_answers_is_ended(void **state)
 {
     struct fixture *fixture = *state;
     uint64_t number = begin_stopped(fixture);
+    int pidfd = pidfd_open(fixture->stopped, 0);
 
     assert_true(wait_for(fixture->loop, was_told, fixture));
     assert_true(worker_has_synced(fixture->worker, number));
+    assert_true(is_gone_now(pidfd));
+    close(pidfd);
     assert_true(wait_for(fixture->loop, is_another_process, fixture));
-    number = worker_sync_begin(fixture->worker, WAIT_MS);
+    number = worker_sync_begin(fixture->worker);
     assert_int_equal(worker_sync(fixture->worker, WAIT_MS), 0);
     assert_true(worker_has_synced(fixture->worker, number));
 }
 
-static void what_a_late_worker_holds_can_be_had_at_once(void **state)
+/* What a process is killed with it still holds: it is waited for. */
+static void who_is_being_killed_is_waited_for(void **state)
 {
     struct fixture *fixture = *state;
+    uint64_t number;
+    int pidfd;
 
     start(fixture);
-    assert_false(worker_end_late(fixture->worker));
+    pidfd = pidfd_open(worker_pid(fixture->worker), 0);
+    kill(worker_pid(fixture->worker), SIGSTOP);
+    number = worker_sync_begin(fixture->worker);
+    kill(worker_pid(fixture->worker), SIGKILL);
+    assert_int_equal(worker_sync(fixture->worker, WAIT_MS), 0);
+    assert_true(is_gone_now(pidfd));
+    close(pidfd);
+    assert_true(wait_for(fixture->loop, was_told, fixture));
+    assert_true(worker_has_synced(fixture->worker, number));
+}
+
+/* A former worker that is stopped while it drains. */
+static uint64_t begin_former_stopped(struct fixture *fixture, int *ret_pidfd)
+{
+    start(fixture);
+    give_socket(fixture);
+    send_number(fixture, TEST_BUSY, 1);
+    assert_int_equal(worker_sync(fixture->worker, WAIT_MS), 0);
     fixture->stopped = worker_pid(fixture->worker);
+    *ret_pidfd = restart(fixture);
     kill(fixture->stopped, SIGSTOP);
-    assert_int_equal(worker_sync(fixture->worker, 20), -ETIMEDOUT);
-    assert_true(worker_end_late(fixture->worker));
-    assert_true(wait_for(fixture->loop, is_another_process, fixture));
+    fixture->n_synced = 0;
+    return worker_sync_begin(fixture->worker);
+}
+
+static void a_draining_worker_is_asked_without_waiting(void **state)
+{
+    struct fixture *fixture = *state;
+    int pidfd;
+    uint64_t number = begin_former_stopped(fixture, &pidfd);
+
+    assert_true(wait_for(fixture->loop, was_told, fixture)); /* by the one of today */
+    assert_false(worker_has_synced(fixture->worker, number));
+    kill(fixture->stopped, SIGCONT);
+    fixture->n_synced = 0;
+    assert_true(wait_for(fixture->loop, was_told, fixture));
+    assert_true(worker_has_synced(fixture->worker, number));
+    assert_false(is_gone_now(pidfd));
+    close(pidfd);
+}
+
+static void a_draining_worker_that_never_answers_is_ended(void **state)
+{
+    struct fixture *fixture = *state;
+    int pidfd;
+    uint64_t number = begin_former_stopped(fixture, &pidfd);
+
+    assert_true(wait_for(fixture->loop, was_told, fixture));
+    assert_false(worker_has_synced(fixture->worker, number));
+    fixture->n_synced = 0;
+    assert_true(wait_for(fixture->loop, was_told, fixture));
+    assert_true(worker_has_synced(fixture->worker, number));
+    assert_true(is_gone_now(pidfd));
+    close(pidfd);
 }
 
 static void a_stale_socket_file_is_replaced(void **state)
@@ -918,7 +980,9 @@ int main(int argc, char **argv)
         TEST(an_answer_is_told_without_waiting),
         TEST(an_answer_that_a_wait_has_read_is_told),
         TEST(who_never_answers_is_ended),
-        TEST(what_a_late_worker_holds_can_be_had_at_once),
+        TEST(who_is_being_killed_is_waited_for),
+        TEST(a_draining_worker_is_asked_without_waiting),
+        TEST(a_draining_worker_that_never_answers_is_ended),
         TEST(a_stale_socket_file_is_replaced),
         TEST(forbidden_calls_kill),
         TEST(sockets_of_ip_are_allowed),
