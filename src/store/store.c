@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
+#include "store/vfs.h"
+
 #define DATABASE_NAME "moat.db"
 
 /* Another program, such as an administrator's sqlite3, may hold the write lock for a moment. */
@@ -103,7 +105,9 @@ static int database_open(struct store *store, const char *path, struct error *er
     if (r < 0)
         return r;
     library_configure();
-    if (sqlite3_open_v2(path, &store->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL) !=
+    if (store_vfs_register() < 0)
+        return error_set(error, ENOMEM, "SQLite");
+    if (sqlite3_open_v2(path, &store->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, STORE_VFS) !=
         SQLITE_OK)
         return store->db ? store_error(store, error) : error_set(error, ENOMEM, "SQLite");
     sqlite3_extended_result_codes(store->db, 1);
