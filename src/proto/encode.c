@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Structs to JSON text, without a tree in between. */
-#include <inttypes.h>
+#include <stdint.h>
 #include <string.h>
 #include <time.h>
 
@@ -11,6 +11,34 @@
 static void append_literal(struct text *text, const char *literal)
 {
     text_append_n(text, literal, strlen(literal));
+}
+
+/* What has nothing in it to be escaped. */
+static void append_quoted(struct text *text, const char *plain)
+{
+    append_literal(text, "\"");
+    append_literal(text, plain);
+    append_literal(text, "\"");
+}
+
+/* printf(3) takes several times as long, and most of an answer is short members. */
+static void append_unsigned(struct text *text, uint64_t value)
+{
+    char digits[20];
+    size_t first = sizeof(digits);
+
+    do {
+        digits[--first] = (char)('0' + value % 10);
+        value /= 10;
+    } while (value);
+    text_append_n(text, digits + first, sizeof(digits) - first);
+}
+
+static void append_signed(struct text *text, int64_t value)
+{
+    if (value < 0)
+        append_literal(text, "-");
+    append_unsigned(text, value < 0 ? 0 - (uint64_t)value : (uint64_t)value);
 }
 
 void codec_encode_string(struct text *text, const char *string)
@@ -50,8 +78,11 @@ static void encode_ips(struct text *text, const struct ips *ips)
     char buffer[IP_TEXT_MAX];
 
     append_literal(text, "[");
-    for (size_t i = 0; i < ips->count; i++)
-        text_append(text, "%s\"%s\"", i ? "," : "", ip_format(&ips->items[i], buffer));
+    for (size_t i = 0; i < ips->count; i++) {
+        if (i)
+            append_literal(text, ",");
+        append_quoted(text, ip_format(&ips->items[i], buffer));
+    }
     append_literal(text, "]");
 }
 
@@ -144,13 +175,13 @@ static void encode_address(struct text *text, const struct proto_field *field, c
     switch (field->type) {
     case PROTO_CIDR4:
     case PROTO_CIDR6:
-        text_append(text, "\"%s\"", cidr_format(member, buffer));
+        append_quoted(text, cidr_format(member, buffer));
         return;
     case PROTO_MAC:
-        text_append(text, "\"%s\"", mac_format(member, buffer));
+        append_quoted(text, mac_format(member, buffer));
         return;
     default:
-        text_append(text, "\"%s\"", ip_format(member, buffer));
+        append_quoted(text, ip_format(member, buffer));
     }
 }
 
@@ -158,22 +189,22 @@ static void encode_integer(struct text *text, const struct proto_field *field, c
 {
     switch (field->type) {
     case PROTO_UINT16:
-        text_append(text, "%u", *(const uint16_t *)member);
+        append_unsigned(text, *(const uint16_t *)member);
         return;
     case PROTO_PREFIX:
-        text_append(text, "%u", *(const uint8_t *)member);
+        append_unsigned(text, *(const uint8_t *)member);
         return;
     case PROTO_PID:
-        text_append(text, "%" PRId32, *(const int32_t *)member);
+        append_signed(text, *(const int32_t *)member);
         return;
     case PROTO_UINT64:
-        text_append(text, "%" PRIu64, *(const uint64_t *)member);
+        append_unsigned(text, *(const uint64_t *)member);
         return;
     case PROTO_ID:
-        text_append(text, "%" PRId64, *(const int64_t *)member);
+        append_signed(text, *(const int64_t *)member);
         return;
     default:
-        text_append(text, "%" PRIu32, *(const uint32_t *)member);
+        append_unsigned(text, *(const uint32_t *)member);
     }
 }
 
@@ -205,10 +236,10 @@ static void encode_value(struct text *text, const struct proto_field *field, con
         encode_labels(text, member);
         return;
     case PROTO_MODE:
-        text_append(text, "\"%s\"", guest_mode_name(*(const enum guest_mode *)member));
+        append_quoted(text, guest_mode_name(*(const enum guest_mode *)member));
         return;
     case PROTO_KIND:
-        text_append(text, "\"%s\"", guest_kind_name(*(const enum guest_kind *)member));
+        append_quoted(text, guest_kind_name(*(const enum guest_kind *)member));
         return;
     case PROTO_STATE:
         append_literal(text, "\"running\"");
@@ -217,7 +248,7 @@ static void encode_value(struct text *text, const struct proto_field *field, con
         append_literal(text, *(const uint8_t *)member == IPPROTO_UDP ? "\"udp\"" : "\"tcp\"");
         return;
     case PROTO_RECORD:
-        text_append(text, "\"%s\"", record_type_name(*(const uint16_t *)member));
+        append_quoted(text, record_type_name(*(const uint16_t *)member));
         return;
     case PROTO_TIME_S:
         encode_time(text, *(const int64_t *)member, -1);
@@ -285,7 +316,9 @@ void codec_encode_object(struct text *text, const struct proto_object *object, c
 
         if (is_omitted(field, data))
             continue;
-        text_append(text, "%s\"%s\":", separator, field->name);
+        append_literal(text, separator);
+        append_quoted(text, field->name);
+        append_literal(text, ":");
         separator = ",";
         if ((field->flags & PROTO_NULL) && is_absent(field, data))
             append_literal(text, "null");
@@ -349,7 +382,9 @@ void codec_encode_params(struct text *text, const struct proto_object *object, c
 
         if (is_default(field, data))
             continue;
-        text_append(text, "%s\"%s\":", separator, field->name);
+        append_literal(text, separator);
+        append_quoted(text, field->name);
+        append_literal(text, ":");
         encode_value(text, field, data, true);
         separator = ",";
     }
