@@ -154,6 +154,7 @@ static bool work_next(struct client *client)
         .request = request,
         .fds = client->fds + work->n_fds_used,
         .n_fds = client->n_fds - work->n_fds_used,
+        .released = service_promised(client->rpc->service).release,
         .text = &work->text,
         .answered = on_answered,
         .userdata = client,

@@ -360,7 +360,7 @@ enum call_wait dispatch_wait(const struct call *call)
         return CALL_READY; /* to be refused */
     if (settles(call) && !service_is_settled(call->service))
         return CALL_UNTIL_SETTLED;
-    if (wants_ports(call) && !service_is_released(call->service))
+    if (wants_ports(call) && !service_is_released(call->service, call->released))
         return CALL_UNTIL_RELEASED;
     return CALL_READY;
 }

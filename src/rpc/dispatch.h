@@ -15,6 +15,7 @@ struct call {
     const int *fds; /* that came with the line and belong to no earlier request of it */
     size_t n_fds;
     size_t n_fds_used;            /* of those this request's */
+    uint64_t released;            /* ports were given back up to there before it (struct promise) */
     struct text *text;            /* where the answer goes; nothing for a notification */
     int ret_fds[LIMIT_ENDPOINTS]; /* descriptors to send with the answer, in order */
     size_t n_ret_fds;
@@ -30,7 +31,7 @@ struct call {
 enum call_wait {
     CALL_READY,
     CALL_UNTIL_SETTLED,  /* nothing is on its way (service_is_settled) */
-    CALL_UNTIL_RELEASED, /* ports that were given back are free (service_is_released) */
+    CALL_UNTIL_RELEASED, /* ports that were given back before it are free */
 };
 enum call_wait dispatch_wait(const struct call *call);
 /* Answers one request, refusals included: at once, or later where `pending` is true then. */

@@ -109,7 +109,7 @@ void promise_waive(struct service *service, const struct promise *promised)
 bool service_is_kept(struct service *service, const struct promise *promise)
 {
     return (!service->store || store_is_durable(service->store, promise->commit)) &&
-           (!service->reservations || reserve_is_released(service->reservations, promise->release));
+           service_is_released(service, promise->release);
 }
 
 void service_wait_kept(struct service *service)
@@ -290,10 +290,9 @@ int service_new(const struct config *config, struct loop *loop, service_event_fn
     return 0;
 }
 
-bool service_is_released(struct service *service)
+bool service_is_released(struct service *service, uint64_t release)
 {
-    return !service->reservations ||
-           reserve_is_released(service->reservations, reserve_released(service->reservations));
+    return !service->reservations || reserve_is_released(service->reservations, release);
 }
 
 bool service_is_settled(struct service *service)

@@ -97,8 +97,9 @@ int service_guest_attach(struct service *service, const struct peer *peer,
 /* Must nothing be on its way when this attach begins? A guest that joins is changed like by any
  * other call, and a name that was just given back may still be that of a link. */
 bool service_attach_settles(const struct guest_attach_params *params);
-/* Are all ports free that were given back? Who wants ports is better asked when they are. */
-bool service_is_released(struct service *service);
+/* Are all ports free that were given back up to that release (struct promise)? Who wants ports is
+ * better heard when they are. */
+bool service_is_released(struct service *service, uint64_t release);
 /* Is nothing on its way? */
 bool service_is_settled(struct service *service);
 /* Blocks until no attach is on its way any more (each is told of first) and no link that is to go

@@ -199,6 +199,32 @@ def test_descriptors_of_moatd_do_not_grow(host):
     assert count() <= before + 1, f"{before} → {count()} descriptors after 40 guests"
 
 
+def test_ports_can_be_had_while_others_come_and_go(host):
+    """Who wants ports waits for those that were given back before, not for all that are meanwhile."""
+    space = host.guest_space()
+    host.attach_guest("g")
+    served = threading.Event()
+
+    def come_and_go():
+        with rpc.Rpc(host.socket_path) as connection:
+            while not served.is_set():
+                connection.call("guest.attach", name="other", kind="netns", pid=space.pid,
+                                networks=[{"name": "default"}], ports=["8080:80"])
+                connection.call("guest.detach", name="other")
+
+    def want():
+        try:
+            for _ in range(10):
+                with Stopwatch() as watch:
+                    host.call("port.add", guest="g", ports=["9090:80"])
+                    host.call("port.remove", guest="g", ports=["9090:80"])
+                assert watch.ms < 2000 * PATIENCE, f"{watch.ms:.0f} ms"
+        finally:
+            served.set()
+
+    in_threads(2, lambda number: want() if number else come_and_go())
+
+
 # Detaches that come together go together
 
 @pytest.fixture
