@@ -201,16 +201,17 @@ def test_descriptors_of_moatd_do_not_grow(host):
 
 def test_ports_can_be_had_while_others_come_and_go(host):
     """Who wants ports waits for those that were given back before, not for all that are meanwhile."""
-    space = host.guest_space()
     host.attach_guest("g")
+    spaces = [host.guest_space() for _ in range(4)]
     served = threading.Event()
 
-    def come_and_go():
+    def come_and_go(number):
         with rpc.Rpc(host.socket_path) as connection:
             while not served.is_set():
-                connection.call("guest.attach", name="other", kind="netns", pid=space.pid,
-                                networks=[{"name": "default"}], ports=["8080:80"])
-                connection.call("guest.detach", name="other")
+                connection.call("guest.attach", name=f"other{number}", kind="netns", pid=spaces[number].pid,
+                                networks=[{"name": "default"}],
+                                ports=[f"{8000 + 64 * number + i}:80" for i in range(64)])
+                connection.call("guest.detach", name=f"other{number}")
 
     def want():
         try:
@@ -222,7 +223,7 @@ def test_ports_can_be_had_while_others_come_and_go(host):
         finally:
             served.set()
 
-    in_threads(2, lambda number: want() if number else come_and_go())
+    in_threads(5, lambda number: want() if number == 4 else come_and_go(number))
 
 
 # Detaches that come together go together
