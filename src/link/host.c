@@ -152,37 +152,126 @@ int link_bridge_name(struct link *link, unsigned first, char ret_name[IFNAMSIZ],
 }
 
 /* ------------------------------------------------------------------------------- prefixes */
-struct collection {
-    struct list links;
-    struct list prefixes;
-    size_t keep; /* prefixes that earlier dumps gave */
+/* A link that addresses or routes are on: asked for one by one, since a dump of all links takes the
+ * kernel milliseconds where there are hundreds of guests, and holds everybody up. */
+struct owner {
+    uint32_t index;
+    bool gone;
+    bool ours;
+    char name[IFNAMSIZ];
 };
 
-static int link_order(const void *a, const void *b)
-{
-    const struct link_info *left = a, *right = b;
-
-    return left->index < right->index ? -1 : left->index > right->index;
-}
+struct collection {
+    struct list prefixes;
+    struct list indexes; /* of the prefixes' links; 0 for none */
+    size_t keep;         /* prefixes that earlier dumps gave */
+};
 
 static int collection_add(struct collection *collection, enum link_prefix_kind kind,
                           const struct cidr *cidr, uint32_t index, uint32_t table, bool ours)
 {
-    struct link_info wanted = {.index = index};
-    const struct link_info *info =
-        collection->links.count > 0 ? bsearch(&wanted, collection->links.items,
-                                              collection->links.count, sizeof(wanted), link_order)
-                                    : NULL;
     struct link_prefix *prefix = list_add(&collection->prefixes, sizeof(*prefix));
+    uint32_t *place = prefix ? list_add(&collection->indexes, sizeof(*place)) : NULL;
 
-    if (!prefix)
+    if (!place)
         return -ENOMEM;
     *prefix = (struct link_prefix){.kind = kind, .cidr = *cidr, .table = table, .ours = ours};
-    if (info) {
-        memcpy(prefix->interface, info->name, sizeof(prefix->interface));
-        prefix->ours = ours || link_is_ours(info->group, info->alias);
-    }
+    *place = index;
     return 0;
+}
+
+static void collection_restart(struct collection *collection)
+{
+    collection->prefixes.count = collection->indexes.count = collection->keep;
+}
+
+static int owner_find(struct link *link, uint32_t index, struct owner *ret_owner)
+{
+    struct owner owner = {.index = index};
+    struct link_state state;
+    struct known known;
+    int r = 0;
+
+    if (known_find(&link->shared->known, index, &known)) {
+        owner.ours = true;
+        memcpy(owner.name, known.name, sizeof(owner.name));
+    } else {
+        r = link_get(&link->host, index, NULL, &state);
+        owner.gone = r == -ENODEV;
+        owner.ours = r == 0 && link_is_ours(state.info.group, state.info.alias);
+        if (r == 0)
+            memcpy(owner.name, state.info.name, sizeof(owner.name));
+    }
+    *ret_owner = owner;
+    return owner.gone ? 0 : r;
+}
+
+static int index_order(const void *a, const void *b)
+{
+    const uint32_t *left = a, *right = b;
+
+    return *left < *right ? -1 : *left > *right;
+}
+
+/* Of each index once, sorted. */
+static int owners_find(struct link *link, const struct collection *collection, struct list *owners)
+{
+    size_t count = collection->indexes.count;
+    _cleanup_free_ uint32_t *indexes = NULL;
+    int r = 0;
+
+    if (count == 0)
+        return 0;
+    indexes = malloc(count * sizeof(*indexes));
+    if (!indexes)
+        return -ENOMEM;
+    memcpy(indexes, collection->indexes.items, count * sizeof(*indexes));
+    qsort(indexes, count, sizeof(*indexes), index_order);
+    for (size_t i = 0; r == 0 && i < count; i++) {
+        struct owner *owner;
+
+        if (indexes[i] == 0 || (i > 0 && indexes[i] == indexes[i - 1]))
+            continue;
+        owner = list_add(owners, sizeof(*owner));
+        r = owner ? owner_find(link, indexes[i], owner) : -ENOMEM;
+    }
+    return r;
+}
+
+static int owner_order(const void *a, const void *b)
+{
+    const struct owner *left = a, *right = b;
+
+    return left->index < right->index ? -1 : left->index > right->index;
+}
+
+/* Says of each prefix whose it is. Those of links that went meanwhile went with them. */
+static int collection_own(struct link *link, struct collection *collection)
+{
+    struct link_prefix *prefixes = collection->prefixes.items;
+    const uint32_t *indexes = collection->indexes.items;
+    struct list owners = {0};
+    size_t kept = 0;
+    int r = owners_find(link, collection, &owners);
+
+    for (size_t i = 0; r == 0 && i < collection->prefixes.count; i++) {
+        struct owner wanted = {.index = indexes[i]};
+        const struct owner *owner =
+            owners.count ? bsearch(&wanted, owners.items, owners.count, sizeof(wanted), owner_order)
+                         : NULL;
+
+        if (owner && owner->gone)
+            continue;
+        prefixes[kept] = prefixes[i];
+        if (owner) {
+            memcpy(prefixes[kept].interface, owner->name, sizeof(prefixes[kept].interface));
+            prefixes[kept].ours = prefixes[kept].ours || owner->ours;
+        }
+        kept++;
+    }
+    collection->prefixes.count = kept;
+    free(owners.items);
+    return r;
 }
 
 /* On a point-to-point link the own address stands apart from the prefix, which is the peer's. */
@@ -193,7 +282,7 @@ static int addresses_take(const struct nlmsghdr *message, void *userdata)
     const struct ifaddrmsg *header;
 
     if (!message) {
-        collection->prefixes.count = collection->keep;
+        collection_restart(collection);
         return 0;
     }
     header = mnl_nlmsg_get_payload(message);
@@ -239,7 +328,7 @@ static int routes_take(const struct nlmsghdr *message, void *userdata)
     const struct rtmsg *header;
 
     if (!message) {
-        collection->prefixes.count = collection->keep;
+        collection_restart(collection);
         return 0;
     }
     header = mnl_nlmsg_get_payload(message);
@@ -271,26 +360,20 @@ int link_prefix_list(struct link *link, struct link_prefix **ret_prefixes, size_
 {
     struct collection collection = {0};
 
-    int r = links_read(link, &collection.links, error);
-    if (r == 0) {
-        if (collection.links.count > 0)
-            qsort(collection.links.items, collection.links.count, sizeof(struct link_info),
-                  link_order);
-        r = collection_read(link, &collection, RTM_GETADDR, AF_UNSPEC, sizeof(struct ifaddrmsg),
+    int r = collection_read(link, &collection, RTM_GETADDR, AF_UNSPEC, sizeof(struct ifaddrmsg),
                             addresses_take);
-        if (r == 0)
-            r = collection_read(link, &collection, RTM_GETROUTE, AF_INET, sizeof(struct rtmsg),
-                                routes_take);
-        if (r == 0 && link->ipv6_conf_fd >= 0)
-            r = collection_read(link, &collection, RTM_GETROUTE, AF_INET6, sizeof(struct rtmsg),
-                                routes_take);
-        if (r < 0)
-            error_set_kernel(error, r, NULL, "cannot read the host's addresses and routes");
-    }
-    free(collection.links.items);
+    if (r == 0)
+        r = collection_read(link, &collection, RTM_GETROUTE, AF_INET, sizeof(struct rtmsg),
+                            routes_take);
+    if (r == 0 && link->ipv6_conf_fd >= 0)
+        r = collection_read(link, &collection, RTM_GETROUTE, AF_INET6, sizeof(struct rtmsg),
+                            routes_take);
+    if (r == 0)
+        r = collection_own(link, &collection);
+    free(collection.indexes.items);
     if (r < 0) {
         free(collection.prefixes.items);
-        return r;
+        return error_set_kernel(error, r, NULL, "cannot read the host's addresses and routes");
     }
     *ret_prefixes = collection.prefixes.items;
     *ret_count = collection.prefixes.count;
