@@ -180,8 +180,12 @@ static void on_link_gone(void *userdata, const char *name, uint32_t index)
     int r;
 
     (void)index;
-    service_settle(service);
     r = store_guest_find_by_host_interface(service->store, name, &guest, &found, &error);
+    if (r >= 0 && found && attach_is_on_its_way(service, guest.name)) {
+        guest_deinit(&guest);
+        service_settle(service); /* whoever makes it may have given up by then */
+        r = store_guest_find_by_host_interface(service->store, name, &guest, &found, &error);
+    }
     if (r >= 0 && found)
         guest_netns_open(&guest, &fd);
     if (r >= 0 && found && guest.kind == KIND_NETNS && fd < 0)
