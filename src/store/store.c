@@ -18,7 +18,8 @@
 
 /* page_size: a change touches some fifteen pages and the log takes whole ones, so small pages halve
  * the time of a commit; it counts for a new file only. synchronous: see sync.c. cache_size: 16 MiB,
- * more than the state of 10,000 guests. */
+ * more than the state of 10,000 guests. cache_spill: nothing reaches the log before the commit, or
+ * what vfs.c has gathered of a transaction that is rolled back would stay there. */
 static const char setup[] = "PRAGMA page_size = 512;"
                             "PRAGMA journal_mode = WAL;"
                             "PRAGMA synchronous = NORMAL;"
@@ -26,6 +27,7 @@ static const char setup[] = "PRAGMA page_size = 512;"
                             "PRAGMA trusted_schema = OFF;"
                             "PRAGMA temp_store = MEMORY;"
                             "PRAGMA cache_size = -16384;"
+                            "PRAGMA cache_spill = OFF;"
                             "PRAGMA journal_size_limit = 16777216;";
 
 #define LOG_PAGES_MAX 16384 /* 8 MiB: then a commit makes a checkpoint */

@@ -21,13 +21,16 @@ static struct {
     sqlite3_io_methods methods;
     const sqlite3_io_methods *log; /* the system's */
     unsigned writes;
-    unsigned refuse; /* so many of the next */
+    unsigned before; /* so many of the next are good */
+    unsigned refuse; /* then so many are refused */
 } counting;
 
 static int counting_write(sqlite3_file *file, const void *data, int length, sqlite3_int64 offset)
 {
     counting.writes++;
-    if (counting.refuse) {
+    if (counting.before) {
+        counting.before--;
+    } else if (counting.refuse) {
         counting.refuse--;
         return SQLITE_FULL;
     }
@@ -122,7 +125,7 @@ static int fixture_start(void **state)
     fixture->db = database_open(fixture, STORE_VFS);
     run(fixture->db,
         "PRAGMA page_size = 512; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;"
-        "PRAGMA wal_autocheckpoint = 0;"
+        "PRAGMA wal_autocheckpoint = 0; PRAGMA cache_spill = OFF;"
         "CREATE TABLE t (id INTEGER PRIMARY KEY, text); CREATE INDEX i ON t (text)");
     counting.writes = 0;
     *state = fixture;
@@ -194,13 +197,16 @@ static void a_long_transaction_is_few_writes(void **state)
 static void whatever_spills_is_found_again(void **state)
 {
     struct fixture *fixture = *state;
+    unsigned writes = counting.writes;
     sqlite3 *db = fixture->db;
 
-    run(db, "PRAGMA cache_size = 10");
+    run(db, "PRAGMA cache_spill = ON; PRAGMA cache_size = 10");
     for (unsigned round = 0; round < 5; round++) {
         run(db, "BEGIN");
         insert(db, 300, 60);
         run(db, "UPDATE t SET text = text || 'x' WHERE id % 3 = 0; SAVEPOINT s");
+        assert_true(counting.writes > writes);
+        writes = counting.writes;
         insert(db, 300, 60);
         run(db, "DELETE FROM t WHERE id % 7 = 0; ROLLBACK TO s; UPDATE t SET text = text || 'y' "
                 "WHERE id % 5 = 0; COMMIT");
@@ -244,7 +250,36 @@ static void a_full_disk_fails_the_commit(void **state)
     assert_another_sees(fixture, 10);
     insert(db, 5, 40);
     assert_another_sees(fixture, 15);
+    counting.before = 1;
+    counting.refuse = 1;
+    run(db, "BEGIN");
+    insert(db, 2000, 100); /* several writes: the second is refused */
+    assert_int_equal(sqlite3_exec(db, "COMMIT", NULL, NULL, NULL), SQLITE_FULL);
+    assert_int_equal(counting.refuse, 0);
+    if (!sqlite3_get_autocommit(db))
+        run(db, "ROLLBACK");
+    assert_another_sees(fixture, 15);
+    insert(db, 5, 40);
+    assert_another_sees(fixture, 20);
     assert_whole(db);
+}
+
+/* What was rolled back leaves nothing that could be written over what another has committed. */
+static void another_writes_in_between(void **state)
+{
+    struct fixture *fixture = *state;
+    sqlite3 *other = database_open(fixture, "counting");
+
+    for (unsigned i = 1; i <= 10; i++) {
+        run(fixture->db, "PRAGMA wal_checkpoint(PASSIVE); PRAGMA cache_size = 10; BEGIN");
+        insert(fixture->db, 150, 60);
+        run(fixture->db, "ROLLBACK");
+        insert(other, 50, 60);
+        assert_another_sees(fixture, 60 * i - 10);
+        insert(fixture->db, 10, 60);
+        assert_another_sees(fixture, 60 * i);
+    }
+    sqlite3_close(other);
 }
 
 /* What was committed is found by who opens it after a crash, here by the system's own VFS. */
@@ -256,8 +291,8 @@ static void a_crash_loses_nothing_that_was_committed(void **state)
     sqlite3 *db;
 
     insert(fixture->db, 10, 40);
-    run(fixture->db, "BEGIN");
-    insert(fixture->db, 10, 40);
+    run(fixture->db, "PRAGMA cache_spill = ON; PRAGMA cache_size = 10; BEGIN");
+    insert(fixture->db, 1000, 40); /* much of it is in the log */
     snprintf(copy.path, sizeof(copy.path), "%s/copy", fixture->directory);
     snprintf(command, sizeof(command), "cp %s %s && cp %s-wal %s-wal", fixture->path, copy.path,
              fixture->path, copy.path);
@@ -275,9 +310,13 @@ static void a_crash_loses_nothing_that_was_committed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(a_transaction_is_one_write),     TEST(a_long_transaction_is_few_writes),
-        TEST(whatever_spills_is_found_again), TEST(a_log_that_is_used_anew),
-        TEST(a_full_disk_fails_the_commit),   TEST(a_crash_loses_nothing_that_was_committed),
+        TEST(a_transaction_is_one_write),
+        TEST(a_long_transaction_is_few_writes),
+        TEST(whatever_spills_is_found_again),
+        TEST(a_log_that_is_used_anew),
+        TEST(a_full_disk_fails_the_commit),
+        TEST(another_writes_in_between),
+        TEST(a_crash_loses_nothing_that_was_committed),
     };
 
     return cmocka_run_group_tests(tests, counting_register, NULL);
