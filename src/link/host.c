@@ -152,11 +152,14 @@ int link_bridge_name(struct link *link, unsigned first, char ret_name[IFNAMSIZ],
 }
 
 /* ------------------------------------------------------------------------------- prefixes */
-/* A link that addresses or routes are on: asked for one by one, since a dump of all links takes the
- * kernel milliseconds where there are hundreds of guests, and holds everybody up. */
+/* Of links that addresses or routes are on, ours are known. Others are asked for one by one, since
+ * a dump of all takes the kernel milliseconds where there are hundreds of guests, and holds
+ * everybody up; but not where they are many themselves. */
+#define ASKED_MAX 64
+
 struct owner {
     uint32_t index;
-    bool gone;
+    bool found;
     bool ours;
     char name[IFNAMSIZ];
 };
@@ -185,25 +188,67 @@ static void collection_restart(struct collection *collection)
     collection->prefixes.count = collection->indexes.count = collection->keep;
 }
 
-static int owner_find(struct link *link, uint32_t index, struct owner *ret_owner)
+static void owner_is(struct owner *owner, const struct link_info *info)
 {
-    struct owner owner = {.index = index};
-    struct link_state state;
+    owner->found = true;
+    owner->ours = link_is_ours(info->group, info->alias);
+    memcpy(owner->name, info->name, sizeof(owner->name));
+}
+
+static bool owner_know(struct link *link, struct owner *owner)
+{
     struct known known;
+
+    if (!known_find(&link->shared->known, owner->index, &known))
+        return false;
+    owner->found = owner->ours = true;
+    memcpy(owner->name, known.name, sizeof(owner->name));
+    return true;
+}
+
+static int owners_ask(struct link *link, struct owner *owners, size_t count)
+{
     int r = 0;
 
-    if (known_find(&link->shared->known, index, &known)) {
-        owner.ours = true;
-        memcpy(owner.name, known.name, sizeof(owner.name));
-    } else {
-        r = link_get(&link->host, index, NULL, &state);
-        owner.gone = r == -ENODEV;
-        owner.ours = r == 0 && link_is_ours(state.info.group, state.info.alias);
+    for (size_t i = 0; r == 0 && i < count; i++) {
+        struct link_state state;
+
+        if (owners[i].found)
+            continue;
+        r = link_get(&link->host, owners[i].index, NULL, &state);
         if (r == 0)
-            memcpy(owner.name, state.info.name, sizeof(owner.name));
+            owner_is(&owners[i], &state.info);
+        else if (r == -ENODEV)
+            r = 0;
     }
-    *ret_owner = owner;
-    return owner.gone ? 0 : r;
+    return r;
+}
+
+static int link_order(const void *a, const void *b)
+{
+    const struct link_info *left = a, *right = b;
+
+    return left->index < right->index ? -1 : left->index > right->index;
+}
+
+static int owners_look_up(struct link *link, struct owner *owners, size_t count,
+                          struct error *error)
+{
+    struct list links = {0};
+    int r = links_read(link, &links, error);
+
+    if (r == 0 && links.count > 0)
+        qsort(links.items, links.count, sizeof(struct link_info), link_order);
+    for (size_t i = 0; r == 0 && links.count > 0 && i < count; i++) {
+        struct link_info wanted = {.index = owners[i].index};
+        const struct link_info *info =
+            bsearch(&wanted, links.items, links.count, sizeof(wanted), link_order);
+
+        if (info && !owners[i].found)
+            owner_is(&owners[i], info);
+    }
+    free(links.items);
+    return r;
 }
 
 static int index_order(const void *a, const void *b)
@@ -214,28 +259,36 @@ static int index_order(const void *a, const void *b)
 }
 
 /* Of each index once, sorted. */
-static int owners_find(struct link *link, const struct collection *collection, struct list *owners)
+static int owners_find(struct link *link, const struct collection *collection, struct list *owners,
+                       struct error *error)
 {
     size_t count = collection->indexes.count;
-    _cleanup_free_ uint32_t *indexes = NULL;
-    int r = 0;
+    _cleanup_free_ uint32_t *indexes = malloc((count + 1) * sizeof(*indexes));
+    size_t unknown = 0;
+    int r;
 
-    if (count == 0)
-        return 0;
-    indexes = malloc(count * sizeof(*indexes));
     if (!indexes)
-        return -ENOMEM;
-    memcpy(indexes, collection->indexes.items, count * sizeof(*indexes));
-    qsort(indexes, count, sizeof(*indexes), index_order);
-    for (size_t i = 0; r == 0 && i < count; i++) {
+        return error_set(error, ENOMEM, "cannot read the host's addresses");
+    if (count > 0) {
+        memcpy(indexes, collection->indexes.items, count * sizeof(*indexes));
+        qsort(indexes, count, sizeof(*indexes), index_order);
+    }
+    for (size_t i = 0; i < count; i++) {
         struct owner *owner;
 
         if (indexes[i] == 0 || (i > 0 && indexes[i] == indexes[i - 1]))
             continue;
         owner = list_add(owners, sizeof(*owner));
-        r = owner ? owner_find(link, indexes[i], owner) : -ENOMEM;
+        if (!owner)
+            return error_set(error, ENOMEM, "cannot read the host's addresses");
+        *owner = (struct owner){.index = indexes[i]};
+        unknown += !owner_know(link, owner);
     }
-    return r;
+    if (unknown > ASKED_MAX)
+        return owners_look_up(link, owners->items, owners->count, error);
+    r = owners_ask(link, owners->items, owners->count);
+    return r < 0 ? error_set_kernel(error, r, NULL, "cannot read the links of the host's addresses")
+                 : 0;
 }
 
 static int owner_order(const void *a, const void *b)
@@ -246,13 +299,13 @@ static int owner_order(const void *a, const void *b)
 }
 
 /* Says of each prefix whose it is. Those of links that went meanwhile went with them. */
-static int collection_own(struct link *link, struct collection *collection)
+static int collection_own(struct link *link, struct collection *collection, struct error *error)
 {
     struct link_prefix *prefixes = collection->prefixes.items;
     const uint32_t *indexes = collection->indexes.items;
     struct list owners = {0};
     size_t kept = 0;
-    int r = owners_find(link, collection, &owners);
+    int r = owners_find(link, collection, &owners, error);
 
     for (size_t i = 0; r == 0 && i < collection->prefixes.count; i++) {
         struct owner wanted = {.index = indexes[i]};
@@ -260,7 +313,7 @@ static int collection_own(struct link *link, struct collection *collection)
             owners.count ? bsearch(&wanted, owners.items, owners.count, sizeof(wanted), owner_order)
                          : NULL;
 
-        if (owner && owner->gone)
+        if (owner && !owner->found)
             continue;
         prefixes[kept] = prefixes[i];
         if (owner) {
@@ -368,12 +421,14 @@ int link_prefix_list(struct link *link, struct link_prefix **ret_prefixes, size_
     if (r == 0 && link->ipv6_conf_fd >= 0)
         r = collection_read(link, &collection, RTM_GETROUTE, AF_INET6, sizeof(struct rtmsg),
                             routes_take);
-    if (r == 0)
-        r = collection_own(link, &collection);
+    if (r < 0)
+        error_set_kernel(error, r, NULL, "cannot read the host's addresses and routes");
+    else
+        r = collection_own(link, &collection, error);
     free(collection.indexes.items);
     if (r < 0) {
         free(collection.prefixes.items);
-        return error_set_kernel(error, r, NULL, "cannot read the host's addresses and routes");
+        return r;
     }
     *ret_prefixes = collection.prefixes.items;
     *ret_count = collection.prefixes.count;

@@ -1043,6 +1043,56 @@ static void test_ensure_sweeps_stale_proxies(void **state)
 }
 
 /* ------------------------------------------------------------------------------- the host */
+/* Of few foreign links each is asked for, of many all are read: the list is the same. */
+static void test_prefixes_of_many_foreign_links(void **state)
+{
+    struct link_bridge bridge = bridge_new();
+    struct link_prefix *prefixes;
+    size_t count;
+
+    (void)state;
+    assert_ok(link_bridge_ensure(host, &bridge, &error));
+    for (unsigned n = 0; n < 70; n++) {
+        char name[IFNAMSIZ], peer[IFNAMSIZ], text[CIDR_TEXT_MAX];
+        unsigned found = 0, ours = 0;
+        struct request request;
+        struct cidr address;
+
+        snprintf(name, sizeof(name), "up%u", n);
+        snprintf(peer, sizeof(peer), "down%u", n);
+        snprintf(text, sizeof(text), "198.18.%u.1/24", n);
+        address = cidr(text);
+        foreign_veth(name, peer, 1500);
+        request_init(&request);
+        request_address_add(&request, if_nametoindex(name), &address, 0);
+        assert_int_equal(foreign_run(&request), 0);
+        if (n != 0 && n != 69)
+            continue;
+        assert_ok(link_prefix_list(host, &prefixes, &count, &error));
+        for (size_t i = 0; i < count; i++) {
+            unsigned third;
+
+            if (prefixes[i].ours)
+                ours += strcmp(prefixes[i].interface, "moat0") == 0;
+            if (prefixes[i].ours || prefixes[i].kind != LINK_PREFIX_ADDRESS ||
+                sscanf(cidr_format(&prefixes[i].cidr, text), "198.18.%u.1/24", &third) != 1)
+                continue;
+            snprintf(name, sizeof(name), "up%u", third);
+            assert_string_equal(prefixes[i].interface, name);
+            found++;
+        }
+        assert_int_equal(found, n + 1);
+        assert_true(ours >= 1);
+        free(prefixes);
+    }
+    for (unsigned n = 0; n < 70; n++) {
+        char name[IFNAMSIZ];
+
+        snprintf(name, sizeof(name), "up%u", n);
+        foreign_delete(name);
+    }
+}
+
 static void test_prefixes_of_the_host_are_listed(void **state)
 {
     struct link_bridge bridge = bridge_new();
@@ -1526,6 +1576,7 @@ int main(void)
 #endif
         in_host(test_ensure_sweeps_stale_proxies),
         in_host(test_prefixes_of_the_host_are_listed),
+        in_host(test_prefixes_of_many_foreign_links),
         in_host(test_own_changes_are_not_drift),
         in_host(test_own_short_lived_taps_are_no_news),
         in_host(test_changes_by_others_are_heard),
