@@ -25,7 +25,7 @@
 
 #define BUCKETS 4096
 #define PORTS 65536
-#define RELEASE_TIMEOUT_MS 500
+#define RELEASE_TIMEOUT_MS 200
 #define ANSWER_TIMEOUT_MS 100
 #define DESCRIPTORS_PREPARED 16384
 #define SHARES_MAX 4
@@ -177,10 +177,8 @@ static int entry_send_target(struct reservations *reservations, const struct ent
 static void entry_release(struct reservations *reservations, struct entry *entry)
 {
     struct relay_range range = entry_range(entry, 0, entry->count);
-    struct error error = ERROR_INIT;
 
-    if (worker_send(reservations->relay, RELAY_RELEASE, &range, sizeof(range), NULL, 0, &error) < 0)
-        log_error("port %u is not given back: %s", entry->first, error.text);
+    worker_tell(reservations->relay, RELAY_RELEASE, &range, sizeof(range));
     worker_send_draining(reservations->relay, RELAY_RELEASE, &range, sizeof(range));
     entry_close(entry);
     reservations->released = worker_sync_begin(reservations->relay);

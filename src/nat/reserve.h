@@ -72,7 +72,8 @@ void reserve_rename(struct reservations *reservations, int64_t old_id, int64_t n
 void reserve_release(struct reservations *reservations, int64_t port_id);
 uint64_t reserve_released(const struct reservations *reservations);
 bool reserve_is_released(struct reservations *reservations, uint64_t release);
-/* Blocks until everything that was given back is free, 500 ms at most. */
+/* Blocks until everything that was given back is free: 200 ms at most, and up to a second more for
+ * a former relay that hangs and is ended. */
 void reserve_released_wait(struct reservations *reservations);
 /* After start-up: sockets of the former relay that nobody claimed are closed. */
 void reservations_settled(struct reservations *reservations);

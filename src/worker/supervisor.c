@@ -350,6 +350,16 @@ int worker_send(struct worker *worker, uint16_t type, const void *payload, size_
     return 0;
 }
 
+void worker_tell(struct worker *worker, uint16_t type, const void *payload, size_t length)
+{
+    struct error error = ERROR_INIT;
+
+    if (worker_send(worker, type, payload, length, NULL, 0, &error) < 0) {
+        log_error("%s: ending it", error.text);
+        supervised_fail(worker);
+    }
+}
+
 void worker_send_draining(struct worker *worker, uint16_t type, const void *payload, size_t length)
 {
     takeover_send(worker->takeover, type, payload, length);

@@ -71,6 +71,9 @@ pid_t worker_pid(const struct worker *worker); /* 0 while it is being restarted 
  * everything. Fails when descriptors or memory are short: reason quota. */
 int worker_send(struct worker *worker, uint16_t type, const void *payload, size_t length,
                 const int *fds, size_t n_fds, struct error *error);
+/* The same without descriptors, for what must not be missed: a worker that can't be told for want
+ * of memory is ended, and a fresh one told everything. */
+void worker_tell(struct worker *worker, uint16_t type, const void *payload, size_t length);
 /* The same message, without descriptors, to the former workers that still finish what runs. Best
  * effort. */
 void worker_send_draining(struct worker *worker, uint16_t type, const void *payload, size_t length);

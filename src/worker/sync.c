@@ -50,26 +50,27 @@ void syncs_tell(struct worker *worker)
 
 /* What was sent before to a process that is being killed is handled when it is gone (syncs_end);
  * where there is none, it is. */
-static int sync_send(struct worker *worker)
+static void sync_send(struct worker *worker)
 {
     struct syncs *syncs = &worker->syncs;
-    struct worker_sync sync = {.number = syncs->sent + 1};
-    struct error error = ERROR_INIT;
-    int code = worker_send(worker, WORKER_SYNC, &sync, sizeof(sync), NULL, 0, &error);
+    struct worker_sync sync = {.number = ++syncs->sent};
 
-    if (code == 0)
-        syncs->sent++;
+    worker_tell(worker, WORKER_SYNC, &sync, sizeof(sync));
     if (!worker->pid)
         syncs->answered = syncs->sent;
-    return code;
 }
 
 /* Whoever waits for it from the loop hears of it from the loop. */
+static void tell_later(struct worker *worker)
+{
+    worker->syncs.untold = true;
+    loop_timer_start(worker->inbox_timer, 0);
+}
+
 static void answered_early(struct worker *worker, const struct channel_message *message)
 {
     syncs_answered(worker, message);
-    worker->syncs.untold = true;
-    loop_timer_start(worker->inbox_timer, 0);
+    tell_later(worker);
 }
 
 /* Reads until the answer is there. While it waits, the queue goes out. */
@@ -135,9 +136,11 @@ static int own_sync_wait(struct worker *worker, uint64_t deadline_ms)
     if (code == -ETIMEDOUT) {
         syncs->late_number = syncs->sent;
         loop_timer_start(worker->syncs.late_timer, LATE_TIMEOUT_MS);
-    } else if (code == 0 && syncs->answered < syncs->sent && process.fd >= 0 &&
-               poll(&process, 1, deadline_ms > now ? (int)(deadline_ms - now) : 0) == 0) {
-        code = -ETIMEDOUT;
+    } else if (code == 0 && syncs->answered < syncs->sent && process.fd >= 0) {
+        if (poll(&process, 1, deadline_ms > now ? (int)(deadline_ms - now) : 0) != 1)
+            return -ETIMEDOUT;
+        syncs->answered = syncs->sent; /* it is gone */
+        tell_later(worker);
     }
     return code;
 }
@@ -146,12 +149,12 @@ int worker_sync(struct worker *worker, unsigned timeout_ms)
 {
     uint64_t deadline_ms = now_ms() + timeout_ms;
     bool late = is_late(worker);
-    int code = sync_send(worker);
+    int code;
     int draining;
 
+    sync_send(worker);
     takeover_sync_start(worker->takeover, worker->syncs.sent);
-    if (code == 0)
-        code = late ? -ETIMEDOUT : own_sync_wait(worker, deadline_ms);
+    code = late ? -ETIMEDOUT : own_sync_wait(worker, deadline_ms);
     draining = takeover_sync_wait(worker->takeover, deadline_ms);
     return code < 0 ? code : draining;
 }
@@ -175,8 +178,10 @@ static void begun_due(void *userdata)
     struct worker *worker = userdata;
     struct syncs *syncs = &worker->syncs;
 
+    bool unsent = worker->channel.first; /* moatd itself was held up */
+
     takeover_end_silent(worker->takeover, syncs->begun_first);
-    if (is_silent(worker, syncs->begun_first))
+    if (is_silent(worker, syncs->begun_first) && !unsent)
         silent_kill(worker);
     if (!worker_has_synced(worker, syncs->begun_number))
         begun_watch(worker);
@@ -186,8 +191,7 @@ uint64_t worker_sync_begin(struct worker *worker)
 {
     struct syncs *syncs = &worker->syncs;
 
-    if (sync_send(worker) < 0)
-        log_warning("the %s worker can't be asked: out of memory", worker->kind);
+    sync_send(worker);
     takeover_sync_start(worker->takeover, syncs->sent);
     syncs->begun_number = syncs->sent;
     if (!loop_timer_is_active(syncs->begun_timer))
@@ -203,8 +207,10 @@ bool worker_has_synced(struct worker *worker, uint64_t number)
 
 bool worker_answers(struct worker *worker, unsigned timeout_ms)
 {
-    return channel_is_open(&worker->channel) && !is_late(worker) && sync_send(worker) == 0 &&
-           own_sync_wait(worker, now_ms() + timeout_ms) == 0 && channel_is_open(&worker->channel);
+    if (!channel_is_open(&worker->channel) || is_late(worker))
+        return false;
+    sync_send(worker);
+    return own_sync_wait(worker, now_ms() + timeout_ms) == 0 && channel_is_open(&worker->channel);
 }
 
 /* ---------------------------------------------------------------- the silent */
@@ -237,7 +243,8 @@ static void ping_due(void *userdata)
             silent_kill(worker);
             return;
         }
-    } else if (sync_send(worker) == 0) {
+    } else {
+        sync_send(worker);
         syncs->ping_number = syncs->sent;
         syncs->ping_sent_ms = now_ms();
     }

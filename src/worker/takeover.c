@@ -30,6 +30,7 @@
 
 #define ANSWER_TIMEOUT_MS 1000 /* of silence */
 #define KILL_TIMEOUT_MS 1000
+#define END_TIMEOUT_MS 20
 #define LATE_TIMEOUT_MS 1000 /* for one that somebody waited for in vain */
 #define CONNECT_INTERVAL_MS 2
 #define MESSAGES_MAX 64 /* taken from one worker in one turn */
@@ -282,6 +283,8 @@ static void former_sync_answered(struct former *former, const struct channel_mes
     if (message->header.type != WORKER_SYNC || message->header.length != sizeof(sync))
         return;
     memcpy(&sync, message->payload, sizeof(sync));
+    if (sync.number > former->sync_sent || sync.number < former->sync_answered)
+        return;
     former->sync_answered = sync.number;
     former->takeover->synced(former->takeover->userdata);
 }
@@ -319,7 +322,8 @@ static void former_ready(void *userdata, unsigned events)
         alive = former_read(former);
     if (!alive) {
         log_debug("the former %s worker (pid %d) is done", takeover->kind, (int)former->pid);
-        (void)former_is_gone(former, KILL_TIMEOUT_MS); /* it hung up because it ends */
+        if (!former_is_gone(former, END_TIMEOUT_MS)) /* it hung up because it ends */
+            former_kill(former);
         former_remove(former);
         takeover->synced(takeover->userdata);
     }
@@ -504,13 +508,20 @@ void takeover_close(struct takeover *takeover)
     takeover->n_sockets = takeover->sockets_size = 0;
 }
 
+/* One that can't be told any more has no use. */
+static void former_send(struct former *former, uint16_t type, const void *payload, size_t length)
+{
+    if (channel_send(&former->channel, type, payload, length, NULL, 0) < 0)
+        former_kill(former);
+    else if (former->channel.first)
+        loop_io_set_events(former->io, LOOP_READ | LOOP_WRITE);
+}
+
 void takeover_send(struct takeover *takeover, uint16_t type, const void *payload, size_t length)
 {
     for (struct former *former = takeover ? takeover->formers : NULL; former;
          former = former->next) {
-        if (channel_send(&former->channel, type, payload, length, NULL, 0) == 0 &&
-            former->channel.first)
-            loop_io_set_events(former->io, LOOP_READ | LOOP_WRITE);
+        former_send(former, type, payload, length);
     }
 }
 
@@ -520,10 +531,8 @@ void takeover_sync_start(struct takeover *takeover, uint64_t number)
 
     for (struct former *former = takeover ? takeover->formers : NULL; former;
          former = former->next) {
-        if (channel_send(&former->channel, WORKER_SYNC, &sync, sizeof(sync), NULL, 0) == 0)
-            former->sync_sent = number;
-        if (former->channel.first)
-            loop_io_set_events(former->io, LOOP_READ | LOOP_WRITE);
+        former_send(former, WORKER_SYNC, &sync, sizeof(sync));
+        former->sync_sent = number;
     }
 }
 
@@ -548,6 +557,8 @@ static bool former_is_late(struct former *former)
 /* A worker that ends meanwhile has handled everything; the loop sees its end too. */
 static int former_sync_wait(struct former *former, uint64_t deadline_ms)
 {
+    int left_ms;
+
     if (former_is_late(former))
         return -ETIMEDOUT;
     while (former_read(former) && former->sync_answered < former->sync_sent) {
@@ -563,7 +574,10 @@ static int former_sync_wait(struct former *former, uint64_t deadline_ms)
         }
         poll(&channel, 1, (int)(deadline_ms - now));
     }
-    return 0;
+    if (former->sync_answered >= former->sync_sent)
+        return 0;
+    left_ms = deadline_ms > now_ms() ? (int)(deadline_ms - now_ms()) : 0;
+    return former_is_gone(former, left_ms) ? 0 : -ETIMEDOUT;
 }
 
 int takeover_sync_wait(struct takeover *takeover, uint64_t deadline_ms)
@@ -594,9 +608,15 @@ bool takeover_has_synced(struct takeover *takeover, uint64_t number)
     return true;
 }
 
+/* The question had not left here, and has now: it has its time from now on. */
+static bool former_was_behind(struct former *former)
+{
+    return former->channel.first && channel_flush(&former->channel) == 0;
+}
+
 void takeover_end_silent(struct takeover *takeover, uint64_t number)
 {
     for (struct former *former = takeover ? takeover->formers : NULL; former; former = former->next)
-        if (!former_has_synced(former, number))
+        if (!former_has_synced(former, number) && !former_was_behind(former))
             silent_kill(former);
 }

@@ -167,6 +167,7 @@ struct fixture {
     bool has_done;
     pid_t stopped;
     unsigned n_synced;
+    uint64_t asked; /* worker_sync_begin */
 };
 
 static void on_started(void *userdata)
@@ -681,6 +682,13 @@ static bool is_gone_now(int pidfd)
     return poll(&process, 1, 0) == 1;
 }
 
+static bool has_answered(void *userdata)
+{
+    struct fixture *fixture = userdata;
+
+    return fixture->n_synced > 0 && worker_has_synced(fixture->worker, fixture->asked);
+}
+
 static bool was_told(void *userdata)
 {
     return ((struct fixture *)userdata)->n_synced > 0;
@@ -768,7 +776,8 @@ static uint64_t begin_former_stopped(struct fixture *fixture, int *ret_pidfd)
     *ret_pidfd = restart(fixture);
     kill(fixture->stopped, SIGSTOP);
     fixture->n_synced = 0;
-    return worker_sync_begin(fixture->worker);
+    fixture->asked = worker_sync_begin(fixture->worker);
+    return fixture->asked;
 }
 
 static void a_draining_worker_is_asked_without_waiting(void **state)
@@ -781,8 +790,7 @@ static void a_draining_worker_is_asked_without_waiting(void **state)
     assert_false(worker_has_synced(fixture->worker, number));
     kill(fixture->stopped, SIGCONT);
     fixture->n_synced = 0;
-    assert_true(wait_for(fixture->loop, was_told, fixture));
-    assert_true(worker_has_synced(fixture->worker, number));
+    assert_true(wait_for(fixture->loop, has_answered, fixture));
     assert_false(is_gone_now(pidfd));
     close(pidfd);
 }
@@ -796,8 +804,7 @@ static void a_draining_worker_that_never_answers_is_ended(void **state)
     assert_true(wait_for(fixture->loop, was_told, fixture));
     assert_false(worker_has_synced(fixture->worker, number));
     fixture->n_synced = 0;
-    assert_true(wait_for(fixture->loop, was_told, fixture));
-    assert_true(worker_has_synced(fixture->worker, number));
+    assert_true(wait_for(fixture->loop, has_answered, fixture));
     assert_true(is_gone_now(pidfd));
     close(pidfd);
 }
