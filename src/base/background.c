@@ -118,7 +118,7 @@ static void on_wake(void *userdata)
         loop_wake_send(background->wake);
     if (job)
         tell(job);
-    if (job && background->on_idle && background_is_idle(background))
+    if (background->on_idle && background_is_idle(background))
         background->on_idle(background->on_idle_userdata);
 }
 
@@ -164,14 +164,17 @@ static bool wait_for_one(struct background *background)
 
 void background_settle(struct background *background)
 {
+    bool any = false;
     bool more;
 
-    while (wait_for_one(background)) {
+    for (; wait_for_one(background); any = true) {
         struct job *job = take_told(background, &more);
 
         if (job)
             tell(job);
     }
+    if (any && background->on_idle)
+        loop_wake_send(background->wake);
 }
 
 int background_new(struct loop *loop, const char *name, struct background **ret_background,

@@ -20,7 +20,8 @@ int background_new(struct loop *loop, const char *name, struct background **ret_
                    struct error *error);
 /* Settles, then ends the thread. */
 void background_free(struct background *background);
-/* fn is called from the loop when the last job has been told of, and no other was submitted. */
+/* fn is called from the loop when the last job has been told of, and no other was submitted; maybe
+ * once too often. */
 typedef void (*background_idle_fn)(void *userdata);
 void background_on_idle(struct background *background, background_idle_fn fn, void *userdata);
 /* Has every job run, and was it told of? */

@@ -8,6 +8,7 @@
 #include "rpc/client.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,7 +41,7 @@ static int work_begin(struct client *client, const char *line, size_t length)
     work->next = 0;
     work->n_fds = 0;
     work->n_fds_used = 0;
-    work->promised = service_promised(client->rpc->service);
+    work->promise = (struct promise){0};
     return 0;
 }
 
@@ -85,11 +86,25 @@ static void work_take_fds(struct work *work)
     }
 }
 
+static void work_take_promise(struct work *work)
+{
+    const struct call *call = &work->call;
+    struct promise promise = service_promised(call->service);
+
+    promise = promise_since(&promise, &work->before);
+    if (call->undurable)
+        promise.commit = 0;
+    if (call->gave_nothing_back)
+        promise.release = 0;
+    work->promise = promise_both(&work->promise, &promise);
+}
+
 /* The request in hand is answered: what came with its answer. */
 static void work_take(struct client *client)
 {
     struct work *work = &client->work;
 
+    work_take_promise(work);
     if (work->call.subscribe)
         subscribe(client, work->call.only_guest);
     work->n_fds_used += work->call.n_fds_used;
@@ -108,8 +123,6 @@ static void on_answered(struct call *call)
 static bool work_end(struct client *client)
 {
     struct work *work = &client->work;
-    struct service *service = client->rpc->service;
-    struct promise promise;
     bool ok;
 
     if (work->text.length && work->requests.batch)
@@ -125,10 +138,8 @@ static bool work_end(struct client *client)
     }
     if (work->text.length)
         text_append_n(&client->output, work->text.data, work->text.length);
-    promise = service_promised(service);
-    promise = promise_since(&promise, &work->promised);
-    if (!promise_is_empty(&promise)) {
-        client->promise = promise;
+    if (!promise_is_empty(&work->promise)) {
+        client->promise = work->promise;
         client->held = true;
     }
     ok = !work->text.failed && !client->output.failed;
@@ -164,6 +175,15 @@ static bool work_next(struct client *client)
     return true;
 }
 
+/* Nobody reads from a client that waits: whoever has gone meanwhile is not served any more. One
+ * that has only stopped sending is. */
+static bool client_has_hung_up(const struct client *client)
+{
+    struct pollfd connection = {.fd = client->fd};
+
+    return poll(&connection, 1, 0) == 1 && connection.revents & (POLLHUP | POLLERR);
+}
+
 /* Answers one request after the other, up to one that has to wait or whose answer comes later.
  * False when the connection is over. */
 static bool work_go_on(struct client *client)
@@ -173,7 +193,10 @@ static bool work_go_on(struct client *client)
     while (work->undispatched || work_next(client)) {
         if (turn_park(client))
             return true;
+        if (work->waited && client_has_hung_up(client))
+            return false;
         work->undispatched = false;
+        work->before = service_promised(client->rpc->service);
         dispatch(&work->call);
         if (work->call.pending)
             return true;
@@ -413,7 +436,9 @@ void client_finish(struct client *client)
     turn_end_patience(client);
     while (client->work.active) {
         service_settle(client->rpc->service);
-        (void)work_go_on(client);
+        turn_leave(client);
+        if (!work_go_on(client))
+            break;
     }
     service_wait_kept(client->rpc->service);
     (void)client_flush(client);

@@ -25,9 +25,10 @@ struct work {
     struct text text;
     struct output_fd fds[PROTO_FDS_MAX]; /* offsets are in `text` */
     size_t n_fds;
-    size_t n_fds_used;       /* of the client's: by requests so far */
-    struct promise promised; /* by the service, before */
-    bool impatient;          /* no request waits any more */
+    size_t n_fds_used;      /* of the client's: by requests so far */
+    struct promise before;  /* promised by the service before the request in hand */
+    struct promise promise; /* by those that are answered */
+    bool impatient;         /* no request waits any more */
 };
 
 struct client {

@@ -130,6 +130,8 @@ static void on_attached(void *userdata, struct guest *guest, const int *fds, siz
     struct result result = {0};
 
     if (guest) {
+        call->gave_nothing_back = true;
+        call->undurable = guest->ephemeral && guest->kind == KIND_NETNS;
         result.value.guest = *guest;
         memcpy(call->ret_fds, fds, n_fds * sizeof(*fds));
         call->n_ret_fds = n_fds;
@@ -149,11 +151,12 @@ static int guest_attach(struct call *call, struct result *result, struct error *
                                 call->n_fds, on_attached, call, error);
 }
 
-static void on_detached(void *userdata, int r, struct error *error)
+static void on_detached(void *userdata, int r, enum guest_kind of, struct error *error)
 {
     struct call *call = userdata;
     struct result result = {0};
 
+    call->undurable = of == KIND_NETNS;
     if (r < 0)
         answer_failure(call, error);
     else

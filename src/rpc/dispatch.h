@@ -19,6 +19,8 @@ struct call {
     struct text *text;            /* where the answer goes; nothing for a notification */
     int ret_fds[LIMIT_ENDPOINTS]; /* descriptors to send with the answer, in order */
     size_t n_ret_fds;
+    bool undurable;            /* what it did ends with the machine: no need to sync it */
+    bool gave_nothing_back;    /* it has let go of no port */
     bool subscribe;            /* events.subscribe was called */
     const char *only_guest;    /* then: whose events; "": all. The request's. */
     bool deferred;             /* dispatch has returned without it */

@@ -58,6 +58,14 @@ static void urgent_turns(struct rpc *rpc)
     service_detach_flush(rpc->service);
 }
 
+static void on_patience(void *userdata)
+{
+    struct rpc *rpc = userdata;
+
+    for (struct client *client = rpc->clients; client; client = client->next)
+        turn_unpark_ready(client);
+}
+
 /* Detaches that came, their answers, and one thing else. */
 static void on_turn(void *userdata)
 {
@@ -70,6 +78,8 @@ static void on_turn(void *userdata)
     if (client)
         client_turn(client);
     service_detach_flush(rpc->service); /* a detach that did not look like one */
+    if (rpc->n_settling && service_is_settled(rpc->service))
+        on_patience(rpc); /* nothing went, so nobody else says so */
 }
 
 /* A promise may be kept now, or a request be taken that had to wait. */
@@ -82,16 +92,7 @@ static void on_progress(void *userdata)
         next = client->next;
         client_kept(client);
     }
-    for (struct client *client = rpc->clients; client; client = client->next)
-        turn_unpark_ready(client);
-}
-
-static void on_patience(void *userdata)
-{
-    struct rpc *rpc = userdata;
-
-    for (struct client *client = rpc->clients; client; client = client->next)
-        turn_unpark_ready(client);
+    on_patience(rpc);
 }
 
 int rpc_new(const struct config *config, struct loop *loop, int listen_fd, struct rpc **ret_rpc,

@@ -71,6 +71,8 @@ void turn_queue_line(struct client *client, size_t line_length)
 
 void turn_queue_work(struct client *client)
 {
+    if (client->queued)
+        return;
     queue_push(&client->rpc->urgent, client);
     loop_timer_start(client->rpc->turn, 0);
 }

@@ -241,8 +241,6 @@ static void attach_finish(struct attach *attach, int r, struct error *error)
         attach->done(attach->userdata, NULL, NULL, 0, error);
         return;
     }
-    if (guest->ephemeral && guest->kind == KIND_NETNS)
-        promise_waive(service, &attach->promised);
     for (size_t i = attach->plan.first_endpoint; i < guest->n_endpoints; i++)
         event_emit(service, "guest.attached", guest->endpoints[i].network, guest->name, "%s",
                    guest->endpoints[i].host_interface);
@@ -368,8 +366,7 @@ int service_guest_attach(struct service *service, const struct peer *peer,
                               .fds = fds,
                               .n_fds = n_fds,
                               .done = done,
-                              .userdata = userdata,
-                              .promised = service_promised(service)};
+                              .userdata = userdata};
     r = attach_begin(attach, error);
     if (r >= 0 && params->has_kind)
         return 0;

@@ -13,7 +13,6 @@ struct attach {
     size_t n_fds;
     service_attached_fn done;
     void *userdata;
-    struct promise promised; /* by the service, before it began */
     struct guest guest;
     struct guest_plan plan;
     int tap_fds[LIMIT_ENDPOINTS]; /* of the endpoints that are made; -1: none */

@@ -225,31 +225,20 @@ static int leave_network(struct service *service, struct guest *guest, const cha
     return r;
 }
 
-/* A namespace is gone after a crash of the machine, and its guest with it; a tap would be back. */
-static void waive(struct service *service, const struct guest *guest,
-                  const struct promise *promised)
-{
-    if (guest->kind == KIND_NETNS)
-        promise_waive(service, promised);
-}
-
 int guest_detach(struct service *service, const char *name, const char *network,
-                 struct error *error)
+                 enum guest_kind *ret_of, struct error *error)
 {
     struct guest guest = {0};
-    struct promise promised;
     int r;
 
     if (network[0] || attach_is_on_its_way(service, name))
         service_settle(service);
-    promised = service_promised(service);
     r = guest_find(service, name, &guest, error);
+    *ret_of = guest.kind;
     if (r >= 0 && network[0])
         r = leave_network(service, &guest, network, error);
     else if (r >= 0)
         r = guest_remove(service, &guest, "detached", error);
-    if (r >= 0)
-        waive(service, &guest, &promised);
     guest_deinit(&guest);
     return r;
 }
@@ -333,28 +322,18 @@ static void undo_all(struct service *service, struct detach *first)
             event_emit(service, "guest.detached", NULL, detach->guest.name, "detached");
 }
 
-static void waive_all(struct service *service, const struct detach *first,
-                      const struct promise *promised)
-{
-    for (const struct detach *detach = first; detach; detach = detach->next)
-        if (detach->result >= 0 && detach->guest.kind != KIND_NETNS)
-            return;
-    promise_waive(service, promised);
-}
-
 static void go_one_by_one(struct service *service, struct detach *first)
 {
     for (struct detach *detach = first; detach; detach = detach->next) {
         forget_found(detach);
         detach->error = ERROR_INIT;
-        detach->result =
-            guest_detach(service, detach->params->name, detach->params->network, &detach->error);
+        detach->result = guest_detach(service, detach->params->name, detach->params->network,
+                                      &detach->guest.kind, &detach->error);
     }
 }
 
 static void go_together(struct service *service, struct detach *first)
 {
-    const struct promise promised = service_promised(service);
     struct error error = ERROR_INIT;
 
     if (release_all(service, first, &error) < 0) {
@@ -363,7 +342,6 @@ static void go_together(struct service *service, struct detach *first)
         return;
     }
     undo_all(service, first);
-    waive_all(service, first, &promised);
 }
 
 void service_detach_flush(struct service *service)
@@ -381,7 +359,7 @@ void service_detach_flush(struct service *service)
         struct detach *detach = first;
 
         first = detach->next;
-        detach->done(detach->userdata, detach->result, &detach->error);
+        detach->done(detach->userdata, detach->result, detach->guest.kind, &detach->error);
         forget_found(detach);
         free(detach);
         service->n_detaching--;

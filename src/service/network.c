@@ -565,6 +565,7 @@ int service_network_remove(struct service *service, const struct network_remove_
                            struct error *error)
 {
     struct network network = {0};
+    enum guest_kind of;
     int r = service_network_get(service, params->name, &network, error);
 
     if (r < 0)
@@ -580,7 +581,7 @@ int service_network_remove(struct service *service, const struct network_remove_
             network.guests.count, network.guests.count == 1 ? "" : "s", network.guests.items[0],
             network.guests.count > 1 ? ", …" : "", network.guests.count == 1 ? "it" : "them");
     for (size_t i = 0; r >= 0 && i < network.guests.count; i++)
-        r = guest_detach(service, network.guests.items[i], params->name, error);
+        r = guest_detach(service, network.guests.items[i], params->name, &of, error);
     if (r >= 0)
         r = remove_one(service, &network, error);
     network_deinit(&network);

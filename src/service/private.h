@@ -38,8 +38,6 @@ struct service {
     struct loop_wake *durable_wake; /* from the store's thread */
     service_progress_fn on_progress;
     void *on_progress_userdata;
-    uint64_t waived;     /* the last commit that nobody has to wait for; 0: none */
-    uint64_t waived_for; /* what is promised all the same when that was the last */
     struct link *link;
     struct link *link_beside;      /* the other thread's */
     struct background *background; /* makes and removes the links of guests */
@@ -230,9 +228,9 @@ int endpoint_forget(struct service *service, const struct guest *guest, size_t i
 int guest_remove(struct service *service, struct guest *guest, const char *why,
                  struct error *error);
 void guest_remove_by_id(struct service *service, int64_t guest_id, const char *why);
-/* As guest.detach does; network "": all of the guest. */
+/* As guest.detach does; network "": all of the guest. *ret_of: what it was, when there is one. */
 int guest_detach(struct service *service, const char *name, const char *network,
-                 struct error *error);
+                 enum guest_kind *ret_of, struct error *error);
 
 /* --- inside guests (inside.c) --- */
 /* Can the guest's resolv.conf be changed, and may this caller ask for it? Fine when nobody asks. */
@@ -411,10 +409,6 @@ int directories_remember(struct service *service, struct error *error);
 void directories_forget(struct service *service);
 /* Only what directories_open made. */
 void directories_unmake(struct service *service);
-
-/* What was committed since service_promised was `promised` is true after a crash of the machine
- * whether it is on disk or not: no answer has to wait for it. */
-void promise_waive(struct service *service, const struct promise *promised);
 
 /* --- what is dropped (drops.c) --- */
 int drops_start(struct service *service, struct error *error);

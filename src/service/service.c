@@ -70,17 +70,10 @@ static int open_store(struct service *service, struct error *error)
     return r;
 }
 
-static uint64_t promised_commit(const struct service *service)
-{
-    uint64_t committed = service->store ? store_committed(service->store) : 0;
-
-    return committed == service->waived ? service->waived_for : committed;
-}
-
 struct promise service_promised(const struct service *service)
 {
     return (struct promise){
-        .commit = promised_commit(service),
+        .commit = service->store ? store_committed(service->store) : 0,
         .release = service->reservations ? reserve_released(service->reservations) : 0,
     };
 }
@@ -93,17 +86,22 @@ struct promise promise_since(const struct promise *promise, const struct promise
     };
 }
 
+static uint64_t later(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+struct promise promise_both(const struct promise *one, const struct promise *other)
+{
+    return (struct promise){
+        .commit = later(one->commit, other->commit),
+        .release = later(one->release, other->release),
+    };
+}
+
 bool promise_is_empty(const struct promise *promise)
 {
     return !promise->commit && !promise->release;
-}
-
-void promise_waive(struct service *service, const struct promise *promised)
-{
-    if (!service->store)
-        return;
-    service->waived = store_committed(service->store);
-    service->waived_for = promised->commit;
 }
 
 bool service_is_kept(struct service *service, const struct promise *promise)

@@ -61,6 +61,7 @@ void service_on_progress(struct service *service, service_progress_fn fn, void *
 struct promise service_promised(const struct service *service);
 /* What it promises beyond `before`; all zero, which is kept, where that is nothing. */
 struct promise promise_since(const struct promise *promise, const struct promise *before);
+struct promise promise_both(const struct promise *one, const struct promise *other);
 bool promise_is_empty(const struct promise *promise);
 bool service_is_kept(struct service *service, const struct promise *promise);
 /* Blocks until everything promised is kept, or the disk has failed. */
@@ -107,8 +108,9 @@ bool service_is_settled(struct service *service);
 void service_settle(struct service *service);
 /* Detaches that come together go together: `done` is called from service_detach_flush, which the
  * caller calls when it has no more of them at hand; until then params must stay. r < 0: refused,
- * error says why. */
-typedef void (*service_detached_fn)(void *userdata, int r, struct error *error);
+ * error says why. of: what the guest was; a namespace is gone after a crash of the machine, and its
+ * guest with it, so nobody need wait for the disk, whereas a tap would be back. */
+typedef void (*service_detached_fn)(void *userdata, int r, enum guest_kind of, struct error *error);
 int service_guest_detach(struct service *service, const struct guest_detach_params *params,
                          service_detached_fn done, void *userdata, struct error *error);
 void service_detach_flush(struct service *service);

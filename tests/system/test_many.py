@@ -219,7 +219,7 @@ def test_ports_can_be_had_while_others_come_and_go(host):
                 with Stopwatch() as watch:
                     host.call("port.add", guest="g", ports=["9090:80"])
                     host.call("port.remove", guest="g", ports=["9090:80"])
-                assert watch.ms < 2000 * PATIENCE, f"{watch.ms:.0f} ms"
+                assert watch.ms < min(2000 * PATIENCE, 4500), f"{watch.ms:.0f} ms"  # 5 s: it was in vain
         finally:
             served.set()
 
