@@ -158,7 +158,7 @@ int link_bridge_name(struct link *link, unsigned first, char ret_name[IFNAMSIZ],
 #define ASKED_MAX 64
 
 struct owner {
-    uint32_t index;
+    uint32_t index; /* first: index_order */
     bool found;
     bool ours;
     char name[IFNAMSIZ];
@@ -291,13 +291,6 @@ static int owners_find(struct link *link, const struct collection *collection, s
                  : 0;
 }
 
-static int owner_order(const void *a, const void *b)
-{
-    const struct owner *left = a, *right = b;
-
-    return left->index < right->index ? -1 : left->index > right->index;
-}
-
 /* Says of each prefix whose it is. Those of links that went meanwhile went with them. */
 static int collection_own(struct link *link, struct collection *collection, struct error *error)
 {
@@ -308,10 +301,9 @@ static int collection_own(struct link *link, struct collection *collection, stru
     int r = owners_find(link, collection, &owners, error);
 
     for (size_t i = 0; r == 0 && i < collection->prefixes.count; i++) {
-        struct owner wanted = {.index = indexes[i]};
-        const struct owner *owner =
-            owners.count ? bsearch(&wanted, owners.items, owners.count, sizeof(wanted), owner_order)
-                         : NULL;
+        const struct owner *owner = owners.count ? bsearch(&indexes[i], owners.items, owners.count,
+                                                           sizeof(*owner), index_order)
+                                                 : NULL;
 
         if (owner && !owner->found)
             continue;

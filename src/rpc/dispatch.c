@@ -27,8 +27,9 @@ struct result {
 
 struct handler {
     int (*call)(struct call *call, struct result *result, struct error *error);
-    bool beside; /* may be called while guests are on their way (service_settle) */
-    bool later;  /* answers by itself what it does not refuse, maybe later */
+    bool (*settles)(const struct call *call);     /* must nothing be on its way? NULL: yes */
+    bool (*wants_ports)(const struct call *call); /* NULL: no */
+    bool later; /* answers by itself what it does not refuse, maybe later */
 };
 
 /* --- answers --- */
@@ -142,6 +143,16 @@ static void on_attached(void *userdata, struct guest *guest, const int *fds, siz
     answered(call);
 }
 
+static bool attach_settles(const struct call *call)
+{
+    return service_attach_settles(&PARAMS->guest_attach);
+}
+
+static bool attach_wants_ports(const struct call *call)
+{
+    return PARAMS->guest_attach.ports.count;
+}
+
 static int guest_attach(struct call *call, struct result *result, struct error *error)
 {
     (void)result;
@@ -164,6 +175,11 @@ static void on_detached(void *userdata, int r, enum guest_kind of, struct error 
     answered(call);
 }
 
+static bool detach_settles(const struct call *call)
+{
+    return service_detach_settles(call->service, &PARAMS->guest_detach);
+}
+
 static int guest_detach(struct call *call, struct result *result, struct error *error)
 {
     (void)result;
@@ -180,6 +196,12 @@ static int guest_list(struct call *call, struct result *result, struct error *er
 static int guest_get(struct call *call, struct result *result, struct error *error)
 {
     return service_guest_get(call->service, PARAMS->name.name, &result->value.guest, error);
+}
+
+static bool port_add_wants_ports(const struct call *call)
+{
+    (void)call;
+    return true;
 }
 
 static int port_add(struct call *call, struct result *result, struct error *error)
@@ -305,11 +327,14 @@ static const struct handler handlers[] = {
     [METHOD_NETWORK_PRUNE] = {.call = network_prune},
     [METHOD_NETWORK_ALLOW] = {.call = network_allow},
     [METHOD_NETWORK_DENY] = {.call = network_deny},
-    [METHOD_GUEST_ATTACH] = {.call = guest_attach, .beside = true, .later = true},
-    [METHOD_GUEST_DETACH] = {.call = guest_detach, .beside = true, .later = true},
+    [METHOD_GUEST_ATTACH] = {.call = guest_attach,
+                             .settles = attach_settles,
+                             .wants_ports = attach_wants_ports,
+                             .later = true},
+    [METHOD_GUEST_DETACH] = {.call = guest_detach, .settles = detach_settles, .later = true},
     [METHOD_GUEST_LIST] = {.call = guest_list},
     [METHOD_GUEST_GET] = {.call = guest_get},
-    [METHOD_PORT_ADD] = {.call = port_add},
+    [METHOD_PORT_ADD] = {.call = port_add, .wants_ports = port_add_wants_ports},
     [METHOD_PORT_REMOVE] = {.call = port_remove},
     [METHOD_PORT_LIST] = {.call = port_list},
     [METHOD_POLICY_GET] = {.call = policy_get},
@@ -335,35 +360,22 @@ static_assert(ARRAY_SIZE(handlers) == METHOD_COUNT_, "each method has a handler"
 
 static bool settles(const struct call *call)
 {
-    switch (call->request->method->id) {
-    case METHOD_GUEST_ATTACH:
-        return service_attach_settles(&PARAMS->guest_attach);
-    case METHOD_GUEST_DETACH:
-        return service_detach_settles(call->service, &PARAMS->guest_detach);
-    default:
-        return !handlers[call->request->method->id].beside;
-    }
-}
+    const struct handler *handler = &handlers[call->request->method->id];
 
-static bool wants_ports(const struct call *call)
-{
-    switch (call->request->method->id) {
-    case METHOD_GUEST_ATTACH:
-        return PARAMS->guest_attach.ports.count;
-    case METHOD_PORT_ADD:
-        return true;
-    default:
-        return false;
-    }
+    return !handler->settles || handler->settles(call);
 }
 
 enum call_wait dispatch_wait(const struct call *call)
 {
+    const struct handler *handler;
+
     if (call->request->code || service_is_torn_down(call->service))
         return CALL_READY; /* to be refused */
+    handler = &handlers[call->request->method->id];
     if (settles(call) && !service_is_settled(call->service))
         return CALL_UNTIL_SETTLED;
-    if (wants_ports(call) && !service_is_released(call->service, call->released))
+    if (handler->wants_ports && handler->wants_ports(call) &&
+        !service_is_released(call->service, call->released))
         return CALL_UNTIL_RELEASED;
     return CALL_READY;
 }
@@ -381,7 +393,7 @@ void dispatch(struct call *call)
         answer_error(call, call->request->code, &call->request->error);
         return;
     }
-    if (!handlers[method->id].beside)
+    if (settles(call))
         service_settle(call->service);
     if (service_is_torn_down(call->service)) {
         error_set_reason(&error, REASON_BUSY, "moatd was torn down and is ending; start it again");

@@ -355,8 +355,6 @@ int service_guest_attach(struct service *service, const struct peer *peer,
     struct attach *attach;
     int r;
 
-    if (service_attach_settles(params))
-        service_settle(service);
     attach = calloc(1, sizeof(*attach));
     if (!attach)
         return error_set(error, ENOMEM, "guest");

@@ -225,13 +225,19 @@ static int leave_network(struct service *service, struct guest *guest, const cha
     return r;
 }
 
+/* The rest of the guest stays, or it is not there yet. */
+static bool detach_settles(const struct service *service, const char *name, const char *network)
+{
+    return network[0] || attach_is_on_its_way(service, name);
+}
+
 int guest_detach(struct service *service, const char *name, const char *network,
                  enum guest_kind *ret_of, struct error *error)
 {
     struct guest guest = {0};
     int r;
 
-    if (network[0] || attach_is_on_its_way(service, name))
+    if (detach_settles(service, name, network))
         service_settle(service);
     r = guest_find(service, name, &guest, error);
     *ret_of = guest.kind;
@@ -265,10 +271,9 @@ static struct detach *take_queue(struct service *service)
     return first;
 }
 
-/* Those that can't go with others: the rest of the guest stays, or it is not there yet. */
 bool service_detach_settles(const struct service *service, const struct guest_detach_params *params)
 {
-    return params->network[0] || attach_is_on_its_way(service, params->name);
+    return detach_settles(service, params->name, params->network);
 }
 
 /* Inside the transaction. Fails where nothing may be committed; a guest that is not there is its

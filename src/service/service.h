@@ -95,8 +95,9 @@ typedef void (*service_attached_fn)(void *userdata, struct guest *guest, const i
 int service_guest_attach(struct service *service, const struct peer *peer,
                          struct guest_attach_params *params, const int *fds, size_t n_fds,
                          service_attached_fn done, void *userdata, struct error *error);
-/* Must nothing be on its way when this attach begins? A guest that joins is changed like by any
- * other call, and a name that was just given back may still be that of a link. */
+/* Must nothing be on its way when this attach begins (service_settle)? A guest that joins is
+ * changed like by any other call, and a name that was just given back may still be that of a link.
+ */
 bool service_attach_settles(const struct guest_attach_params *params);
 /* Are all ports free that were given back up to that release (struct promise)? Who wants ports is
  * better heard when they are. */

@@ -71,3 +71,5 @@ void syncs_start(struct worker *worker);
 void syncs_end(struct worker *worker);
 void syncs_answered(struct worker *worker, const struct channel_message *message);
 void syncs_tell(struct worker *worker);
+/* From the loop: this may be called in the middle of anything. */
+void syncs_tell_later(struct worker *worker);

@@ -311,10 +311,7 @@ void supervised_inbox_add(struct worker *worker, const struct channel_message *m
 
 static void former_synced(void *userdata)
 {
-    struct worker *worker = userdata;
-
-    worker->syncs.untold = true;
-    loop_timer_start(worker->inbox_timer, 0);
+    syncs_tell_later(userdata);
 }
 
 static void former_said(void *userdata, const struct channel_message *message)

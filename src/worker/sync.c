@@ -61,7 +61,7 @@ static void sync_send(struct worker *worker)
 }
 
 /* Whoever waits for it from the loop hears of it from the loop. */
-static void tell_later(struct worker *worker)
+void syncs_tell_later(struct worker *worker)
 {
     worker->syncs.untold = true;
     loop_timer_start(worker->inbox_timer, 0);
@@ -70,7 +70,7 @@ static void tell_later(struct worker *worker)
 static void answered_early(struct worker *worker, const struct channel_message *message)
 {
     syncs_answered(worker, message);
-    tell_later(worker);
+    syncs_tell_later(worker);
 }
 
 /* Reads until the answer is there. While it waits, the queue goes out. */
@@ -140,7 +140,7 @@ static int own_sync_wait(struct worker *worker, uint64_t deadline_ms)
         if (poll(&process, 1, deadline_ms > now ? (int)(deadline_ms - now) : 0) != 1)
             return -ETIMEDOUT;
         syncs->answered = syncs->sent; /* it is gone */
-        tell_later(worker);
+        syncs_tell_later(worker);
     }
     return code;
 }
@@ -177,7 +177,6 @@ static void begun_due(void *userdata)
 {
     struct worker *worker = userdata;
     struct syncs *syncs = &worker->syncs;
-
     bool unsent = worker->channel.first; /* moatd itself was held up */
 
     takeover_end_silent(worker->takeover, syncs->begun_first);
