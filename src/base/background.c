@@ -1,14 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Two queues with one lock: what is to run, and what has run and was not told of yet. `unfinished`
- * counts the jobs between submission and the moment in which they are taken for telling. */
+ * counts the jobs between submission and the moment in which they are taken for telling, or in
+ * which whoever waits for one is told. */
 #include "base/background.h"
 
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/thread.h"
+#include "base/yield.h"
 
 struct jobs {
     struct job *first;
@@ -25,6 +29,7 @@ struct background {
     size_t unfinished;
     bool settling; /* somebody waits: the loop need not be woken */
     bool stop;
+    int awaited_fd; /* eventfd(2): the job that background_run waits for has run */
     struct loop_wake *wake;
     background_idle_fn on_idle; /* the loop's own, as is what follows */
     void *on_idle_userdata;
@@ -66,6 +71,31 @@ static struct job *wait_for_work(struct background *background)
     return job;
 }
 
+/* Who waits for it has it back from now on. */
+static void end_awaited(struct background *background)
+{
+    const uint64_t one = 1;
+
+    background->unfinished--;
+    if (background->settling)
+        pthread_cond_signal(&background->ran);
+    while (write(background->awaited_fd, &one, sizeof(one)) < 0 && errno == EINTR)
+        ;
+}
+
+static void end_job(struct background *background, struct job *job)
+{
+    if (job->awaited) {
+        end_awaited(background);
+        return;
+    }
+    jobs_push(&background->to_tell, job);
+    if (background->settling)
+        pthread_cond_signal(&background->ran);
+    else
+        loop_wake_send(background->wake);
+}
+
 static void *background_main(void *userdata)
 {
     struct background *background = userdata;
@@ -76,11 +106,7 @@ static void *background_main(void *userdata)
         pthread_mutex_unlock(&background->lock);
         job->run(job);
         pthread_mutex_lock(&background->lock);
-        jobs_push(&background->to_tell, job);
-        if (background->settling)
-            pthread_cond_signal(&background->ran);
-        else
-            loop_wake_send(background->wake);
+        end_job(background, job);
     }
     pthread_mutex_unlock(&background->lock);
     return NULL;
@@ -138,7 +164,7 @@ bool background_is_idle(struct background *background)
     return idle;
 }
 
-void background_submit(struct background *background, struct job *job)
+static void submit(struct background *background, struct job *job)
 {
     pthread_mutex_lock(&background->lock);
     jobs_push(&background->to_run, job);
@@ -147,17 +173,33 @@ void background_submit(struct background *background, struct job *job)
     pthread_mutex_unlock(&background->lock);
 }
 
+void background_submit(struct background *background, struct job *job)
+{
+    job->awaited = false;
+    submit(background, job);
+}
+
+void background_run(struct background *background, struct job *job)
+{
+    uint64_t count;
+
+    job->awaited = true;
+    submit(background, job);
+    while (read(background->awaited_fd, &count, sizeof(count)) != sizeof(count))
+        yield_poll(background->awaited_fd, 1000);
+}
+
 /* False when there is nothing to wait for. */
 static bool wait_for_one(struct background *background)
 {
     bool any;
 
     pthread_mutex_lock(&background->lock);
-    any = background->unfinished > 0;
     background->settling = true;
-    while (any && !background->to_tell.first)
+    while (background->unfinished > 0 && !background->to_tell.first)
         pthread_cond_wait(&background->ran, &background->lock);
     background->settling = false;
+    any = background->to_tell.first;
     pthread_mutex_unlock(&background->lock);
     return any;
 }
@@ -190,10 +232,13 @@ int background_new(struct loop *loop, const char *name, struct background **ret_
     pthread_mutex_init(&background->lock, NULL);
     pthread_cond_init(&background->work, NULL);
     pthread_cond_init(&background->ran, NULL);
-    background->wake = loop_wake_new(loop, on_wake, background);
+    background->awaited_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (background->awaited_fd >= 0)
+        background->wake = loop_wake_new(loop, on_wake, background);
     r = background->wake ? thread_start(&background->thread, background_main, background) : -ENOMEM;
     if (r < 0) {
         loop_wake_free(background->wake);
+        cleanup_close(&background->awaited_fd);
         free(background);
         return error_set(error, r, "cannot start a thread");
     }
@@ -216,5 +261,6 @@ void background_free(struct background *background)
     pthread_cond_destroy(&background->ran);
     pthread_mutex_destroy(&background->lock);
     loop_wake_free(background->wake);
+    close(background->awaited_fd);
     free(background);
 }

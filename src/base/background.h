@@ -12,7 +12,9 @@ struct background;
 struct job {
     void (*run)(struct job *job);  /* on the thread */
     void (*done)(struct job *job); /* then on the loop; may submit, and free the job. NULL: none */
-    struct job *next;              /* background's own */
+    /* background's own */
+    struct job *next;
+    bool awaited; /* by background_run: nobody else is told */
 };
 
 /* Starts the thread under that name (15 characters at most); signals stay the caller's. */
@@ -28,6 +30,9 @@ void background_on_idle(struct background *background, background_idle_fn fn, vo
 bool background_is_idle(struct background *background);
 /* Never fails, never blocks. */
 void background_submit(struct background *background, struct job *job);
+/* Has a job run in its turn and waits for that; what is urgent goes on meanwhile (yield.h). `done`
+ * is not called. Other jobs that have run by then are not told of before. */
+void background_run(struct background *background, struct job *job);
 /* Blocks until every job has run and was told of, those that are submitted meanwhile included. May
  * be called from `done`: then it returns when the others are. */
 void background_settle(struct background *background);

@@ -6,13 +6,22 @@
 
 #include <errno.h>
 #include <ev.h>
+#include <poll.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/log.h"
+
+#define URGENT_MAX 64 /* calls of one loop_run_urgent */
 
 struct loop {
     struct ev_loop *ev;
+    int urgent_fd; /* epoll(7), edge-triggered: what became ready of urgent watchers */
 };
 
 struct loop_io {
@@ -20,6 +29,8 @@ struct loop_io {
     struct loop *loop;
     loop_io_fn fn;
     void *userdata;
+    loop_io_fn urgent; /* NULL: it is not */
+    bool missed;       /* it became ready while it was paused, and the edge is used up */
 };
 
 struct loop_timer {
@@ -37,8 +48,8 @@ struct loop_signal {
 };
 
 struct loop_wake {
-    ev_async ev;
-    struct loop *loop;
+    int fd; /* eventfd(2) */
+    struct loop_io *io;
     loop_wake_fn fn;
     void *userdata;
 };
@@ -49,9 +60,16 @@ int loop_new(struct loop **ret_loop, struct error *error)
 
     if (!loop)
         return error_set(error, ENOMEM, "cannot make an event loop");
-    loop->ev = ev_loop_new(EVFLAG_AUTO | EVFLAG_NOENV);
-    if (!loop->ev)
+    loop->urgent_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (loop->urgent_fd < 0)
         return error_set(error, errno, "cannot make an event loop");
+    loop->ev = ev_loop_new(EVFLAG_AUTO | EVFLAG_NOENV);
+    if (!loop->ev) {
+        int r = error_set(error, errno, "cannot make an event loop");
+
+        close(loop->urgent_fd);
+        return r;
+    }
     *ret_loop = TAKE_PTR(loop);
     return 0;
 }
@@ -61,6 +79,7 @@ void loop_free(struct loop *loop)
     if (!loop)
         return;
     ev_loop_destroy(loop->ev);
+    close(loop->urgent_fd);
     free(loop);
 }
 
@@ -104,6 +123,25 @@ struct loop_io *loop_io_new(struct loop *loop, int fd, unsigned events, loop_io_
     return io;
 }
 
+/* Of an urgent watcher. Its events are read when they happen, so that it need not be told of
+ * pauses. */
+static int urgent_control(struct loop_io *io, int operation)
+{
+    struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.ptr = io};
+
+    return epoll_ctl(io->loop->urgent_fd, operation, io->ev.fd, &event) < 0 ? -errno : 0;
+}
+
+void loop_io_set_urgent(struct loop_io *io, loop_io_fn fn)
+{
+    int r = urgent_control(io, EPOLL_CTL_ADD);
+
+    if (r >= 0)
+        io->urgent = fn;
+    else /* it has its turns with the others */
+        log_warning("a watcher can't be urgent: %s", strerrordesc_np(-r));
+}
+
 void loop_io_set_events(struct loop_io *io, unsigned events)
 {
     int wanted = events_to_ev(events);
@@ -114,12 +152,18 @@ void loop_io_set_events(struct loop_io *io, unsigned events)
     ev_io_set(&io->ev, io->ev.fd, wanted);
     if (wanted)
         ev_io_start(io->loop->ev, &io->ev);
+    if (io->missed && events & LOOP_READ) {
+        io->missed = false;
+        (void)urgent_control(io, EPOLL_CTL_MOD); /* if that fails, it has its turns */
+    }
 }
 
 void loop_io_free(struct loop_io *io)
 {
     if (!io)
         return;
+    if (io->urgent)
+        (void)urgent_control(io, EPOLL_CTL_DEL); /* fails for one that is closed already */
     ev_io_stop(io->loop->ev, &io->ev);
     free(io);
 }
@@ -213,13 +257,16 @@ void loop_signal_free(struct loop_signal *watcher)
     free(watcher);
 }
 
-static void wake_received(struct ev_loop *ev, ev_async *watcher, int revents)
-{
-    struct loop_wake *wake = watcher->data;
+/* --- waking --- */
 
-    (void)ev;
-    (void)revents;
-    wake->fn(wake->userdata);
+static void wake_received(void *userdata, unsigned events)
+{
+    struct loop_wake *wake = userdata;
+    uint64_t count;
+
+    (void)events;
+    if (read(wake->fd, &count, sizeof(count)) == sizeof(count))
+        wake->fn(wake->userdata);
 }
 
 struct loop_wake *loop_wake_new(struct loop *loop, loop_wake_fn fn, void *userdata)
@@ -228,26 +275,68 @@ struct loop_wake *loop_wake_new(struct loop *loop, loop_wake_fn fn, void *userda
 
     if (!wake)
         return NULL;
-    wake->loop = loop;
-    wake->fn = fn;
-    wake->userdata = userdata;
-    ev_async_init(&wake->ev, wake_received);
-    wake->ev.data = wake;
-    ev_async_start(loop->ev, &wake->ev);
+    *wake = (struct loop_wake){
+        .fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), .fn = fn, .userdata = userdata};
+    if (wake->fd >= 0)
+        wake->io = loop_io_new(loop, wake->fd, LOOP_READ, wake_received, wake);
+    if (!wake->io) {
+        loop_wake_free(wake);
+        return NULL;
+    }
     return wake;
+}
+
+void loop_wake_set_urgent(struct loop_wake *wake)
+{
+    loop_io_set_urgent(wake->io, wake_received);
 }
 
 void loop_wake_send(struct loop_wake *wake)
 {
-    ev_async_send(wake->loop->ev, &wake->ev);
+    const uint64_t one = 1;
+
+    while (write(wake->fd, &one, sizeof(one)) < 0 && errno == EINTR)
+        ; /* EAGAIN: it was woken 2^64 - 2 times already */
 }
 
 void loop_wake_free(struct loop_wake *wake)
 {
     if (!wake)
         return;
-    ev_async_stop(wake->loop->ev, &wake->ev);
+    loop_io_free(wake->io);
+    if (wake->fd >= 0)
+        close(wake->fd);
     free(wake);
+}
+
+/* --- what is urgent --- */
+
+/* One that became ready. False when there is none. */
+static bool run_one_urgent(struct loop *loop)
+{
+    struct epoll_event event;
+    struct loop_io *io;
+
+    if (epoll_wait(loop->urgent_fd, &event, 1, 0) != 1)
+        return false;
+    io = event.data.ptr;
+    if (io->ev.events & EV_READ && ev_is_active(&io->ev))
+        io->urgent(io->userdata, LOOP_READ);
+    else
+        io->missed = true;
+    return true;
+}
+
+void loop_run_urgent(struct loop *loop, int fd, int64_t timeout_us)
+{
+    const struct timespec timeout = {.tv_sec = timeout_us / 1000000,
+                                     .tv_nsec = timeout_us % 1000000 * 1000};
+    struct pollfd fds[] = {{.fd = loop->urgent_fd, .events = POLLIN}, {.fd = fd, .events = POLLIN}};
+
+    if (ppoll(fds, 2, &timeout, NULL) <= 0)
+        return;
+    for (unsigned i = 0; i < URGENT_MAX && run_one_urgent(loop); i++)
+        ;
 }
 
 uint64_t loop_now_ms(struct loop *loop)

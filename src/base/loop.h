@@ -26,6 +26,9 @@ struct loop_io *loop_io_new(struct loop *loop, int fd, unsigned events, loop_io_
                             void *userdata);
 /* events 0 pauses. Cheap when nothing changes. */
 void loop_io_set_events(struct loop_io *io, unsigned events);
+/* From now on loop_run_urgent calls fn when there is something to read. Before it is paused for the
+ * first time. */
+void loop_io_set_urgent(struct loop_io *io, loop_io_fn fn);
 void loop_io_free(struct loop_io *io);
 
 typedef void (*loop_timer_fn)(void *userdata);
@@ -49,8 +52,14 @@ void loop_signal_free(struct loop_signal *watcher);
 struct loop_wake;
 typedef void (*loop_wake_fn)(void *userdata);
 struct loop_wake *loop_wake_new(struct loop *loop, loop_wake_fn fn, void *userdata);
+void loop_wake_set_urgent(struct loop_wake *wake);
 void loop_wake_send(struct loop_wake *wake); /* thread-safe */
 void loop_wake_free(struct loop_wake *wake);
+
+/* From inside of a callback: waits until something urgent or fd (-1: none) is readable, timeout_us
+ * at most, and calls what is urgent and readable, and nothing else; a callback may free its own
+ * watcher only. */
+void loop_run_urgent(struct loop *loop, int fd, int64_t timeout_us);
 
 /* Monotonic clock, ms. */
 uint64_t loop_now_ms(struct loop *loop);
