@@ -49,6 +49,7 @@ struct inbox_item {
 
 static int worker_start(struct worker *worker, struct error *error);
 static void channel_ready(void *userdata, unsigned events);
+static void channel_ready_between(void *userdata, unsigned events);
 static void process_ended(void *userdata, unsigned events);
 
 /* ---------------------------------------------------------------- process */
@@ -95,6 +96,7 @@ static int process_watch(struct worker *worker, struct error *error)
     worker->pidfd_io = loop_io_new(worker->loop, worker->pidfd, LOOP_READ, process_ended, worker);
     if (!worker->channel_io || !worker->pidfd_io)
         return error_set(error, ENOMEM, "cannot watch the %s worker", worker->kind);
+    loop_io_set_urgent(worker->channel_io, channel_ready_between);
     return 0;
 }
 
@@ -264,6 +266,28 @@ static void channel_ready(void *userdata, unsigned events)
     /* Messages that came earlier are delivered first. */
     if ((events & LOOP_READ) && !worker->inbox)
         channel_read(worker);
+}
+
+/* In the middle of something else: answers to questions are told of, messages wait. */
+static void channel_ready_between(void *userdata, unsigned events)
+{
+    struct worker *worker = userdata;
+    struct channel_message *message;
+    bool answered = false;
+
+    (void)events;
+    message = malloc(sizeof(*message)); /* the other buffer may be in use */
+    while (message && channel_is_open(&worker->channel) && supervised_take(worker, message)) {
+        if (message->header.type >= WORKER_FIRST_OWN)
+            supervised_inbox_add(worker, message, false);
+        if (message->header.type != WORKER_SYNC)
+            continue;
+        syncs_answered(worker, message);
+        answered = true;
+    }
+    free(message);
+    if (answered)
+        syncs_tell(worker);
 }
 
 static void inbox_deliver(void *userdata)

@@ -13,6 +13,7 @@
 #include <time.h>
 
 #include "base/cleanup.h"
+#include "base/yield.h"
 #include "worker/supervised.h"
 #include "worker/takeover.h"
 
@@ -73,12 +74,13 @@ static void answered_early(struct worker *worker, const struct channel_message *
     syncs_tell_later(worker);
 }
 
-/* Reads until the answer is there. While it waits, the queue goes out. */
+/* Reads until the answer is there. While it waits, the queue goes out, and what is
+ * urgent goes on: that may send messages, but waits for none. */
 static int sync_wait(struct worker *worker, uint64_t number, uint64_t deadline_ms,
                      struct channel_message *message)
 {
     while (channel_is_open(&worker->channel) && worker->syncs.answered < number) {
-        struct pollfd channel = {.fd = worker->channel.fd, .events = POLLIN};
+        struct pollfd full = {.fd = worker->channel.fd, .events = POLLIN | POLLOUT};
         uint64_t now = now_ms();
         int code;
 
@@ -97,8 +99,10 @@ static int sync_wait(struct worker *worker, uint64_t number, uint64_t deadline_m
         }
         if (now >= deadline_ms)
             return -ETIMEDOUT;
-        channel.events = (short)(POLLIN | (code == -EAGAIN ? POLLOUT : 0));
-        poll(&channel, 1, (int)(deadline_ms - now));
+        if (code == -EAGAIN)
+            poll(&full, 1, (int)(deadline_ms - now));
+        else
+            yield_poll(worker->channel.fd, (int)(deadline_ms - now));
     }
     supervised_watch(worker);
     return 0;
@@ -129,14 +133,15 @@ static bool is_late(struct worker *worker)
 static int own_sync_wait(struct worker *worker, uint64_t deadline_ms)
 {
     struct syncs *syncs = &worker->syncs;
-    int code = sync_wait_new_buffer(worker, syncs->sent, deadline_ms);
+    uint64_t number = syncs->sent; /* others may be sent meanwhile */
+    int code = sync_wait_new_buffer(worker, number, deadline_ms);
     struct pollfd process = {.fd = worker->pidfd, .events = POLLIN};
     uint64_t now = now_ms();
 
     if (code == -ETIMEDOUT) {
-        syncs->late_number = syncs->sent;
+        syncs->late_number = number;
         loop_timer_start(worker->syncs.late_timer, LATE_TIMEOUT_MS);
-    } else if (code == 0 && syncs->answered < syncs->sent && process.fd >= 0) {
+    } else if (code == 0 && syncs->answered < number && process.fd >= 0) {
         if (poll(&process, 1, deadline_ms > now ? (int)(deadline_ms - now) : 0) != 1)
             return -ETIMEDOUT;
         syncs->answered = syncs->sent; /* it is gone */
