@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* A guest is loaded whole: its row, then its endpoints and its ports, each by an index. A list of
- * all guests takes the same three statements, each in the order of the guests' ids, side by side.
- */
+ * all guests takes the same three statements for some guests at a time, each in the order of the
+ * guests' ids, side by side. */
 #include "store/endpoint.h"
 
 #include <errno.h>
 #include <string.h>
 
+#include "base/yield.h"
 #include "store/port.h"
 
 #define GUEST_COLUMNS                                                                          \
@@ -341,11 +342,23 @@ static void guests_deinit(struct guests *guests)
     free(guests->items);
 }
 
-static int guests_load_rows(struct store *store, struct guests *guests, struct error *error)
+#define CHUNK 32 /* guests that are read at once: some 100 µs */
+
+/* A part of the list: guests above one id, up to another. */
+struct chunk {
+    size_t first; /* of the guests */
+    int64_t above;
+    int64_t last;
+};
+
+static int chunk_load_rows(struct store *store, struct guests *guests, struct chunk *chunk,
+                           struct error *error)
 {
     _cleanup_query_ struct query query =
-        query_begin(store, "SELECT " GUEST_COLUMNS " FROM guest ORDER BY id");
+        query_begin(store, "SELECT " GUEST_COLUMNS " FROM guest WHERE id > ? ORDER BY id LIMIT ?");
 
+    query_bind_int(&query, chunk->above);
+    query_bind_int(&query, CHUNK);
     for (;;) {
         bool row;
         int r = query_next(&query, &row, error);
@@ -363,14 +376,17 @@ static int guests_load_rows(struct store *store, struct guests *guests, struct e
     }
 }
 
-/* Reads all rows of a query for the parts of all guests, in the order of the guests' ids.
+/* Reads all rows of a query for the parts of a chunk's guests, in the order of the guests' ids.
  * `guest_id_column` counts from 0. */
-static int guests_load_parts(struct guests *guests, struct query *query, int guest_id_column,
-                             int (*read)(struct guest *, struct query *, struct error *),
-                             struct error *error)
+static int chunk_load_parts(struct guests *guests, const struct chunk *chunk, struct query *query,
+                            int guest_id_column,
+                            int (*read)(struct guest *, struct query *, struct error *),
+                            struct error *error)
 {
-    size_t i = 0;
+    size_t i = chunk->first;
 
+    query_bind_int(query, chunk->above);
+    query_bind_int(query, chunk->last);
     for (;;) {
         bool row;
         int r = query_next(query, &row, error);
@@ -389,23 +405,39 @@ static int guests_load_parts(struct guests *guests, struct query *query, int gue
     }
 }
 
+static int chunk_load(struct store *store, struct guests *guests, struct chunk *chunk,
+                      struct error *error)
+{
+    _cleanup_query_ struct query endpoints =
+        query_begin(store, "SELECT " ENDPOINT_COLUMNS " FROM " ENDPOINT_TABLES
+                           " WHERE guest_id > ? AND guest_id <= ? ORDER BY guest_id, position");
+    _cleanup_query_ struct query ports =
+        query_begin(store, "SELECT " PORT_COLUMNS
+                           " FROM port WHERE guest_id > ? AND guest_id <= ? ORDER BY guest_id, id");
+    int r = chunk_load_rows(store, guests, chunk, error);
+
+    if (r < 0)
+        return r;
+    chunk->last =
+        guests->count - chunk->first < CHUNK ? INT64_MAX : guests->items[guests->count - 1].id;
+    r = chunk_load_parts(guests, chunk, &endpoints, 1, guest_read_endpoint, error);
+    return r < 0 ? r : chunk_load_parts(guests, chunk, &ports, 1, guest_read_port, error);
+}
+
 int store_guest_list(struct store *store, struct guest **ret_guests, size_t *ret_count,
                      struct error *error)
 {
-    _cleanup_query_ struct query endpoints = query_begin(
-        store, "SELECT " ENDPOINT_COLUMNS " FROM " ENDPOINT_TABLES " ORDER BY guest_id, position");
-    _cleanup_query_ struct query ports =
-        query_begin(store, "SELECT " PORT_COLUMNS " FROM port ORDER BY guest_id, id");
     _cleanup_(guests_deinit) struct guests guests = {0};
-    int r;
+    struct chunk chunk = {.above = 0};
 
-    r = guests_load_rows(store, &guests, error);
-    if (r == 0)
-        r = guests_load_parts(&guests, &endpoints, 1, guest_read_endpoint, error);
-    if (r == 0)
-        r = guests_load_parts(&guests, &ports, 1, guest_read_port, error);
-    if (r < 0)
-        return r;
+    while (chunk.above < INT64_MAX) {
+        int r = chunk_load(store, &guests, &chunk, error);
+
+        if (r < 0)
+            return r;
+        chunk = (struct chunk){.first = guests.count, .above = chunk.last};
+        yield_if_due();
+    }
     *ret_guests = TAKE_PTR(guests.items);
     *ret_count = guests.count;
     guests.count = 0;

@@ -20,6 +20,7 @@ struct store {
     struct sync sync;
     struct statement statements[STATEMENT_SLOTS];
     size_t n_statements;
+    bool holds; /* a transaction is open: nothing comes in between (base/yield.h) */
 };
 
 /* schema.c: brings a database of any older version, or a new one, to this program's version.

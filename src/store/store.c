@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
+#include "base/yield.h"
 #include "store/vfs.h"
 
 #define DATABASE_NAME "moat.db"
@@ -198,29 +199,46 @@ int store_require_transaction(struct store *store, struct error *error)
     return 0;
 }
 
+/* Nobody else's changes come in the middle of a transaction. */
+static void hold_while_open(struct store *store)
+{
+    bool open = !sqlite3_get_autocommit(store->db);
+
+    if (open && !store->holds)
+        yield_hold();
+    else if (!open && store->holds)
+        yield_release();
+    store->holds = open;
+}
+
+static int transaction_run(struct store *store, const char *statement, struct error *error)
+{
+    _cleanup_query_ struct query query = query_begin(store, statement);
+    int r = query_run(&query, error);
+
+    hold_while_open(store);
+    return r;
+}
+
 int store_begin(struct store *store, struct error *error)
 {
-    _cleanup_query_ struct query query = query_begin(store, "BEGIN IMMEDIATE");
-
-    return query_run(&query, error);
+    return transaction_run(store, "BEGIN IMMEDIATE", error);
 }
 
 int store_commit(struct store *store, struct error *error)
 {
-    _cleanup_query_ struct query query = query_begin(store, "COMMIT");
-
-    return query_run(&query, error);
+    return transaction_run(store, "COMMIT", error);
 }
 
 void store_rollback(struct store *store)
 {
     struct error ignored = ERROR_INIT;
 
+    hold_while_open(store);
     if (sqlite3_get_autocommit(store->db))
         return;
     /* It can only fail where SQLite has rolled back by itself, on an I/O error. */
-    _cleanup_query_ struct query query = query_begin(store, "ROLLBACK");
-    query_run(&query, &ignored);
+    transaction_run(store, "ROLLBACK", &ignored);
 }
 
 int store_tally(struct store *store, const char *table, uint64_t *ret_count, struct error *error)

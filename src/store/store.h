@@ -118,7 +118,8 @@ int store_guest_find(struct store *store, const char *name, struct guest *ret_gu
                      bool *ret_found, struct error *error);
 int store_guest_get(struct store *store, int64_t guest_id, struct guest *ret_guest,
                     struct error *error);
-/* All guests ordered by id, complete. */
+/* All guests ordered by id, complete. Yields (base/yield.h): one that goes meanwhile may be in it
+ * or not. */
 int store_guest_list(struct store *store, struct guest **ret_guests, size_t *ret_count,
                      struct error *error);
 /* The guest that has an endpoint with this host interface. */
