@@ -11,6 +11,7 @@
 #include <netinet/icmp6.h>
 #include <netinet/if_ether.h>
 #include <netinet/ip6.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -134,10 +135,11 @@ void link_announce(struct link *link, const char *bridge, const struct ip *ip,
 
 /* --- a port that moves --- */
 
-struct move {
-    const struct link *link;
+/* The other guests of its network. */
+struct peers {
     const struct known *moved;
-    struct mac bridge_mac;
+    struct known *items;
+    size_t count, capacity;
 };
 
 static void announce_both(const struct link *link, uint32_t index, const struct known *guest,
@@ -149,28 +151,44 @@ static void announce_both(const struct link *link, uint32_t index, const struct 
         announce6(link, index, &guest->ip6, mac);
 }
 
-/* To the moved guest: where one of its peers is to be found now. Behind a routed port that is the
- * host for all of them. */
-static void announce_peer(const struct known *peer, void *userdata)
+static void peers_take(const struct known *known, void *userdata)
 {
-    const struct move *move = userdata;
-    bool direct = move->moved->kind == KNOWN_BRIDGED && peer->kind == KNOWN_BRIDGED;
+    struct peers *peers = userdata;
 
-    if (peer->index != move->moved->index && peer->group == move->moved->group)
-        announce_both(move->link, move->moved->index, peer,
-                      direct ? &peer->mac : &move->bridge_mac);
+    if (known->index != peers->moved->index && known->group == peers->moved->group &&
+        peers->count < peers->capacity)
+        peers->items[peers->count++] = *known;
+}
+
+/* To the moved guest: where its peers are to be found now. Behind a routed port that is the host
+ * for all of them. */
+static void announce_peers(const struct link *link, const struct peers *peers,
+                           const struct mac *bridge_mac)
+{
+    for (size_t i = 0; i < peers->count; i++) {
+        const struct known *peer = &peers->items[i];
+        bool direct = peers->moved->kind == KNOWN_BRIDGED && peer->kind == KNOWN_BRIDGED;
+
+        announce_both(link, peers->moved->index, peer, direct ? &peer->mac : bridge_mac);
+    }
 }
 
 int announce_move(struct link *link, const struct known *moved, uint32_t bridge_index,
                   const struct mac *bridge_mac, struct error *error)
 {
-    struct move move = {.link = link, .moved = moved, .bridge_mac = *bridge_mac};
+    struct peers peers = {.moved = moved, .capacity = known_count(&link->shared->known)};
 
     int r = announce_open(link, error);
     if (r < 0)
         return r;
+    peers.items = calloc(peers.capacity + 1, sizeof(*peers.items));
+    if (!peers.items)
+        return error_set(error, ENOMEM, "cannot announce a port that moved");
     announce_both(link, bridge_index, moved,
                   moved->kind == KNOWN_ROUTED ? bridge_mac : &moved->mac);
-    known_each(&link->shared->known, announce_peer, &move);
+    /* Sent when the table is free again: that takes a microsecond or two for each. */
+    known_each(&link->shared->known, peers_take, &peers);
+    announce_peers(link, &peers, bridge_mac);
+    free(peers.items);
     return 0;
 }
