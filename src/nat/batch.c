@@ -13,6 +13,7 @@
 
 #include "base/fault.h"
 #include "base/log.h"
+#include "base/yield.h"
 #include "nat/opening.h"
 
 #define DNS_PORT 53
@@ -638,6 +639,8 @@ int nat_batch_commit(struct nat_batch *batch, struct error *error)
         result = commit_policies(batch, error);
     if (result < 0)
         return result;
+    if (batch->n_policies > 0)
+        yield_if_due(); /* nothing leads to them yet */
     result = fault_point("nat.switch", error);
     if (result == 0)
         result = commit_elements(batch, error);

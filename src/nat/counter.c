@@ -183,8 +183,11 @@ static void counter_read(const struct nlattr *element, struct counter *counter)
 }
 
 struct load {
+    struct nft_socket *socket;
     enum set_id set;
     const uint8_t *key; /* of the one that is asked for; NULL: all */
+    bool roughly;       /* some may be missing or there twice */
+    bool rough;         /* they may be */
     struct counters counters;
 };
 
@@ -239,7 +242,7 @@ static void load_build(struct nlmsghdr *message, void *userdata)
 }
 
 /* Of one set. 0 where it is not there. */
-static int load_set(struct nat *nat, struct load *load, struct error *error)
+static int load_set(struct load *load, struct error *error)
 {
     const struct set_def *def = set_def_get(load->set);
     size_t before = load->counters.count;
@@ -247,8 +250,12 @@ static int load_set(struct nat *nat, struct load *load, struct error *error)
 
     for (int i = 0; i < LOAD_TRIES && r == -EINTR; i++) {
         load->counters.count = before;
-        r = nft_socket_get(nat->socket, ruleset_table_family(def->table), NFT_MSG_GETSETELEM,
+        r = nft_socket_get(load->socket, ruleset_table_family(def->table), NFT_MSG_GETSETELEM,
                            !load->key, load_build, load_parse, load, error);
+        if (r == -EINTR && load->roughly) {
+            load->rough = true;
+            r = 0;
+        }
     }
     if (r == -EINTR)
         return error_set(error, EINTR, "nftables changes all the time");
@@ -263,25 +270,32 @@ static int counter_compare(const void *left, const void *right)
     return a->set != b->set ? a->set - b->set : memcmp(a->key, b->key, sizeof(a->key));
 }
 
-int counters_load(struct nat *nat, struct counters *ret_counters, struct error *error)
+/* Of all sets that count, in order. */
+static int load_all(struct load *load, struct error *error)
 {
-    struct load load = {0};
     int r = 0;
 
     for (size_t i = 0; r == 0 && i < SET_COUNT_; i++) {
-        load.set = (enum set_id)i;
-        if (set_state_get(load.set) && set_state_get(load.set)->counts)
-            r = load_set(nat, &load, error);
+        load->set = (enum set_id)i;
+        if (set_state_get(load->set) && set_state_get(load->set)->counts)
+            r = load_set(load, error);
     }
-    if (r < 0) {
-        counters_deinit(&load.counters);
-        return r;
-    }
-    if (load.counters.count > 1)
-        qsort(load.counters.items, load.counters.count, sizeof(*load.counters.items),
+    if (r < 0)
+        counters_deinit(&load->counters);
+    else if (load->counters.count > 1)
+        qsort(load->counters.items, load->counters.count, sizeof(*load->counters.items),
               counter_compare);
-    *ret_counters = load.counters;
-    return 0;
+    return r;
+}
+
+int counters_load(struct nat *nat, struct counters *ret_counters, struct error *error)
+{
+    struct load load = {.socket = nat->socket};
+    int r = load_all(&load, error);
+
+    if (r == 0)
+        *ret_counters = load.counters;
+    return r;
 }
 
 void counters_deinit(struct counters *counters)
@@ -303,7 +317,9 @@ const struct counter *counters_find(const struct counters *counters, const struc
 /* --- of endpoints --- */
 
 struct nat_drops_list {
+    struct nat *nat;
     struct counters counters;
+    bool rough;
 };
 
 static void drops_add(struct nat_drops *drops, enum set_id set, uint64_t packets)
@@ -346,9 +362,10 @@ int nat_drops_get(struct nat *nat, const struct nat_endpoint *endpoint, struct n
     int r = 0;
 
     for (size_t i = 0; r == 0 && i < count; i++) {
-        struct load load = {.set = (enum set_id)elements[i].set, .key = elements[i].key};
+        struct load load = {
+            .socket = nat->socket, .set = (enum set_id)elements[i].set, .key = elements[i].key};
 
-        r = load_set(nat, &load, error);
+        r = load_set(&load, error);
         if (load.counters.count > 0)
             drops_add(&drops, load.set, load.counters.items[0].packets);
         counters_deinit(&load.counters);
@@ -361,30 +378,38 @@ int nat_drops_get(struct nat *nat, const struct nat_endpoint *endpoint, struct n
 int nat_drops_load(struct nat *nat, struct nat_drops_list **ret_list, struct error *error)
 {
     struct nat_drops_list *list = calloc(1, sizeof(*list));
-    int r =
-        list ? counters_load(nat, &list->counters, error) : error_set(error, ENOMEM, "counters");
+    struct load load = {.socket = nat->reader, .roughly = true};
+    int r;
 
+    if (!list)
+        return error_set(error, ENOMEM, "counters");
+    r = load_all(&load, error);
     if (r < 0) {
         free(list);
         return r;
     }
+    *list = (struct nat_drops_list){.nat = nat, .counters = load.counters, .rough = load.rough};
     *ret_list = list;
     return 0;
 }
 
-void nat_drops_find(const struct nat_drops_list *list, const struct nat_endpoint *endpoint,
-                    struct nat_drops *ret_drops)
+int nat_drops_find(const struct nat_drops_list *list, const struct nat_endpoint *endpoint,
+                   struct nat_drops *ret_drops, struct error *error)
 {
     struct nat_element elements[4];
     size_t count = drops_elements(endpoint, elements);
+    struct nat_drops drops = {0};
 
-    *ret_drops = (struct nat_drops){0};
     for (size_t i = 0; i < count; i++) {
         const struct counter *counter = counters_find(&list->counters, &elements[i]);
 
         if (counter)
-            drops_add(ret_drops, (enum set_id)counter->set, counter->packets);
+            drops_add(&drops, (enum set_id)counter->set, counter->packets);
+        else if (list->rough)
+            return nat_drops_get(list->nat, endpoint, ret_drops, error);
     }
+    *ret_drops = drops;
+    return 0;
 }
 
 void nat_drops_list_free(struct nat_drops_list *list)

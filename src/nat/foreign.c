@@ -17,6 +17,7 @@
 #include "nat/table.h"
 
 #define LOAD_TRIES 5
+#define LOAD_TRIES_YIELDING 2
 
 struct foreign {
     struct nat *nat;
@@ -24,6 +25,7 @@ struct foreign {
     size_t n_chains;
     struct nftnl_rule **rules; /* those of a chain in their order */
     size_t n_rules;
+    size_t loading; /* a chain whose table's rules are being read */
     struct foreign_legacy *legacy;
     struct foreign_legacy *legacy6;
 };
@@ -114,17 +116,59 @@ static void forget_rules(struct foreign *foreign)
     foreign->n_chains = foreign->n_rules = 0;
 }
 
+/* The table of a chain. */
+static void table_build(struct nlmsghdr *message, void *userdata)
+{
+    const struct foreign *foreign = userdata;
+    const struct nftnl_chain *chain = foreign->chains[foreign->loading];
+
+    mnl_attr_put_strz(message, NFTA_RULE_TABLE, nftnl_chain_get_str(chain, NFTNL_CHAIN_TABLE));
+}
+
+static bool same_table(const struct nftnl_chain *one, const struct nftnl_chain *other)
+{
+    return nftnl_chain_get_u32(one, NFTNL_CHAIN_FAMILY) ==
+               nftnl_chain_get_u32(other, NFTNL_CHAIN_FAMILY) &&
+           strcmp(nftnl_chain_get_str(one, NFTNL_CHAIN_TABLE),
+                  nftnl_chain_get_str(other, NFTNL_CHAIN_TABLE)) == 0;
+}
+
+/* Is there a chain of its table before it? */
+static bool table_is_loaded(const struct foreign *foreign, size_t chain)
+{
+    for (size_t i = 0; i < chain; i++)
+        if (same_table(foreign->chains[i], foreign->chains[chain]))
+            return true;
+    return false;
+}
+
+/* Table by table: our own, which others' changes and ours go through all the time, is left out. */
+static int load_rules_once(struct foreign *foreign, struct nft_socket *socket, struct error *error)
+{
+    int result = nft_socket_get(socket, NFPROTO_INET, NFT_MSG_GETCHAIN, true, every_family,
+                                chain_parse, foreign, error);
+
+    for (size_t i = 0; (result == 0 || result == -ENOENT) && i < foreign->n_chains; i++) {
+        uint32_t family = nftnl_chain_get_u32(foreign->chains[i], NFTNL_CHAIN_FAMILY);
+
+        if (table_is_loaded(foreign, i))
+            continue;
+        foreign->loading = i;
+        result = nft_socket_get(socket, (uint8_t)family, NFT_MSG_GETRULE, true, table_build,
+                                rule_parse, foreign, error);
+    }
+    return result;
+}
+
+/* At last without anybody in between. */
 static int load_rules(struct foreign *foreign, struct error *error)
 {
     int result = -EINTR;
 
     for (int i = 0; i < LOAD_TRIES && result == -EINTR; i++) {
         forget_rules(foreign);
-        result = nft_socket_get(foreign->nat->socket, NFPROTO_INET, NFT_MSG_GETCHAIN, true,
-                                every_family, chain_parse, foreign, error);
-        if (result == 0 || result == -ENOENT)
-            result = nft_socket_get(foreign->nat->socket, NFPROTO_INET, NFT_MSG_GETRULE, true,
-                                    every_family, rule_parse, foreign, error);
+        result = load_rules_once(
+            foreign, i < LOAD_TRIES_YIELDING ? foreign->nat->reader : foreign->nat->socket, error);
     }
     if (result == -EINTR)
         return error_set(error, EINTR, "nftables changes all the time");

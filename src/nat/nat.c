@@ -239,8 +239,11 @@ int nat_open(uint32_t group_base, uint32_t group_mask, struct nat **ret_nat, str
     int result = nft_socket_open(&nat->socket, error);
     if (result == 0)
         result = table_open(nat, error);
+    if (result == 0)
+        result = nft_socket_open(&nat->reader, error);
     if (result < 0)
         return result;
+    nft_socket_set_yielding(nat->reader);
     *ret_nat = TAKE_PTR(nat);
     return 0;
 }
@@ -250,6 +253,7 @@ void nat_close(struct nat *nat)
     if (!nat)
         return;
     nat_watch_stop(nat);
+    nft_socket_close(nat->reader);
     nft_socket_close(nat->socket);
     free(nat);
 }

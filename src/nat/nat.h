@@ -182,12 +182,12 @@ struct nat_drops {
  * at. */
 int nat_drops_get(struct nat *nat, const struct nat_endpoint *endpoint, struct nat_drops *ret_drops,
                   struct error *error);
-/* Of all, for who wants many: about 1 µs for each. nat_drops_find gives what nat_drops_get would.
- */
+/* Of all, for who wants many: about 1 µs for each. Yields (base/yield.h). nat_drops_find gives what
+ * nat_drops_get would; what a change in the middle of the dump may have hidden it asks for. */
 struct nat_drops_list;
 int nat_drops_load(struct nat *nat, struct nat_drops_list **ret_list, struct error *error);
-void nat_drops_find(const struct nat_drops_list *list, const struct nat_endpoint *endpoint,
-                    struct nat_drops *ret_drops);
+int nat_drops_find(const struct nat_drops_list *list, const struct nat_endpoint *endpoint,
+                   struct nat_drops *ret_drops, struct error *error);
 void nat_drops_list_free(struct nat_drops_list *list);
 
 /* Watches for changes of the table by others (possible while it is not owned): calls lost() from

@@ -16,6 +16,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "base/yield.h"
+
 #define RECEIVE_BUFFER (4 * 1024 * 1024) /* one error for each message of a large transaction */
 #define CHUNK 65536                      /* one datagram of a dump is below 32 KiB */
 #define DUMP_BUFFER_MIN 8192
@@ -25,6 +27,7 @@ struct nft_socket {
     uint32_t port;
     uint32_t sequence;
     size_t send_buffer;
+    bool yields; /* in the middle of dumps */
     _Alignas(struct nlmsghdr) char receive[CHUNK];
 };
 
@@ -186,6 +189,11 @@ void nft_socket_close(struct nft_socket *socket)
 uint32_t nft_socket_port(const struct nft_socket *socket)
 {
     return socket->port;
+}
+
+void nft_socket_set_yielding(struct nft_socket *socket)
+{
+    socket->yields = true;
 }
 
 /* A datagram must fit the send buffer; SO_SNDBUFFORCE passes wmem_max. */
@@ -390,6 +398,8 @@ static int get_receive(struct nft_socket *socket, nft_parse_fn parse, void *user
             if (code < 0 && result == 0)
                 result = code;
         }
+        if (socket->yields)
+            yield_if_due();
     }
 }
 

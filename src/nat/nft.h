@@ -44,6 +44,8 @@ struct nft_socket;
 int nft_socket_open(struct nft_socket **ret_socket, struct error *error);
 void nft_socket_close(struct nft_socket *socket);
 uint32_t nft_socket_port(const struct nft_socket *socket); /* netlink port id */
+/* From now on its dumps yield (base/yield.h): what comes in between uses another socket. */
+void nft_socket_set_yielding(struct nft_socket *socket);
 DEFINE_CLEANUP(struct nft_socket, nft_socket_close)
 
 /* Sends the transaction and takes the kernel's verdict; atomic. Does not wait for anything but the

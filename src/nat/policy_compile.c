@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "base/yield.h"
 
 #define PORT_LAST 65535u
 
@@ -414,6 +415,7 @@ static int sweep_run(struct sweep *sweep)
 
         update_active(sweep, &sweep->cuts[i], &next);
         result = take_interval(sweep, &sweep->cuts[i], &last);
+        yield_if_due();
     }
     return result == 0 ? emit_pending(sweep) : result;
 }

@@ -7,7 +7,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +16,8 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
-#include "base/thread.h"
+#include "base/spread.h"
+#include "base/yield.h"
 #include "nat/reserve_socket.h"
 #include "worker/holder.h"
 #include "worker/relay_message.h"
@@ -28,8 +28,7 @@
 #define RELEASE_TIMEOUT_MS 200
 #define ANSWER_TIMEOUT_MS 100
 #define DESCRIPTORS_PREPARED 16384
-#define SHARES_MAX 4
-#define SHARE_PORTS_MIN 256 /* fewer are bound before a thread has begun */
+#define SPREAD_WORTH 256 /* so many ports are bound, or closed, before a thread has begun */
 
 struct entry {
     struct entry *next; /* in the bucket */
@@ -86,13 +85,21 @@ static void entry_remove(struct reservations *reservations, struct entry *entry)
     *link = entry->next;
 }
 
+static int close_one(void *userdata, uint32_t index)
+{
+    struct entry *entry = userdata;
+
+    if (entry->fds[index] >= 0)
+        close(entry->fds[index]);
+    entry->fds[index] = -1;
+    return 0;
+}
+
 static void entry_close(struct entry *entry)
 {
-    for (uint32_t i = 0; i < entry->count; i++) {
-        if (entry->fds[i] >= 0)
-            close(entry->fds[i]);
-        entry->fds[i] = -1;
-    }
+    uint32_t failed;
+
+    (void)spread(entry->count, SPREAD_WORTH, close_one, entry, &failed); /* which can't fail */
 }
 
 static void entry_free(struct entry *entry)
@@ -157,6 +164,7 @@ static int entry_send_sockets(struct reservations *reservations, const struct en
 
         if (code < 0)
             return code;
+        yield_if_due();
     }
     return 0;
 }
@@ -173,13 +181,18 @@ static int entry_send_target(struct reservations *reservations, const struct ent
     return worker_send(reservations->relay, RELAY_TARGET, &target, sizeof(target), NULL, 0, error);
 }
 
-/* Ends the entry here, in the relay and in those that drain. */
+/* Ends the entry here, in the relay and in those that drain. Who closes a socket last pays for it.
+ * For many that is better us, who do it side by side and let others go on, than the relay, which
+ * carries guests' connections, and whose answers detaches wait for: so it goes first where there is
+ * time to wait for it. */
 static void entry_release(struct reservations *reservations, struct entry *entry)
 {
     struct relay_range range = entry_range(entry, 0, entry->count);
 
     worker_tell(reservations->relay, RELAY_RELEASE, &range, sizeof(range));
     worker_send_draining(reservations->relay, RELAY_RELEASE, &range, sizeof(range));
+    if (entry->count > SPREAD_WORTH && yield_is_possible())
+        (void)worker_sync(reservations->relay, RELEASE_TIMEOUT_MS); /* only the work is divided */
     entry_close(entry);
     reservations->released = worker_sync_begin(reservations->relay);
 }
@@ -218,47 +231,20 @@ static const struct worker_ops relay_ops = {
 
 /* ---------------------------------------------------------------- binding */
 
-/* A part of an entry's ports; parts are bound side by side: making a socket takes the kernel
- * microseconds, and those of different ports have next to nothing in common. */
-struct share {
-    pthread_t thread;
+struct binding {
     struct entry *entry;
     bool boot;
-    uint32_t from;
-    uint32_t end;
-    uint32_t failed; /* the first that could not be bound */
-    int code;        /* why */
 };
 
-static void share_bind(struct share *share)
+static int bind_one(void *userdata, uint32_t index)
 {
-    struct entry *entry = share->entry;
+    const struct binding *binding = userdata;
+    struct entry *entry = binding->entry;
 
-    for (uint32_t i = share->from; i < share->end && share->code == 0; i++) {
-        if (entry->fds[i] >= 0)
-            continue;
-        share->failed = i;
-        share->code =
-            reserve_socket_open(entry->protocol, &entry->bound, !ip_is_set(&entry->wanted),
-                                (uint16_t)(entry->first + i), share->boot, &entry->fds[i]);
-    }
-}
-
-static void *share_main(void *userdata)
-{
-    share_bind(userdata);
-    return NULL;
-}
-
-static unsigned share_count(const struct entry *entry)
-{
-    long processors = sysconf(_SC_NPROCESSORS_ONLN);
-    unsigned most = processors < 1            ? 1
-                    : processors > SHARES_MAX ? SHARES_MAX
-                                              : (unsigned)processors;
-    unsigned wanted = entry->count / SHARE_PORTS_MIN;
-
-    return wanted < 1 ? 1 : wanted < most ? wanted : most;
+    if (entry->fds[index] >= 0)
+        return 0;
+    return reserve_socket_open(entry->protocol, &entry->bound, !ip_is_set(&entry->wanted),
+                               (uint16_t)(entry->first + index), binding->boot, &entry->fds[index]);
 }
 
 /* Binds what the entry wants. On failure its fds are as far as they came, and *ret_port is the
@@ -266,33 +252,16 @@ static unsigned share_count(const struct entry *entry)
 static int entry_bind(struct reservations *reservations, struct entry *entry, bool boot,
                       uint16_t *ret_port)
 {
-    struct share shares[SHARES_MAX] = {0};
-    bool started[SHARES_MAX] = {false};
-    unsigned count = share_count(entry);
+    struct binding binding = {.entry = entry, .boot = boot};
+    uint32_t failed = 0;
+    int code;
 
     for (uint32_t i = 0; i < entry->count; i++)
         entry->fds[i] = worker_inherited_take(reservations->relay, entry->protocol, &entry->bound,
                                               (uint16_t)(entry->first + i));
-    for (unsigned i = 0; i < count; i++)
-        shares[i] = (struct share){.entry = entry,
-                                   .boot = boot,
-                                   .from = entry->count * i / count,
-                                   .end = entry->count * (i + 1) / count};
-    for (unsigned i = 1; i < count; i++)
-        started[i] = thread_start(&shares[i].thread, share_main, &shares[i]) == 0;
-    for (unsigned i = 0; i < count; i++) {
-        if (started[i])
-            pthread_join(shares[i].thread, NULL);
-        else
-            share_bind(&shares[i]);
-    }
-    for (unsigned i = 0; i < count; i++) {
-        if (shares[i].code < 0) {
-            *ret_port = (uint16_t)(entry->first + shares[i].failed);
-            return shares[i].code;
-        }
-    }
-    return 0;
+    code = spread(entry->count, SPREAD_WORTH, bind_one, &binding, &failed);
+    *ret_port = (uint16_t)(entry->first + failed);
+    return code;
 }
 
 /* "8080/tcp", "192.0.2.1:8080/tcp", "[2001:db8::1]:53/udp" */

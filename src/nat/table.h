@@ -16,6 +16,7 @@ struct counters;
 
 struct nat {
     struct nft_socket *socket;
+    struct nft_socket *reader; /* of long dumps, which yield */
     struct ruleset_groups groups;
     bool owned;            /* the table in the kernel is ours alone */
     uint32_t share;        /* of the connection tracking table, for one endpoint: connections */

@@ -16,6 +16,7 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "base/yield.h"
 #include "service/private.h"
 
 #define TURN_MS 1000
@@ -83,14 +84,16 @@ int guests_show_drops(struct service *service, struct guest *guests, size_t coun
     struct nat_drops_list *list = NULL;
     int r = nat_drops_load(service->nat, &list, error);
 
-    for (size_t i = 0; r >= 0 && i < count; i++)
-        for (size_t j = 0; j < guests[i].n_endpoints; j++) {
+    for (size_t i = 0; r >= 0 && i < count; i++) {
+        for (size_t j = 0; r >= 0 && j < guests[i].n_endpoints; j++) {
             const struct nat_endpoint endpoint = counted_endpoint(&guests[i].endpoints[j]);
-            struct nat_drops drops;
+            struct nat_drops drops = {0};
 
-            nat_drops_find(list, &endpoint, &drops);
+            r = nat_drops_find(list, &endpoint, &drops, error);
             guest_add_drops(&guests[i], &drops);
         }
+        yield_if_due();
+    }
     nat_drops_list_free(list);
     return r;
 }
