@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The server's writing side. */
+#include "base/yield.h"
 #include "proto/codec.h"
 
 static void begin(struct text *text, const char *id)
@@ -15,6 +16,7 @@ static void encode_list(struct text *text, const struct proto_object *object, co
         if (i)
             text_append(text, ",");
         codec_encode_object(text, object, items + i * object->size);
+        yield_if_due();
     }
     text_append(text, "]");
 }
