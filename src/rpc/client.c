@@ -197,7 +197,7 @@ static bool work_go_on(struct client *client)
             return false;
         work->undispatched = false;
         work->before = service_promised(client->rpc->service);
-        dispatch(&work->call);
+        turn_dispatch(client);
         if (work->call.pending)
             return true;
         work_take(client);
@@ -232,11 +232,28 @@ static void client_end(struct client *client)
     struct service *service = client->rpc->service;
     const void *identity = client;
 
+    if (client->rpc->between) { /* what its end brings with it is not urgent */
+        client->broken = true;
+        loop_io_set_events(client->io, 0);
+        loop_timer_start(client->rpc->turn, 0);
+        return;
+    }
     if (client->work.active && !client->work.undispatched && service)
         service_settle(service); /* what is on its way looks at this connection */
     client_free(client);
     if (service && !service_is_torn_down(service))
         service_connection_closed(service, identity);
+}
+
+void clients_end_broken(struct rpc *rpc)
+{
+    struct client *next;
+
+    for (struct client *client = rpc->clients; client; client = next) {
+        next = client->next;
+        if (client->broken)
+            client_end(client);
+    }
 }
 
 /* --- output --- */
@@ -259,7 +276,7 @@ static void set_events(struct client *client)
 {
     unsigned events = 0;
 
-    if (client->held || client->work.active) {
+    if (client->held || client->work.active || client->broken) {
         loop_io_set_events(client->io, 0);
         return;
     }
@@ -506,6 +523,8 @@ static void on_client(void *userdata, unsigned events)
     if ((events & LOOP_READ) && !client->queued && !client->work.active) { /* else it comes again */
         ssize_t length = receive(client);
 
+        if (length <= 0 && client->rpc->between)
+            return; /* what there is of its end is there yet when its time comes */
         if (length < 0 && errno != EAGAIN && errno != EINTR) {
             client_end(client);
             return;
@@ -546,6 +565,7 @@ struct client *client_new(struct rpc *rpc, int fd)
         free(client);
         return NULL;
     }
+    loop_io_set_urgent(client->io, on_client);
     client->next = rpc->clients;
     client->place = &rpc->clients;
     if (client->next)

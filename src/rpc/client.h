@@ -54,6 +54,7 @@ struct client {
     bool subscribed;
     char only_guest[NAME_MAX_LENGTH + 1]; /* whose events; "": all */
     bool end_of_input;
+    bool broken;   /* to be ended when nothing is in between */
     bool skipping; /* the rest of a line that was too long */
 };
 
@@ -76,6 +77,8 @@ struct rpc {
     struct queue ordinary;
     size_t n_settling;           /* clients that are parked until all is settled */
     struct loop_timer *patience; /* runs while a client is parked */
+    bool between;                /* the urgent ones go on, in the middle of another's request */
+    bool ending;                 /* nothing comes in between any more */
 };
 
 /* --- turn.c --- */
@@ -92,15 +95,21 @@ void turn_end_patience(struct client *client);
 void turn_unpark_ready(struct client *client);
 /* It waits for nothing any more. Fine when it is neither in a queue nor parked. */
 void turn_leave(struct client *client);
-/* Takes the client whose turn it is out of its queue, and sees to it that the next one has its;
- * NULL when there is none: of those that go first, and of the others. */
-struct client *turn_take_urgent(struct rpc *rpc);
+/* Those that go first have theirs. */
+void turn_urgent(struct rpc *rpc);
+/* Takes the client of the others whose turn it is out of its queue, and sees to it that the next
+ * one has its; NULL when there is none. */
 struct client *turn_take(struct rpc *rpc);
+
+/* Answers the request in hand, while the urgent ones go on where it can be interrupted. */
+void turn_dispatch(struct client *client);
 
 /* --- client.c --- */
 /* Takes fd. NULL: out of memory, or the peer is gone; fd stays the caller's. */
 struct client *client_new(struct rpc *rpc, int fd);
 void client_free(struct client *client);
+/* Ends those of which that was seen in the middle of another's request. */
+void clients_end_broken(struct rpc *rpc);
 /* Takes the next step of the client whose turn it is. May end it. */
 void client_turn(struct client *client);
 /* A promise may be kept now. May end it. */

@@ -29,7 +29,9 @@ struct handler {
     int (*call)(struct call *call, struct result *result, struct error *error);
     bool (*settles)(const struct call *call);     /* must nothing be on its way? NULL: yes */
     bool (*wants_ports)(const struct call *call); /* NULL: no */
-    bool later; /* answers by itself what it does not refuse, maybe later */
+    bool later;  /* answers by itself what it does not refuse, maybe later */
+    bool yields; /* it may be long, and is prepared for detaches in its middle */
+    bool urgent; /* may come in the middle of another */
 };
 
 /* --- answers --- */
@@ -320,25 +322,28 @@ static int system_teardown(struct call *call, struct result *result, struct erro
 }
 
 static const struct handler handlers[] = {
-    [METHOD_NETWORK_CREATE] = {.call = network_create},
+    [METHOD_NETWORK_CREATE] = {.call = network_create, .yields = true},
     [METHOD_NETWORK_LIST] = {.call = network_list},
     [METHOD_NETWORK_GET] = {.call = network_get},
-    [METHOD_NETWORK_REMOVE] = {.call = network_remove},
-    [METHOD_NETWORK_PRUNE] = {.call = network_prune},
+    [METHOD_NETWORK_REMOVE] = {.call = network_remove, .yields = true},
+    [METHOD_NETWORK_PRUNE] = {.call = network_prune, .yields = true},
     [METHOD_NETWORK_ALLOW] = {.call = network_allow},
     [METHOD_NETWORK_DENY] = {.call = network_deny},
     [METHOD_GUEST_ATTACH] = {.call = guest_attach,
                              .settles = attach_settles,
                              .wants_ports = attach_wants_ports,
                              .later = true},
-    [METHOD_GUEST_DETACH] = {.call = guest_detach, .settles = detach_settles, .later = true},
-    [METHOD_GUEST_LIST] = {.call = guest_list},
+    [METHOD_GUEST_DETACH] = {.call = guest_detach,
+                             .settles = detach_settles,
+                             .later = true,
+                             .urgent = true},
+    [METHOD_GUEST_LIST] = {.call = guest_list, .yields = true},
     [METHOD_GUEST_GET] = {.call = guest_get},
-    [METHOD_PORT_ADD] = {.call = port_add, .wants_ports = port_add_wants_ports},
-    [METHOD_PORT_REMOVE] = {.call = port_remove},
-    [METHOD_PORT_LIST] = {.call = port_list},
+    [METHOD_PORT_ADD] = {.call = port_add, .wants_ports = port_add_wants_ports, .yields = true},
+    [METHOD_PORT_REMOVE] = {.call = port_remove, .yields = true},
+    [METHOD_PORT_LIST] = {.call = port_list, .yields = true},
     [METHOD_POLICY_GET] = {.call = policy_get},
-    [METHOD_POLICY_SET] = {.call = policy_set},
+    [METHOD_POLICY_SET] = {.call = policy_set, .yields = true},
     [METHOD_POLICY_TEST] = {.call = policy_test},
     [METHOD_LIMIT_GET] = {.call = limit_get},
     [METHOD_LIMIT_SET] = {.call = limit_set},
@@ -352,7 +357,7 @@ static const struct handler handlers[] = {
     [METHOD_DNS_LOG] = {.call = dns_log},
     [METHOD_EVENTS_SUBSCRIBE] = {.call = events_subscribe},
     [METHOD_SYSTEM_STATUS] = {.call = system_status},
-    [METHOD_SYSTEM_DOCTOR] = {.call = system_doctor},
+    [METHOD_SYSTEM_DOCTOR] = {.call = system_doctor, .yields = true},
     [METHOD_SYSTEM_TEARDOWN] = {.call = system_teardown},
 };
 
@@ -372,12 +377,19 @@ enum call_wait dispatch_wait(const struct call *call)
     if (call->request->code || service_is_torn_down(call->service))
         return CALL_READY; /* to be refused */
     handler = &handlers[call->request->method->id];
+    if (service_is_working(call->service) && !handler->urgent)
+        return CALL_UNTIL_SETTLED;
     if (settles(call) && !service_is_settled(call->service))
         return CALL_UNTIL_SETTLED;
     if (handler->wants_ports && handler->wants_ports(call) &&
         !service_is_released(call->service, call->released))
         return CALL_UNTIL_RELEASED;
     return CALL_READY;
+}
+
+bool dispatch_yields(const struct call *call)
+{
+    return !call->request->code && handlers[call->request->method->id].yields;
 }
 
 void dispatch(struct call *call)

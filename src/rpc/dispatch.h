@@ -36,5 +36,7 @@ enum call_wait {
     CALL_UNTIL_RELEASED, /* ports that were given back before it are free */
 };
 enum call_wait dispatch_wait(const struct call *call);
+/* May urgent requests come in its middle, as far as they need not wait for it (dispatch_wait)? */
+bool dispatch_yields(const struct call *call);
 /* Answers one request, refusals included: at once, or later where `pending` is true then. */
 void dispatch(struct call *call);

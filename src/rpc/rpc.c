@@ -47,17 +47,6 @@ static void on_accept(void *userdata, unsigned events)
 
 /* --- from the loop and the service --- */
 
-#define URGENT_TURNS_MAX 32 /* of clients that go first, while others wait */
-
-static void urgent_turns(struct rpc *rpc)
-{
-    struct client *client;
-
-    for (unsigned i = 0; i < URGENT_TURNS_MAX && (client = turn_take_urgent(rpc)); i++)
-        client_turn(client);
-    service_detach_flush(rpc->service);
-}
-
 static void on_patience(void *userdata)
 {
     struct rpc *rpc = userdata;
@@ -72,8 +61,9 @@ static void on_turn(void *userdata)
     struct rpc *rpc = userdata;
     struct client *client;
 
-    urgent_turns(rpc);
-    urgent_turns(rpc);
+    clients_end_broken(rpc);
+    turn_urgent(rpc);
+    turn_urgent(rpc);
     client = turn_take(rpc);
     if (client)
         client_turn(client);
@@ -125,6 +115,8 @@ void rpc_start(struct rpc *rpc, struct service *service)
     rpc->service = service;
     service_on_progress(service, on_progress, rpc);
     rpc->io = loop_io_new(rpc->loop, rpc->fd, LOOP_READ, on_accept, rpc);
+    if (rpc->io)
+        loop_io_set_urgent(rpc->io, on_accept);
 }
 
 void rpc_free(struct rpc *rpc)
@@ -133,6 +125,7 @@ void rpc_free(struct rpc *rpc)
 
     if (!rpc)
         return;
+    rpc->ending = true;
     for (struct client *client = rpc->service ? rpc->clients : NULL; client; client = client->next)
         client_finish(client);
     if (rpc->service)

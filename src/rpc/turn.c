@@ -5,9 +5,15 @@
  * Clients of one queue take turns.
  *
  * A request that the service can't take yet is parked. While one waits until all is settled, no
- * other ordinary request begins, or it could wait for ever; detaches still go. */
+ * other ordinary request begins, or it could wait for ever; detaches still go.
+ *
+ * They also go in the middle of a long request, where that is prepared for it (base/yield.h): new
+ * connections, lines and answers are looked at, and detaches are taken. Everything else that
+ * happens meanwhile, the end of a connection too, has its turn when the request is answered. */
 #include <string.h>
+#include <sys/prctl.h>
 
+#include "base/yield.h"
 #include "rpc/client.h"
 
 #define URGENT_METHOD "\"guest.detach\""
@@ -109,7 +115,7 @@ bool turn_park(struct client *client)
         work->waited = wait;
         work->patience_ms = loop_now_ms(rpc->loop) + patience_ms[wait];
     }
-    if (wait != CALL_READY && (work->impatient || !is_patient(client)))
+    if (wait != CALL_READY && !rpc->between && (work->impatient || !is_patient(client)))
         wait = CALL_READY;
     park(client, wait);
     if (wait != CALL_READY && !loop_timer_is_active(rpc->patience))
@@ -159,9 +165,52 @@ static struct client *take(struct rpc *rpc, struct queue *queue)
     return client;
 }
 
-struct client *turn_take_urgent(struct rpc *rpc)
+/* --- in the middle of a request --- */
+
+#define URGENT_TURNS_MAX 32 /* of clients that go first, while others wait */
+
+void turn_urgent(struct rpc *rpc)
 {
-    return take(rpc, &rpc->urgent);
+    struct client *client;
+
+    for (unsigned i = 0; i < URGENT_TURNS_MAX && (client = take(rpc, &rpc->urgent)); i++)
+        client_turn(client);
+    service_detach_flush(rpc->service);
+}
+
+/* Whoever is woken by an answer, or by anything else that we do, is often woken on the processor
+ * that we are on, since the kernel takes it that we sleep soon (WF_SYNC, kernel/sched/fair.c); and
+ * we have more claim to it than they (base/priority.h). So we do sleep, for a moment. */
+#define PAUSE_US 30
+
+static void go_between(void *userdata, int fd, int timeout_ms)
+{
+    struct rpc *rpc = userdata;
+
+    rpc->between = true;
+    loop_run_urgent(rpc->loop, fd, fd < 0 ? PAUSE_US : (int64_t)timeout_ms * 1000);
+    turn_urgent(rpc);
+    turn_urgent(rpc); /* and those who were answered */
+    rpc->between = false;
+}
+
+void turn_dispatch(struct client *client)
+{
+    struct rpc *rpc = client->rpc;
+    struct call *call = &client->work.call;
+    bool yields = !rpc->between && !rpc->ending && dispatch_yields(call);
+
+    if (yields) {
+        prctl(PR_SET_TIMERSLACK, 1UL); /* ns: else a pause takes 50 µs more */
+        service_work_begin(rpc->service);
+        yield_begin(go_between, rpc);
+    }
+    dispatch(call);
+    if (yields) {
+        yield_end();
+        service_work_end(rpc->service);
+        prctl(PR_SET_TIMERSLACK, 0UL); /* as it was */
+    }
 }
 
 struct client *turn_take(struct rpc *rpc)

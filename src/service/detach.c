@@ -225,10 +225,10 @@ static int leave_network(struct service *service, struct guest *guest, const cha
     return r;
 }
 
-/* The rest of the guest stays, or it is not there yet. */
+/* The rest of the guest stays, or it is not there yet, or something is being done to it. */
 static bool detach_settles(const struct service *service, const char *name, const char *network)
 {
-    return network[0] || attach_is_on_its_way(service, name);
+    return network[0] || attach_is_on_its_way(service, name) || service_works_on(service, name);
 }
 
 int guest_detach(struct service *service, const char *name, const char *network,

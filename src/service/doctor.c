@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "base/yield.h"
 #include "service/doctor.h"
 #include "service/private.h"
 
@@ -134,7 +135,7 @@ static void check_overlaps(struct service *service, struct checks *checks)
     bool failed = false;
 
     if (store_network_list(service->store, &networks, &n_networks, &error) < 0 ||
-        link_prefix_list(service->link, &prefixes, &n_prefixes, &error) < 0) {
+        prefixes_list(service, &prefixes, &n_prefixes, &error) < 0) {
         snprintf(found, sizeof(found), "%.500s", error.text);
         failed = true;
     }
@@ -235,14 +236,28 @@ static void check_name_service(struct service *service, struct checks *checks)
         "port within seconds");
 }
 
+struct settings {
+    char wrong[sizeof(((struct check_result *)0)->detail)];
+};
+
+/* 1: right, 0: not. */
+static int settings_look(struct link *link, void *subject, struct error *error)
+{
+    struct settings *settings = subject;
+
+    (void)error;
+    return link_settings_check(link, settings->wrong, sizeof(settings->wrong));
+}
+
 static void check_settings(struct service *service, struct checks *checks)
 {
-    char wrong[sizeof(((struct check_result *)0)->detail)];
-    bool right = link_settings_check(service->link, wrong, sizeof(wrong));
+    struct settings settings = {0};
+    struct error none = ERROR_INIT;
+    bool right = beside_run(service, settings_look, &settings, &none);
 
     check_add(
         checks, "settings", right,
-        right ? "the settings of our links are as they should be" : wrong,
+        right ? "the settings of our links are as they should be" : settings.wrong,
         "look for who changes it (sysctl.d, a network manager, another daemon): moatd sets it "
         "back, again and again if need be");
 }
@@ -295,9 +310,13 @@ int service_doctor(struct service *service, struct check_result **ret_checks, si
     };
     struct checks checks = {0};
 
+    yield_hold();
     repair_finish(service); /* what is being put right is no finding */
-    for (size_t i = 0; i < ARRAY_SIZE(all); i++)
+    yield_release();
+    for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
         all[i](service, &checks);
+        yield_if_due();
+    }
     if (checks.failed) {
         free(checks.items);
         return error_set(error, ENOMEM, "doctor");

@@ -9,6 +9,7 @@
 #include <linux/netfilter.h>
 
 #include "base/cleanup.h"
+#include "base/yield.h"
 #include "nat/foreign.h"
 #include "service/doctor.h"
 #include "service/private.h"
@@ -70,6 +71,7 @@ static void ask(struct look *look, const struct network *network,
 {
     struct foreign_answer answer;
 
+    yield_if_due();
     foreign_ask(look->foreign, packet, &answer);
     if (answer.verdict <= look->answer.verdict)
         return;

@@ -8,6 +8,7 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "base/yield.h"
 #include "service/private.h"
 
 int guest_find(struct service *service, const char *name, struct guest *ret_guest,
@@ -74,6 +75,7 @@ int service_guest_list(struct service *service, struct guest **ret_guests, size_
         guest_show_netns(&guests[i]);
         r = guest_show_vmm(service, &guests[i], error);
         waiting_show(service, guests[i].ports, guests[i].n_ports);
+        yield_if_due();
     }
     if (r >= 0)
         r = guests_show_drops(service, guests, count, error);

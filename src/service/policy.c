@@ -7,6 +7,7 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "base/yield.h"
 #include "service/private.h"
 
 /* --- rules --- */
@@ -178,6 +179,11 @@ int policy_choose_port(struct service *service, const struct guest *guest,
     return r;
 }
 
+static int set_routed(struct link *link, void *subject, struct error *error)
+{
+    return link_endpoint_set_routed(link, subject, error);
+}
+
 static int move_port(struct service *service, const struct guest_plan *plan, size_t index,
                      bool routed, struct error *error)
 {
@@ -188,7 +194,7 @@ static int move_port(struct service *service, const struct guest_plan *plan, siz
         return 0;
     endpoint->routed = routed;
     plan_link(plan, index, &link);
-    return link_endpoint_set_routed(service->link, &link, error);
+    return beside_run(service, set_routed, &link, error);
 }
 
 /* RET_ROUTED: as many as the guest has endpoints. */
@@ -259,6 +265,7 @@ static int change_guest(struct service *service, const struct guest_plan *plan, 
     struct guest_plan after_plan = *plan;
     int r = guest_rules_replace(service, plan, after, error);
 
+    yield_if_due();
     after_plan.guest = after; /* shares the endpoints, whose kind of port is noted as it changes */
     if (r >= 0)
         r = domain_follow(service, after, error);
@@ -324,6 +331,7 @@ static int replace_policy(struct service *service, const struct guest_plan *plan
         r = write_policy(service, after, routed, error);
     if (r < 0)
         return r;
+    yield_if_due();
     if (after->mode != before->mode || !policy_equal(&after->policy, &before->policy))
         r = change_guest(service, plan, after, routed, error);
     if (r < 0)
@@ -360,6 +368,7 @@ int service_policy_set(struct service *service, const struct policy_set_params *
     enum guest_mode mode;
     int r = guest_find(service, params->guest, &guest, error);
 
+    service_work_on(service, params->guest);
     mode = params->has_mode ? params->mode : guest.mode;
     if (r >= 0)
         r = policy_accept(&params->policy, "", &policy, error);
@@ -367,6 +376,7 @@ int service_policy_set(struct service *service, const struct policy_set_params *
         r = domain_check(service, &policy, "", error);
     if (r >= 0)
         r = check_mode(&guest, mode, error);
+    yield_if_due();
     if (r >= 0)
         r = apply_policy(service, &guest, mode, &policy, error);
     if (r >= 0) {

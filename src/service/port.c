@@ -9,7 +9,8 @@
 #include "base/cleanup.h"
 #include "base/fault.h"
 #include "base/log.h"
-#include "service/private.h"
+#include "base/yield.h"
+#include "service/step.h"
 
 int ports_check_guest(const struct guest_plan *plan, struct error *error)
 {
@@ -126,17 +127,81 @@ void ports_append(struct service *service, const struct guest_plan *plan, const 
     }
 }
 
+/* A long range is many elements: piece by piece, so that others have their turn in between. */
+#define PIECE 128 /* ports whose rules are changed at once: some 100 µs */
+
+/* A place among the ports of a list. */
+struct place {
+    size_t entry;
+    uint32_t port; /* of the entry */
+};
+
+static bool place_is_before(const struct place *place, const struct place *other)
+{
+    return place->entry != other->entry ? place->entry < other->entry : place->port < other->port;
+}
+
+static void append_piece(struct service *service, const struct guest_plan *plan,
+                         const struct port *ports, const struct place *end, bool add,
+                         struct nat_batch *batch, struct place *place)
+{
+    uint32_t room = PIECE;
+
+    while (room > 0 && place_is_before(place, end)) {
+        const struct port *entry = &ports[place->entry];
+        struct nat_port port;
+        uint32_t left;
+
+        plan_nat_port(plan, entry, &port);
+        left = port.count - place->port;
+        if (place->entry == end->entry && left > end->port - place->port)
+            left = end->port - place->port;
+        port.host_port = (uint16_t)(port.host_port + place->port);
+        port.guest_port = (uint16_t)(port.guest_port + place->port);
+        port.count = (uint16_t)(left < room ? left : room);
+        if (!port_is_waiting(service, entry))
+            nat_batch_port(batch, &port, add);
+        room -= port.count;
+        place->port += port.count;
+        if (place->port == entry->count)
+            *place = (struct place){.entry = place->entry + 1};
+    }
+}
+
+/* Up to `end`; place moves with what is done, also on failure. */
+static int commit_pieces(struct service *service, const struct guest_plan *plan,
+                         const struct port *ports, const struct place *end, bool add,
+                         struct place *place, struct error *error)
+{
+    int r = 0;
+
+    while (r >= 0 && place_is_before(place, end)) {
+        struct nat_batch *batch = nat_batch_new(service->nat);
+        struct place next = *place;
+
+        if (!batch)
+            return error_set(error, ENOMEM, "rules");
+        append_piece(service, plan, ports, end, add, batch, &next);
+        r = nat_batch_commit(batch, error);
+        nat_batch_free(batch);
+        if (r >= 0)
+            *place = next;
+        yield_if_due();
+    }
+    return r;
+}
+
 int ports_commit(struct service *service, const struct guest_plan *plan, const struct port *ports,
                  size_t count, bool add, struct error *error)
 {
-    struct nat_batch *batch = nat_batch_new(service->nat);
-    int r;
+    const struct place end = {.entry = count};
+    struct place place = {0};
+    struct place start = {0};
+    struct error undo = ERROR_INIT;
+    int r = commit_pieces(service, plan, ports, &end, add, &place, error);
 
-    if (!batch)
-        return error_set(error, ENOMEM, "rules");
-    ports_append(service, plan, ports, count, add, batch);
-    r = nat_batch_commit(batch, error);
-    nat_batch_free(batch);
+    if (r < 0 && add && commit_pieces(service, plan, ports, &place, false, &start, &undo) < 0)
+        undo_failed(service, "published ports", &undo);
     return r;
 }
 
@@ -266,6 +331,7 @@ int service_port_add(struct service *service, const struct port_params *params,
         r = error_set_reason(error, REASON_QUOTA,
                              "a guest has at most %d published entries; use ranges",
                              LIMIT_PORTS_PER_GUEST);
+    service_work_on(service, params->guest);
     if (r >= 0)
         r = ports_reserve(service, &params->ports, "ports", &plan, &ports, &count, error);
     if (r >= 0) {
@@ -383,6 +449,7 @@ int service_port_remove(struct service *service, const struct port_params *param
         r = find_ports(&guest, &params->ports, ports, error);
     if (r >= 0)
         r = guest_plan_load(service, &guest, &plan, error);
+    service_work_on(service, params->guest);
     if (r >= 0)
         r = rows_delete(service, ports, params->ports.count, error);
     if (r >= 0)

@@ -34,6 +34,8 @@ struct service {
     struct loop *loop;
     service_event_fn on_event;
     void *on_event_userdata;
+    bool working;                         /* on a call in whose middle detaches may come */
+    char working_on[NAME_MAX_LENGTH + 1]; /* the guest that these may not be of; "": none */
     struct store *store;
     struct loop_wake *durable_wake; /* from the store's thread */
     service_progress_fn on_progress;
@@ -122,6 +124,16 @@ int guest_plan_load(struct service *service, struct guest *guest, struct guest_p
 
 int network_apply(struct service *service, const struct network *network, struct error *error);
 void network_undo(struct service *service, const struct network *network);
+
+/* --- beside the loop (beside.c) --- */
+typedef int (*beside_fn)(struct link *link, void *subject, struct error *error);
+/* Has fn run with the other thread's handle, after what was submitted there before, and waits for
+ * it; yields. fn must not touch what the loop uses, which includes `service`. Returns what it does.
+ */
+int beside_run(struct service *service, beside_fn fn, void *subject, struct error *error);
+/* link_prefix_list, so. */
+int prefixes_list(struct service *service, struct link_prefix **ret_prefixes, size_t *ret_count,
+                  struct error *error);
 
 /* --- networks (network.c) --- */
 /* From the store, with mtu_now filled. */
@@ -396,6 +408,9 @@ int record_name_check_free(const char *name, const char *field, struct error *er
 bool attach_is_on_its_way(const struct service *service, const char *guest);
 
 /* --- the daemon (service.c) --- */
+/* The call that is being worked on would not bear the end of this guest from now on: that waits. */
+void service_work_on(struct service *service, const char *guest);
+bool service_works_on(const struct service *service, const char *guest);
 uint64_t service_uptime_s(const struct service *service);
 void service_close_layers(struct service *service, bool keep_running);
 

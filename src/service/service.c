@@ -3,12 +3,15 @@
 #include "service/service.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "base/yield.h"
 #include "service/private.h"
 
 static uint64_t monotonic_ms(void)
@@ -64,6 +67,7 @@ static int open_store(struct service *service, struct error *error)
     service->durable_wake = loop_wake_new(service->loop, on_durable, service);
     if (!service->durable_wake)
         return error_set(error, ENOMEM, "service");
+    loop_wake_set_urgent(service->durable_wake);
     r = store_open(service->config->state_dir, &service->store, error);
     if (r >= 0)
         store_on_durable(service->store, wake_durable, service);
@@ -295,14 +299,44 @@ bool service_is_released(struct service *service, uint64_t release)
 
 bool service_is_settled(struct service *service)
 {
-    return !service->detaching && (!service->background || background_is_idle(service->background));
+    return !service->working && !service->detaching &&
+           (!service->background || background_is_idle(service->background));
 }
 
+/* What is told of here goes over guests that are in the middle of something. */
 void service_settle(struct service *service)
 {
+    yield_hold();
     service_detach_flush(service);
     if (service->background)
         background_settle(service->background);
+    yield_release();
+}
+
+void service_work_begin(struct service *service)
+{
+    service->working = true;
+}
+
+void service_work_end(struct service *service)
+{
+    service->working = false;
+    service->working_on[0] = '\0';
+}
+
+bool service_is_working(const struct service *service)
+{
+    return service->working;
+}
+
+void service_work_on(struct service *service, const char *guest)
+{
+    snprintf(service->working_on, sizeof(service->working_on), "%s", guest);
+}
+
+bool service_works_on(const struct service *service, const char *guest)
+{
+    return service->working && strcmp(service->working_on, guest) == 0;
 }
 
 void service_give_up(struct service *service)

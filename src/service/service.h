@@ -104,6 +104,12 @@ bool service_attach_settles(const struct guest_attach_params *params);
 bool service_is_released(struct service *service, uint64_t release);
 /* Is nothing on its way? */
 bool service_is_settled(struct service *service);
+/* A call that is not one of these begins, and others may come in its middle (base/yield.h):
+ * detaches that need not wait until all is settled (service_detach_settles), and
+ * service_detach_flush. Nothing counts as settled until its end. */
+void service_work_begin(struct service *service);
+void service_work_end(struct service *service);
+bool service_is_working(const struct service *service);
 /* Blocks until no attach is on its way any more (each is told of first) and no link that is to go
  * is there. */
 void service_settle(struct service *service);

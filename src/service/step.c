@@ -108,21 +108,31 @@ static void network_rules_undo(struct service *service, void *subject)
         undo_failed(service, "a network's rules", &error);
 }
 
+static int bridge_ensure(struct link *link, void *subject, struct error *error)
+{
+    return link_bridge_ensure(link, subject, error);
+}
+
 static int network_bridge_apply(struct service *service, void *subject, struct error *error)
 {
     struct link_bridge bridge;
 
     plan_bridge(subject, &bridge);
-    return link_bridge_ensure(service->link, &bridge, error);
+    return beside_run(service, bridge_ensure, &bridge, error);
 }
 
+static int bridge_remove(struct link *link, void *subject, struct error *error)
+{
+    return link_bridge_remove(link, subject, error);
+}
+
+/* Its ports go first: they were asked for there before. */
 static void network_bridge_undo(struct service *service, void *subject)
 {
-    const struct network *network = subject;
+    struct network *network = subject;
     struct error error = ERROR_INIT;
 
-    service_settle(service); /* its ports go first */
-    if (link_bridge_remove(service->link, network->bridge, &error) < 0)
+    if (beside_run(service, bridge_remove, network->bridge, &error) < 0)
         undo_failed(service, network->bridge, &error);
 }
 

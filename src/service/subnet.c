@@ -71,7 +71,7 @@ static int add_host(struct service *service, struct used_prefixes *used, struct 
 {
     struct link_prefix *prefixes = NULL;
     size_t count = 0;
-    int r = link_prefix_list(service->link, &prefixes, &count, error);
+    int r = prefixes_list(service, &prefixes, &count, error);
 
     /* addresses first: the better name for what a connected route says as well */
     for (size_t i = 0; r >= 0 && i < count; i++) {
