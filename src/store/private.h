@@ -4,6 +4,7 @@
 
 #include <sqlite3.h>
 
+#include "store/checkpoint.h"
 #include "store/store.h"
 #include "store/sync.h"
 
@@ -18,6 +19,7 @@ struct statement {
 struct store {
     sqlite3 *db;
     struct sync sync;
+    struct checkpoint checkpoint;
     struct statement statements[STATEMENT_SLOTS];
     size_t n_statements;
     bool holds; /* a transaction is open: nothing comes in between (base/yield.h) */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* In WAL mode a commit appends the changed pages to the log, which a thread makes durable (sync.c);
- * the database file itself is written at a checkpoint. Checkpoints are the expensive part: the
- * daemon makes them when it is idle, and a commit only where the log has become long. */
+ * the database file itself is written at a checkpoint, by another one (checkpoint.c): now and then,
+ * and when the log has become long. */
 #include "store/query.h"
 
 #include <errno.h>
@@ -31,7 +31,8 @@ static const char setup[] = "PRAGMA page_size = 512;"
                             "PRAGMA cache_spill = OFF;"
                             "PRAGMA journal_size_limit = 16777216;";
 
-#define LOG_PAGES_MAX 16384 /* 8 MiB: then a commit makes a checkpoint */
+#define LOG_PAGES_LONG 16384 /* 8 MiB: then it is time for a checkpoint */
+#define LOG_PAGES_MAX 131072 /* 64 MiB: then a commit makes it by itself, and waits for it */
 
 /* errno for the result codes that are worth telling apart. */
 static int errno_of_result(int result)
@@ -73,6 +74,8 @@ static int committed(void *userdata, sqlite3 *db, const char *schema, int log_pa
     struct store *store = userdata;
 
     sync_commit(&store->sync);
+    if (log_pages >= LOG_PAGES_LONG && store->checkpoint.started)
+        checkpoint_want(&store->checkpoint);
     if (log_pages >= LOG_PAGES_MAX)
         sqlite3_wal_checkpoint_v2(db, schema, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
     return SQLITE_OK;
@@ -93,11 +96,11 @@ static int database_create(const char *path, struct error *error)
     return 0;
 }
 
-/* One thread uses the store, and nobody asks SQLite for its statistics: without both it takes no
- * lock at each allocation. Only counts before the first database is opened. */
+/* A connection is used by one thread, and nobody asks SQLite for its statistics: without both it
+ * takes no lock at each step and allocation. Only counts before the first database is opened. */
 static void library_configure(void)
 {
-    sqlite3_config(SQLITE_CONFIG_SINGLETHREAD);
+    sqlite3_config(SQLITE_CONFIG_MULTITHREAD);
     sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
 }
 
@@ -137,6 +140,8 @@ int store_open(const char *state_dir, struct store **ret_store, struct error *er
     r = database_open(store, path, error);
     if (r == 0)
         r = sync_start(&store->sync, log_path, error);
+    if (r == 0)
+        r = checkpoint_start(&store->checkpoint, path, error);
     if (r < 0) {
         error_add_context(error, "%s", path);
         return r;
@@ -151,6 +156,7 @@ void store_close(struct store *store)
         return;
     for (size_t i = 0; i < STATEMENT_SLOTS; i++)
         sqlite3_finalize(store->statements[i].handle);
+    checkpoint_stop(&store->checkpoint);
     sync_stop(&store->sync);
     sqlite3_close(store->db);
     free(store);
@@ -256,7 +262,5 @@ int store_tally(struct store *store, const char *table, uint64_t *ret_count, str
 
 void store_checkpoint(struct store *store)
 {
-    /* What it could not copy now stays in the log, which is just as durable, and is copied next
-     * time. */
-    sqlite3_wal_checkpoint_v2(store->db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+    checkpoint_want(&store->checkpoint);
 }

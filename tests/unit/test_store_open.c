@@ -339,20 +339,56 @@ static void a_crash_keeps_what_was_committed(void **state)
     assert_setting(f, "open", NULL);
 }
 
+static bool file_has(const struct fixture *f, const char *text)
+{
+    static char content[1 << 20];
+    char path[PATH_MAX];
+    FILE *file;
+    size_t length;
+
+    snprintf(path, sizeof(path), "%s/moat.db", f->dir);
+    file = fopen(path, "re");
+    assert_non_null(file);
+    length = fread(content, 1, sizeof(content), file);
+    fclose(file);
+    assert_true(length > 0 && length < sizeof(content));
+    return memmem(content, length, text, strlen(text));
+}
+
 static void a_checkpoint_empties_the_log(void **state)
 {
     struct fixture *f = *state;
     int in_log;
     int copied;
 
+    ok(f, store_setting_set(f->store, "a", "only in the log so far", &f->error));
+    assert_false(file_has(f, "only in the log so far"));
     store_checkpoint(f->store);
-    ok(f, store_setting_set(f->store, "a", "1", &f->error));
-    store_checkpoint(f->store);
+    checkpoint_wait(&f->store->checkpoint);
+    assert_true(file_has(f, "only in the log so far"));
     assert_int_equal(
         sqlite3_wal_checkpoint_v2(f->store->db, NULL, SQLITE_CHECKPOINT_PASSIVE, &in_log, &copied),
         SQLITE_OK);
     assert_int_equal(in_log, copied);
-    assert_setting(f, "a", "1");
+    assert_setting(f, "a", "only in the log so far");
+}
+
+/* The thread goes on while the store does. */
+static void checkpoints_beside_commits(void **state)
+{
+    struct fixture *f = *state;
+    char value[32];
+
+    for (unsigned i = 0; i < 2000; i++) {
+        snprintf(value, sizeof(value), "%u", i);
+        ok(f, store_setting_set(f->store, "a", value, &f->error));
+        if (i % 16 == 0)
+            store_checkpoint(f->store);
+        assert_setting(f, "a", value);
+    }
+    store_close(f->store);
+    ok(f, store_open(f->dir, &f->store, &f->error));
+    assert_setting(f, "a", "1999");
 }
 
 static void a_locked_database_is_reported(void **state)
@@ -431,6 +467,7 @@ int main(void)
         STORE_TEST(transactions_do_not_nest),
         STORE_TEST(a_crash_keeps_what_was_committed),
         STORE_TEST(a_checkpoint_empties_the_log),
+        STORE_TEST(checkpoints_beside_commits),
         STORE_TEST(a_locked_database_is_reported),
         STORE_TEST(a_full_disk_is_reported_and_undone),
         STORE_TEST(a_missing_table_is_reported),
