@@ -5,11 +5,13 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <poll.h>
 #include <pthread.h>
 #include <string.h>
 
 #include "base/background.h"
 #include "base/cleanup.h"
+#include "base/yield.h"
 
 #define GUARD_MS 5000
 #define COUNT 200
@@ -189,6 +191,61 @@ static void the_loop_goes_on_between_two_jobs(void **state)
     assert_true(fixture->turns >= COUNT - 1);
 }
 
+/* In its turn, and nobody else is told of it; those before it are told of later. */
+static void one_can_be_waited_for(void **state)
+{
+    struct fixture *fixture = *state;
+    struct counted jobs[COUNT];
+
+    prepare(fixture, jobs, COUNT);
+    fixture->stop_at = COUNT - 1;
+    for (unsigned i = 0; i + 1 < COUNT; i++)
+        background_submit(fixture->background, &jobs[i].job);
+    background_run(fixture->background, &jobs[COUNT - 1].job);
+    assert_int_equal(fixture->ran, COUNT);
+    assert_int_equal(fixture->told, 0);
+    assert_false(background_is_idle(fixture->background));
+    loop_run(fixture->loop);
+    assert_int_equal(fixture->told, COUNT - 1);
+    assert_true(background_is_idle(fixture->background));
+    fixture->ran = 0;
+    background_run(fixture->background, &jobs[0].job);
+    assert_true(background_is_idle(fixture->background));
+}
+
+/* One more is submitted whenever somebody waits. */
+struct between {
+    struct fixture *fixture;
+    struct counted *next;
+    struct counted *end;
+};
+
+static void submit_one(void *userdata, int fd, int timeout_ms)
+{
+    struct between *between = userdata;
+    struct pollfd readable = {.fd = fd, .events = POLLIN};
+
+    if (between->next < between->end)
+        background_submit(between->fixture->background, &between->next++->job);
+    poll(&readable, 1, timeout_ms);
+}
+
+static void what_is_urgent_goes_on_while_one_is_waited_for(void **state)
+{
+    struct fixture *fixture = *state;
+    struct counted jobs[2];
+    struct between between = {fixture, jobs + 1, jobs + 2};
+
+    prepare(fixture, jobs, ARRAY_SIZE(jobs));
+    fixture->told = 1;
+    yield_begin(submit_one, &between);
+    background_run(fixture->background, &jobs[0].job);
+    yield_end();
+    background_settle(fixture->background);
+    assert_int_equal(fixture->ran, between.next - jobs);
+    assert_int_equal(fixture->told, between.next - jobs);
+}
+
 #define TEST(function) cmocka_unit_test_setup_teardown(function, fixture_start, fixture_stop)
 
 int main(void)
@@ -200,6 +257,8 @@ int main(void)
         TEST(settling_while_a_job_is_told_of_settles_the_others),
         TEST(freeing_settles),
         TEST(the_loop_goes_on_between_two_jobs),
+        TEST(one_can_be_waited_for),
+        TEST(what_is_urgent_goes_on_while_one_is_waited_for),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -323,6 +323,130 @@ static void freeing_nothing_is_allowed(void **state)
     loop_wake_free(NULL);
 }
 
+/* --- what is urgent --- */
+
+static void read_one(void *userdata, unsigned events)
+{
+    struct fixture *fixture = userdata;
+    char byte;
+
+    fixture->events = events;
+    if (read(fixture->pair[0], &byte, 1) == 1)
+        fixture->calls++;
+}
+
+static void never_now(void *userdata)
+{
+    (void)userdata;
+    fail_msg("a timer was called in the middle of something else");
+}
+
+static void is_called(void *userdata)
+{
+    struct fixture *fixture = userdata;
+
+    fixture->calls += 100;
+}
+
+static void make_urgent(struct fixture *fixture)
+{
+    fixture->io = loop_io_new(fixture->loop, fixture->pair[0], LOOP_READ, read_one, fixture);
+    assert_non_null(fixture->io);
+    loop_io_set_urgent(fixture->io, read_one);
+}
+
+static void send_one(struct fixture *fixture)
+{
+    assert_int_equal(write(fixture->pair[1], "x", 1), 1);
+}
+
+static void what_is_urgent_can_be_called_alone(void **state)
+{
+    struct fixture *fixture = *state;
+
+    make_urgent(fixture);
+    fixture->timer = loop_timer_new(fixture->loop, never_now, NULL);
+    loop_timer_start(fixture->timer, 0);
+    fixture->wake = loop_wake_new(fixture->loop, never_now, NULL);
+    loop_wake_send(fixture->wake);
+    loop_run_urgent(fixture->loop, -1, 0);
+    assert_int_equal(fixture->calls, 0);
+    for (unsigned i = 1; i <= 3; i++) {
+        send_one(fixture);
+        loop_run_urgent(fixture->loop, -1, 5000000);
+        assert_int_equal(fixture->calls, i);
+        assert_int_equal(fixture->events, LOOP_READ);
+    }
+}
+
+static void a_wake_can_be_urgent(void **state)
+{
+    struct fixture *fixture = *state;
+
+    fixture->wake = loop_wake_new(fixture->loop, is_called, fixture);
+    loop_wake_set_urgent(fixture->wake);
+    loop_wake_send(fixture->wake);
+    loop_wake_send(fixture->wake);
+    loop_run_urgent(fixture->loop, -1, 5000000);
+    assert_int_equal(fixture->calls, 100);
+    loop_run_urgent(fixture->loop, -1, 0);
+    assert_int_equal(fixture->calls, 100);
+}
+
+static void waiting_for_what_is_urgent_ends_with_another_descriptor(void **state)
+{
+    struct fixture *fixture = *state;
+    int pair[2];
+
+    make_urgent(fixture);
+    assert_int_equal(pipe(pair), 0);
+    assert_int_equal(write(pair[1], "x", 1), 1);
+    loop_run_urgent(fixture->loop, pair[0], 60000000);
+    assert_int_equal(fixture->calls, 0);
+    close(pair[0]);
+    close(pair[1]);
+}
+
+/* What came while it was paused is not lost, whether the edge was seen then or not. */
+static void a_paused_watcher_is_not_called_and_hears_of_it_later(void **state)
+{
+    struct fixture *fixture = *state;
+
+    make_urgent(fixture);
+    for (unsigned seen = 0; seen < 2; seen++) {
+        loop_io_set_events(fixture->io, 0);
+        send_one(fixture);
+        if (seen)
+            loop_run_urgent(fixture->loop, -1, 0);
+        assert_int_equal(fixture->calls, seen);
+        loop_io_set_events(fixture->io, LOOP_READ);
+        loop_run_urgent(fixture->loop, -1, 5000000);
+        assert_int_equal(fixture->calls, seen + 1);
+    }
+}
+
+static void free_itself(void *userdata, unsigned events)
+{
+    struct fixture *fixture = userdata;
+
+    (void)events;
+    fixture->calls++;
+    loop_io_free(TAKE_PTR(fixture->io));
+}
+
+static void an_urgent_watcher_may_free_itself(void **state)
+{
+    struct fixture *fixture = *state;
+
+    fixture->io = loop_io_new(fixture->loop, fixture->pair[0], LOOP_READ, free_itself, fixture);
+    loop_io_set_urgent(fixture->io, free_itself);
+    send_one(fixture);
+    loop_run_urgent(fixture->loop, -1, 5000000);
+    send_one(fixture);
+    loop_run_urgent(fixture->loop, -1, 0);
+    assert_int_equal(fixture->calls, 1);
+}
+
 #define TEST(function) cmocka_unit_test_setup_teardown(function, fixture_start, fixture_stop)
 
 int main(void)
@@ -339,6 +463,11 @@ int main(void)
         TEST(a_timer_may_start_itself_again),
         TEST(a_signal_is_delivered_in_the_loop),
         TEST(another_thread_wakes_the_loop),
+        TEST(what_is_urgent_can_be_called_alone),
+        TEST(a_wake_can_be_urgent),
+        TEST(waiting_for_what_is_urgent_ends_with_another_descriptor),
+        TEST(a_paused_watcher_is_not_called_and_hears_of_it_later),
+        TEST(an_urgent_watcher_may_free_itself),
         cmocka_unit_test(freeing_nothing_is_allowed),
     };
 
