@@ -323,7 +323,7 @@ static int system_teardown(struct call *call, struct result *result, struct erro
 
 static const struct handler handlers[] = {
     [METHOD_NETWORK_CREATE] = {.call = network_create, .yields = true},
-    [METHOD_NETWORK_LIST] = {.call = network_list},
+    [METHOD_NETWORK_LIST] = {.call = network_list, .yields = true},
     [METHOD_NETWORK_GET] = {.call = network_get},
     [METHOD_NETWORK_REMOVE] = {.call = network_remove, .yields = true},
     [METHOD_NETWORK_PRUNE] = {.call = network_prune, .yields = true},
@@ -350,7 +350,7 @@ static const struct handler handlers[] = {
     [METHOD_POLICY_LEARN] = {.call = policy_learn},
     [METHOD_POLICY_LEARNED] = {.call = policy_learned},
     [METHOD_LOCALHOST_SET] = {.call = localhost_set},
-    [METHOD_DNS_LIST] = {.call = dns_list},
+    [METHOD_DNS_LIST] = {.call = dns_list, .yields = true},
     [METHOD_DNS_ADD] = {.call = dns_add},
     [METHOD_DNS_REMOVE] = {.call = dns_remove},
     [METHOD_DNS_FLUSH] = {.call = dns_flush},

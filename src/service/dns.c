@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/record.h"
+#include "base/yield.h"
 #include "service/private.h"
 
 struct records {
@@ -83,6 +84,7 @@ static int add_guests(struct service *service, struct records *records, const ch
         if (r >= 0)
             r = add_guest(records, &guests[i], network, error);
         guest_deinit(&guests[i]);
+        yield_if_due();
     }
     free(guests);
     return r;

@@ -9,6 +9,7 @@
 #include "base/cleanup.h"
 #include "base/fault.h"
 #include "base/log.h"
+#include "base/yield.h"
 #include "service/private.h"
 
 #define SUBNET_PREFIX_MIN 8
@@ -507,8 +508,10 @@ int service_network_list(struct service *service, struct network **ret_networks,
     size_t count = 0;
     int r = store_network_list(service->store, &networks, &count, error);
 
-    for (size_t i = 0; r >= 0 && i < count; i++)
+    for (size_t i = 0; r >= 0 && i < count; i++) {
         r = show(service, &networks[i], error);
+        yield_if_due();
+    }
     if (r < 0) {
         for (size_t i = 0; i < count; i++)
             network_deinit(&networks[i]);
