@@ -30,7 +30,6 @@ struct loop_io {
     loop_io_fn fn;
     void *userdata;
     loop_io_fn urgent; /* NULL: it is not */
-    bool missed;       /* it became ready while it was paused, and the edge is used up */
 };
 
 struct loop_timer {
@@ -123,8 +122,8 @@ struct loop_io *loop_io_new(struct loop *loop, int fd, unsigned events, loop_io_
     return io;
 }
 
-/* Of an urgent watcher. Its events are read when they happen, so that it need not be told of
- * pauses. */
+/* Of an urgent watcher. What becomes ready in a pause is told of once and not heard; when the pause
+ * ends it is told of anew. */
 static int urgent_control(struct loop_io *io, int operation)
 {
     struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.ptr = io};
@@ -146,16 +145,16 @@ void loop_io_set_events(struct loop_io *io, unsigned events)
 {
     int wanted = events_to_ev(events);
 
+    bool was_read = ev_is_active(&io->ev) && io->ev.events & EV_READ;
+
     if ((io->ev.events & (EV_READ | EV_WRITE)) == wanted && (wanted != 0) == ev_is_active(&io->ev))
         return;
     ev_io_stop(io->loop->ev, &io->ev);
     ev_io_set(&io->ev, io->ev.fd, wanted);
     if (wanted)
         ev_io_start(io->loop->ev, &io->ev);
-    if (io->missed && events & LOOP_READ) {
-        io->missed = false;
+    if (io->urgent && !was_read && events & LOOP_READ)
         (void)urgent_control(io, EPOLL_CTL_MOD); /* if that fails, it has its turns */
-    }
 }
 
 void loop_io_free(struct loop_io *io)
@@ -322,8 +321,6 @@ static bool run_one_urgent(struct loop *loop)
     io = event.data.ptr;
     if (io->ev.events & EV_READ && ev_is_active(&io->ev))
         io->urgent(io->userdata, LOOP_READ);
-    else
-        io->missed = true;
     return true;
 }
 

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "base/spread.h"
 
+#include <errno.h>
 #include <stdatomic.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "base/thread.h"
@@ -17,6 +19,8 @@ struct work {
     uint32_t count;
     _Atomic uint32_t next;    /* the first that nobody has taken */
     _Atomic uint64_t failure; /* the first that failed, and below it its errno */
+    _Atomic unsigned busy;    /* threads that have not ended yet, with the caller's */
+    int ended_fd;             /* eventfd(2): the last of them has; -1: there is none */
 };
 
 static void fail(struct work *work, uint32_t index, int code)
@@ -54,32 +58,66 @@ static void do_some(struct work *work)
 
 static void *thread_main(void *userdata)
 {
-    do_some(userdata);
+    struct work *work = userdata;
+    const uint64_t one = 1;
+
+    do_some(work);
+    if (atomic_fetch_sub(&work->busy, 1) == 1 && work->ended_fd >= 0)
+        while (write(work->ended_fd, &one, sizeof(one)) < 0 && errno == EINTR)
+            ;
     return NULL;
+}
+
+/* One that has lost its processor may take a while. */
+static void wait_for_helpers(struct work *work)
+{
+    atomic_fetch_sub(&work->busy, 1);
+    while (work->busy > 0 && work->ended_fd >= 0)
+        yield_poll(work->ended_fd, 1000);
 }
 
 /* With the caller's. */
 static unsigned thread_count(uint32_t count, uint32_t worth)
 {
-    long processors = sysconf(_SC_NPROCESSORS_ONLN);
-    long most = processors < THREADS_MAX ? processors : THREADS_MAX;
     long wanted = count / worth;
+    long most;
 
-    return (unsigned)(wanted < most ? wanted : most);
+    if (wanted < 2)
+        return 1;
+    most = sysconf(_SC_NPROCESSORS_ONLN);
+    if (most > THREADS_MAX)
+        most = THREADS_MAX;
+    return most < 1 ? 1 : (unsigned)(wanted < most ? wanted : most);
 }
 
 int spread(uint32_t count, uint32_t worth, spread_fn fn, void *userdata, uint32_t *ret_index)
 {
-    struct work work = {.fn = fn, .userdata = userdata, .count = count, .failure = NO_FAILURE};
+    struct work work = {.fn = fn,
+                        .userdata = userdata,
+                        .count = count,
+                        .failure = NO_FAILURE,
+                        .busy = 1,
+                        .ended_fd = -1};
     unsigned wanted = thread_count(count, worth);
     pthread_t threads[THREADS_MAX];
     unsigned started = 0;
 
-    while (started + 1 < wanted && thread_start(&threads[started], thread_main, &work) == 0)
+    if (wanted > 1)
+        work.ended_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    while (started + 1 < wanted) {
+        work.busy++;
+        if (thread_start(&threads[started], thread_main, &work) < 0) {
+            work.busy--;
+            break;
+        }
         started++;
+    }
     do_some(&work);
+    wait_for_helpers(&work);
     while (started-- > 0)
         pthread_join(threads[started], NULL);
+    if (work.ended_fd >= 0)
+        close(work.ended_fd);
     if (work.failure == NO_FAILURE)
         return 0;
     *ret_index = (uint32_t)(work.failure >> 32);

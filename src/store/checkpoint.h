@@ -25,5 +25,5 @@ int checkpoint_start(struct checkpoint *checkpoint, const char *path, struct err
 void checkpoint_stop(struct checkpoint *checkpoint);
 /* One soon. Never blocks for the disk. */
 void checkpoint_want(struct checkpoint *checkpoint);
-/* Blocks until every one that was wanted has been made (tests). */
+/* Blocks until every one that was wanted has been made. */
 void checkpoint_wait(struct checkpoint *checkpoint);

@@ -76,6 +76,8 @@ static int committed(void *userdata, sqlite3 *db, const char *schema, int log_pa
     sync_commit(&store->sync);
     if (log_pages >= LOG_PAGES_LONG && store->checkpoint.started)
         checkpoint_want(&store->checkpoint);
+    if (log_pages >= LOG_PAGES_MAX && store->checkpoint.started)
+        checkpoint_wait(&store->checkpoint); /* else it would be in the way */
     if (log_pages >= LOG_PAGES_MAX)
         sqlite3_wal_checkpoint_v2(db, schema, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
     return SQLITE_OK;
