@@ -12,7 +12,7 @@
 struct syncs {
     uint64_t sent;
     uint64_t answered;
-    bool untold; /* `synced` is due, by inbox_timer */
+    struct loop_wake *due; /* `synced` is */
     struct loop_timer *ping_timer;
     uint64_t ping_number; /* the one that the last ping was; 0: none */
     uint64_t ping_sent_ms;
@@ -71,5 +71,5 @@ void syncs_start(struct worker *worker);
 void syncs_end(struct worker *worker);
 void syncs_answered(struct worker *worker, const struct channel_message *message);
 void syncs_tell(struct worker *worker);
-/* From the loop: this may be called in the middle of anything. */
+/* From the loop, urgent: this may be called in the middle of anything. */
 void syncs_tell_later(struct worker *worker);

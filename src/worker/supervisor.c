@@ -35,6 +35,7 @@
 #define BACKOFF_MAX_MS 5000
 #define HEALTHY_AFTER_MS 10000 /* a worker that lived so long starts the back-off anew */
 #define END_TIMEOUT_MS 2000
+#define BETWEEN_MAX 64 /* messages that are read in the middle of something else */
 #define INBOX_MAX 1024 /* messages; a worker that is not ours any more may send what it likes */
 
 /* A message that came while worker_sync waited, or from a former worker: delivered from the loop.
@@ -96,7 +97,8 @@ static int process_watch(struct worker *worker, struct error *error)
     worker->pidfd_io = loop_io_new(worker->loop, worker->pidfd, LOOP_READ, process_ended, worker);
     if (!worker->channel_io || !worker->pidfd_io)
         return error_set(error, ENOMEM, "cannot watch the %s worker", worker->kind);
-    loop_io_set_urgent(worker->channel_io, channel_ready_between);
+    if (worker->ops->synced)
+        loop_io_set_urgent(worker->channel_io, channel_ready_between);
     return 0;
 }
 
@@ -277,7 +279,9 @@ static void channel_ready_between(void *userdata, unsigned events)
 
     (void)events;
     message = malloc(sizeof(*message)); /* the other buffer may be in use */
-    while (message && channel_is_open(&worker->channel) && supervised_take(worker, message)) {
+    for (unsigned i = 0; i < BETWEEN_MAX && message && channel_is_open(&worker->channel) &&
+                         supervised_take(worker, message);
+         i++) {
         if (message->header.type >= WORKER_FIRST_OWN)
             supervised_inbox_add(worker, message, false);
         if (message->header.type != WORKER_SYNC)
@@ -309,8 +313,6 @@ static void inbox_deliver(void *userdata)
                                           item->length);
         free(item);
     }
-    if (worker->syncs.untold)
-        syncs_tell(worker);
 }
 
 void supervised_inbox_add(struct worker *worker, const struct channel_message *message,

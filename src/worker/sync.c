@@ -21,6 +21,7 @@
 #define PING_TIMEOUT_MS 5000
 #define LATE_TIMEOUT_MS 1000 /* for one that somebody waited for in vain */
 #define BEGUN_TIMEOUT_MS 1500
+#define FULL_LOOK_MS 1 /* at a full channel, where others go on meanwhile */
 
 static uint64_t now_ms(void)
 {
@@ -44,7 +45,6 @@ void syncs_answered(struct worker *worker, const struct channel_message *message
 
 void syncs_tell(struct worker *worker)
 {
-    worker->syncs.untold = false;
     if (worker->ops->synced)
         worker->ops->synced(worker->userdata);
 }
@@ -64,8 +64,7 @@ static void sync_send(struct worker *worker)
 /* Whoever waits for it from the loop hears of it from the loop. */
 void syncs_tell_later(struct worker *worker)
 {
-    worker->syncs.untold = true;
-    loop_timer_start(worker->inbox_timer, 0);
+    loop_wake_send(worker->syncs.due);
 }
 
 static void answered_early(struct worker *worker, const struct channel_message *message)
@@ -74,8 +73,8 @@ static void answered_early(struct worker *worker, const struct channel_message *
     syncs_tell_later(worker);
 }
 
-/* Reads until the answer is there. While it waits, the queue goes out, and what is
- * urgent goes on: that may send messages, but waits for none. */
+/* Reads until the answer is there. Meanwhile the queue goes out, and what is urgent goes on, which
+ * may send messages but waits for none. */
 static int sync_wait(struct worker *worker, uint64_t number, uint64_t deadline_ms,
                      struct channel_message *message)
 {
@@ -99,8 +98,10 @@ static int sync_wait(struct worker *worker, uint64_t number, uint64_t deadline_m
         }
         if (now >= deadline_ms)
             return -ETIMEDOUT;
-        if (code == -EAGAIN)
+        if (code == -EAGAIN && !yield_is_possible())
             poll(&full, 1, (int)(deadline_ms - now));
+        else if (code == -EAGAIN)
+            yield_poll(worker->channel.fd, FULL_LOOK_MS);
         else
             yield_poll(worker->channel.fd, (int)(deadline_ms - now));
     }
@@ -271,9 +272,19 @@ void syncs_end(struct worker *worker)
     syncs_tell(worker);
 }
 
+static void sync_due(void *userdata)
+{
+    syncs_tell(userdata);
+}
+
 int syncs_init(struct worker *worker)
 {
     struct syncs *syncs = &worker->syncs;
+
+    syncs->due = loop_wake_new(worker->loop, sync_due, worker);
+    if (!syncs->due)
+        return -ENOMEM;
+    loop_wake_set_urgent(syncs->due);
 
     syncs->ping_timer = loop_timer_new(worker->loop, ping_due, worker);
     syncs->late_timer = loop_timer_new(worker->loop, late_due, worker);
@@ -283,6 +294,7 @@ int syncs_init(struct worker *worker)
 
 void syncs_deinit(struct worker *worker)
 {
+    loop_wake_free(worker->syncs.due);
     loop_timer_free(worker->syncs.ping_timer);
     loop_timer_free(worker->syncs.late_timer);
     loop_timer_free(worker->syncs.begun_timer);
