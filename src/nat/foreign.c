@@ -125,21 +125,17 @@ static void table_build(struct nlmsghdr *message, void *userdata)
     mnl_attr_put_strz(message, NFTA_RULE_TABLE, nftnl_chain_get_str(chain, NFTNL_CHAIN_TABLE));
 }
 
-static bool same_table(const struct nftnl_chain *one, const struct nftnl_chain *other)
+/* The kernel gives the chains of a table in one go. */
+static bool begins_table(const struct foreign *foreign, size_t index)
 {
-    return nftnl_chain_get_u32(one, NFTNL_CHAIN_FAMILY) ==
-               nftnl_chain_get_u32(other, NFTNL_CHAIN_FAMILY) &&
-           strcmp(nftnl_chain_get_str(one, NFTNL_CHAIN_TABLE),
-                  nftnl_chain_get_str(other, NFTNL_CHAIN_TABLE)) == 0;
-}
+    const struct nftnl_chain *chain = foreign->chains[index];
+    const struct nftnl_chain *before = index > 0 ? foreign->chains[index - 1] : NULL;
 
-/* Is there a chain of its table before it? */
-static bool table_is_loaded(const struct foreign *foreign, size_t chain)
-{
-    for (size_t i = 0; i < chain; i++)
-        if (same_table(foreign->chains[i], foreign->chains[chain]))
-            return true;
-    return false;
+    return !before ||
+           nftnl_chain_get_u32(chain, NFTNL_CHAIN_FAMILY) !=
+               nftnl_chain_get_u32(before, NFTNL_CHAIN_FAMILY) ||
+           strcmp(nftnl_chain_get_str(chain, NFTNL_CHAIN_TABLE),
+                  nftnl_chain_get_str(before, NFTNL_CHAIN_TABLE)) != 0;
 }
 
 /* Table by table: our own, which others' changes and ours go through all the time, is left out. */
@@ -151,7 +147,7 @@ static int load_rules_once(struct foreign *foreign, struct nft_socket *socket, s
     for (size_t i = 0; (result == 0 || result == -ENOENT) && i < foreign->n_chains; i++) {
         uint32_t family = nftnl_chain_get_u32(foreign->chains[i], NFTNL_CHAIN_FAMILY);
 
-        if (table_is_loaded(foreign, i))
+        if (!begins_table(foreign, i))
             continue;
         foreign->loading = i;
         result = nft_socket_get(socket, (uint8_t)family, NFT_MSG_GETRULE, true, table_build,

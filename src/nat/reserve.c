@@ -18,6 +18,7 @@
 #include "base/cleanup.h"
 #include "base/spread.h"
 #include "base/yield.h"
+#include "nat/closer.h"
 #include "nat/reserve_socket.h"
 #include "worker/holder.h"
 #include "worker/relay_message.h"
@@ -28,7 +29,8 @@
 #define RELEASE_TIMEOUT_MS 200
 #define ANSWER_TIMEOUT_MS 100
 #define DESCRIPTORS_PREPARED 16384
-#define SPREAD_WORTH 256 /* so many ports are bound, or closed, before a thread has begun */
+#define SPREAD_WORTH 256 /* so many ports are bound before another thread has begun */
+#define CLOSE_MAX 32     /* so many are closed at once, more by the closer */
 
 struct entry {
     struct entry *next; /* in the bucket */
@@ -45,6 +47,7 @@ struct entry {
 
 struct reservations {
     struct worker *relay;
+    struct closer *closer;
     reserve_released_fn on_released;
     void *userdata;
     uint64_t released; /* the sync of the last release */
@@ -85,21 +88,20 @@ static void entry_remove(struct reservations *reservations, struct entry *entry)
     *link = entry->next;
 }
 
-static int close_one(void *userdata, uint32_t index)
+static void entry_forget_fds(struct entry *entry)
 {
-    struct entry *entry = userdata;
-
-    if (entry->fds[index] >= 0)
-        close(entry->fds[index]);
-    entry->fds[index] = -1;
-    return 0;
+    for (uint32_t i = 0; i < entry->count; i++)
+        entry->fds[i] = -1;
 }
 
 static void entry_close(struct entry *entry)
 {
-    uint32_t failed;
-
-    (void)spread(entry->count, SPREAD_WORTH, close_one, entry, &failed); /* which can't fail */
+    for (uint32_t i = 0; i < entry->count; i++) {
+        if (entry->fds[i] >= 0)
+            close(entry->fds[i]);
+        yield_if_due();
+    }
+    entry_forget_fds(entry);
 }
 
 static void entry_free(struct entry *entry)
@@ -134,8 +136,7 @@ static struct entry *entry_new(const struct reservations *reservations, const st
     entry->first = port->host_port;
     entry->guest_port = port->guest_port;
     entry->count = count;
-    for (uint32_t i = 0; i < count; i++)
-        entry->fds[i] = -1;
+    entry_forget_fds(entry);
     return entry;
 }
 
@@ -181,30 +182,20 @@ static int entry_send_target(struct reservations *reservations, const struct ent
     return worker_send(reservations->relay, RELAY_TARGET, &target, sizeof(target), NULL, 0, error);
 }
 
-static void entry_tell_release(struct reservations *reservations, const struct entry *entry)
+/* Ends the entry here, in the relay and in those that drain. */
+static void entry_release(struct reservations *reservations, struct entry *entry)
 {
     struct relay_range range = entry_range(entry, 0, entry->count);
 
     worker_tell(reservations->relay, RELAY_RELEASE, &range, sizeof(range));
     worker_send_draining(reservations->relay, RELAY_RELEASE, &range, sizeof(range));
-}
-
-/* Ends the entry here, in the relay and in those that drain. Whoever closes a socket last pays for
- * it, with 8 µs or so. For many that is best us, who do it side by side and let others go on: then
- * the relay goes first, which carries guests' connections, and whose answers detaches wait for. But
- * where nobody could go on before we have done it, it is better the relay. */
-static void entry_release(struct reservations *reservations, struct entry *entry)
-{
-    bool last = entry->count > SPREAD_WORTH && yield_is_possible();
-
-    if (!last)
+    if (entry->count <= CLOSE_MAX)
         entry_close(entry);
-    entry_tell_release(reservations, entry);
-    if (last) {
-        (void)worker_sync(reservations->relay, RELEASE_TIMEOUT_MS); /* only the work is divided */
-        entry_close(entry);
-    }
     reservations->released = worker_sync_begin(reservations->relay);
+    if (entry->count <= CLOSE_MAX)
+        return;
+    closer_add(reservations->closer, entry->fds, entry->count, reservations->released);
+    entry_forget_fds(entry);
 }
 
 static void relay_started(void *userdata)
@@ -228,10 +219,24 @@ static void relay_said(void *userdata, uint16_t type, const void *payload, size_
     log_debug("ignored a message of the relay: type %u, %zu bytes", type, length);
 }
 
+static bool relay_has_released(void *userdata, uint64_t release)
+{
+    return reserve_is_released(userdata, release);
+}
+
+static void ports_closed(void *userdata)
+{
+    struct reservations *reservations = userdata;
+
+    if (reservations->on_released)
+        reservations->on_released(reservations->userdata);
+}
+
 static void relay_synced(void *userdata)
 {
     struct reservations *reservations = userdata;
 
+    closer_look(reservations->closer);
     if (reservations->on_released)
         reservations->on_released(reservations->userdata);
 }
@@ -400,9 +405,10 @@ int reserve_port(struct reservations *reservations, const struct port *port, boo
     if (!entry)
         return error_set(error, ENOMEM, "cannot reserve %u ports", port->count);
     reserve_socket_prepare(entry->count);
-    releasing = !reserve_is_released(reservations, reservations->released);
+    releasing = !reserve_is_released(reservations, reservations->released) ||
+                !reserve_is_closed(reservations, reserve_closing(reservations));
     code = entry_bind(reservations, entry, boot, &failed);
-    if (code == -EADDRINUSE && releasing) { /* the relay may still have it */
+    if ((code == -EADDRINUSE || code == -EMFILE) && releasing) { /* they may not be closed yet */
         reserve_released_wait(reservations);
         entry_close(entry);
         code = entry_bind(reservations, entry, boot, &failed);
@@ -561,11 +567,22 @@ bool reserve_is_released(struct reservations *reservations, uint64_t release)
     return worker_has_synced(reservations->relay, release);
 }
 
+uint64_t reserve_closing(const struct reservations *reservations)
+{
+    return closer_added(reservations->closer);
+}
+
+bool reserve_is_closed(const struct reservations *reservations, uint64_t closing)
+{
+    return closer_has_closed(reservations->closer, closing);
+}
+
 void reserve_released_wait(struct reservations *reservations)
 {
     if (!reserve_is_released(reservations, reservations->released) &&
         worker_sync(reservations->relay, RELEASE_TIMEOUT_MS) < 0)
         log_debug("the relay is slow to give ports back");
+    closer_wait(reservations->closer);
 }
 
 void reservations_settled(struct reservations *reservations)
@@ -609,8 +626,12 @@ int reservations_new(const struct reservations_config *config,
     reservations->userdata = config->userdata;
     reservations->has_ipv6 = host_has_ipv6();
     reserve_socket_prepare(DESCRIPTORS_PREPARED);
-    code = worker_new(&worker, &relay_ops, reservations, &reservations->relay, error);
+    code = closer_new(config->loop, relay_has_released, ports_closed, reservations,
+                      &reservations->closer, error);
+    if (code == 0)
+        code = worker_new(&worker, &relay_ops, reservations, &reservations->relay, error);
     if (code < 0) {
+        closer_free(reservations->closer);
         free(reservations);
         return code;
     }
@@ -622,6 +643,7 @@ void reservations_free(struct reservations *reservations, bool keep_running)
 {
     if (!reservations)
         return;
+    closer_free(reservations->closer);
     worker_free(reservations->relay, keep_running);
     for (size_t i = 0; i < BUCKETS; i++) {
         while (reservations->buckets[i]) {

@@ -95,7 +95,7 @@ static void work_take_promise(struct work *work)
     if (call->undurable)
         promise.commit = 0;
     if (call->gave_nothing_back)
-        promise.release = 0;
+        promise.release = promise.closing = 0;
     work->promise = promise_both(&work->promise, &promise);
 }
 
@@ -165,7 +165,7 @@ static bool work_next(struct client *client)
         .request = request,
         .fds = client->fds + work->n_fds_used,
         .n_fds = client->n_fds - work->n_fds_used,
-        .released = service_promised(client->rpc->service).release,
+        .earlier = service_promised(client->rpc->service),
         .text = &work->text,
         .answered = on_answered,
         .userdata = client,
@@ -175,8 +175,8 @@ static bool work_next(struct client *client)
     return true;
 }
 
-/* Nobody reads from a client that waits: whoever has gone meanwhile is not served any more. One
- * that has only stopped sending is. */
+/* Nobody reads from a client that waits: whoever has gone meanwhile is not served any more, but for
+ * his detaches. One that has only stopped sending is. */
 static bool client_has_hung_up(const struct client *client)
 {
     struct pollfd connection = {.fd = client->fd};
@@ -193,7 +193,7 @@ static bool work_go_on(struct client *client)
     while (work->undispatched || work_next(client)) {
         if (turn_park(client))
             return true;
-        if (work->waited && client_has_hung_up(client))
+        if (work->waited && !dispatch_is_urgent(&work->call) && client_has_hung_up(client))
             return false;
         work->undispatched = false;
         work->before = service_promised(client->rpc->service);
@@ -215,6 +215,7 @@ void client_free(struct client *client)
     if (client->next)
         client->next->place = client->place;
     rpc->n_clients--;
+    rpc->n_broken -= client->broken;
     turn_leave(client);
     work_deinit(client);
     loop_io_free(client->io);
@@ -233,6 +234,7 @@ static void client_end(struct client *client)
     const void *identity = client;
 
     if (client->rpc->between) { /* what its end brings with it is not urgent */
+        client->rpc->n_broken += !client->broken;
         client->broken = true;
         loop_io_set_events(client->io, 0);
         loop_timer_start(client->rpc->turn, 0);
@@ -249,7 +251,7 @@ void clients_end_broken(struct rpc *rpc)
 {
     struct client *next;
 
-    for (struct client *client = rpc->clients; client; client = next) {
+    for (struct client *client = rpc->clients; rpc->n_broken && client; client = next) {
         next = client->next;
         if (client->broken)
             client_end(client);
@@ -276,7 +278,7 @@ static void set_events(struct client *client)
 {
     unsigned events = 0;
 
-    if (client->held || client->work.active || client->broken) {
+    if (client->held || client->queued || client->work.active || client->broken) {
         loop_io_set_events(client->io, 0);
         return;
     }

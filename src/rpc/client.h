@@ -77,7 +77,9 @@ struct rpc {
     struct queue ordinary;
     size_t n_settling;           /* clients that are parked until all is settled */
     struct loop_timer *patience; /* runs while a client is parked */
+    size_t n_broken;             /* clients that are to be ended */
     bool between;                /* the urgent ones go on, in the middle of another's request */
+    bool worked;                 /* such a request has just been answered */
     bool ending;                 /* nothing comes in between any more */
 };
 

@@ -31,6 +31,7 @@ struct handler {
     bool (*wants_ports)(const struct call *call); /* NULL: no */
     bool later;  /* answers by itself what it does not refuse, maybe later */
     bool yields; /* it may be long, and is prepared for detaches in its middle */
+    bool reads;  /* it changes nothing */
     bool urgent; /* may come in the middle of another */
 };
 
@@ -323,7 +324,7 @@ static int system_teardown(struct call *call, struct result *result, struct erro
 
 static const struct handler handlers[] = {
     [METHOD_NETWORK_CREATE] = {.call = network_create, .yields = true},
-    [METHOD_NETWORK_LIST] = {.call = network_list, .yields = true},
+    [METHOD_NETWORK_LIST] = {.call = network_list, .yields = true, .reads = true},
     [METHOD_NETWORK_GET] = {.call = network_get},
     [METHOD_NETWORK_REMOVE] = {.call = network_remove, .yields = true},
     [METHOD_NETWORK_PRUNE] = {.call = network_prune, .yields = true},
@@ -332,16 +333,17 @@ static const struct handler handlers[] = {
     [METHOD_GUEST_ATTACH] = {.call = guest_attach,
                              .settles = attach_settles,
                              .wants_ports = attach_wants_ports,
-                             .later = true},
+                             .later = true,
+                             .yields = true},
     [METHOD_GUEST_DETACH] = {.call = guest_detach,
                              .settles = detach_settles,
                              .later = true,
                              .urgent = true},
-    [METHOD_GUEST_LIST] = {.call = guest_list, .yields = true},
+    [METHOD_GUEST_LIST] = {.call = guest_list, .yields = true, .reads = true},
     [METHOD_GUEST_GET] = {.call = guest_get},
     [METHOD_PORT_ADD] = {.call = port_add, .wants_ports = port_add_wants_ports, .yields = true},
     [METHOD_PORT_REMOVE] = {.call = port_remove, .yields = true},
-    [METHOD_PORT_LIST] = {.call = port_list, .yields = true},
+    [METHOD_PORT_LIST] = {.call = port_list, .yields = true, .reads = true},
     [METHOD_POLICY_GET] = {.call = policy_get},
     [METHOD_POLICY_SET] = {.call = policy_set, .yields = true},
     [METHOD_POLICY_TEST] = {.call = policy_test},
@@ -350,14 +352,14 @@ static const struct handler handlers[] = {
     [METHOD_POLICY_LEARN] = {.call = policy_learn},
     [METHOD_POLICY_LEARNED] = {.call = policy_learned},
     [METHOD_LOCALHOST_SET] = {.call = localhost_set},
-    [METHOD_DNS_LIST] = {.call = dns_list, .yields = true},
+    [METHOD_DNS_LIST] = {.call = dns_list, .yields = true, .reads = true},
     [METHOD_DNS_ADD] = {.call = dns_add},
     [METHOD_DNS_REMOVE] = {.call = dns_remove},
     [METHOD_DNS_FLUSH] = {.call = dns_flush},
     [METHOD_DNS_LOG] = {.call = dns_log},
     [METHOD_EVENTS_SUBSCRIBE] = {.call = events_subscribe},
     [METHOD_SYSTEM_STATUS] = {.call = system_status},
-    [METHOD_SYSTEM_DOCTOR] = {.call = system_doctor, .yields = true},
+    [METHOD_SYSTEM_DOCTOR] = {.call = system_doctor, .yields = true, .reads = true},
     [METHOD_SYSTEM_TEARDOWN] = {.call = system_teardown},
 };
 
@@ -382,7 +384,7 @@ enum call_wait dispatch_wait(const struct call *call)
     if (settles(call) && !service_is_settled(call->service))
         return CALL_UNTIL_SETTLED;
     if (handler->wants_ports && handler->wants_ports(call) &&
-        !service_is_released(call->service, call->released))
+        !service_is_released(call->service, &call->earlier))
         return CALL_UNTIL_RELEASED;
     return CALL_READY;
 }
@@ -390,6 +392,11 @@ enum call_wait dispatch_wait(const struct call *call)
 bool dispatch_yields(const struct call *call)
 {
     return !call->request->code && handlers[call->request->method->id].yields;
+}
+
+bool dispatch_is_urgent(const struct call *call)
+{
+    return !call->request->code && handlers[call->request->method->id].urgent;
 }
 
 void dispatch(struct call *call)
@@ -412,6 +419,8 @@ void dispatch(struct call *call)
         answer_error(call, PROTO_REFUSED, &error);
         return;
     }
+    if (handlers[method->id].reads) /* what others did meanwhile is promised to them */
+        call->undurable = call->gave_nothing_back = true;
     r = handlers[method->id].call(call, &result, &error);
     if (r < 0) {
         call->pending = false;

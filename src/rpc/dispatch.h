@@ -15,7 +15,7 @@ struct call {
     const int *fds; /* that came with the line and belong to no earlier request of it */
     size_t n_fds;
     size_t n_fds_used;            /* of those this request's */
-    uint64_t released;            /* ports were given back up to there before it (struct promise) */
+    struct promise earlier;       /* what was promised before it came */
     struct text *text;            /* where the answer goes; nothing for a notification */
     int ret_fds[LIMIT_ENDPOINTS]; /* descriptors to send with the answer, in order */
     size_t n_ret_fds;
@@ -38,5 +38,7 @@ enum call_wait {
 enum call_wait dispatch_wait(const struct call *call);
 /* May urgent requests come in its middle, as far as they need not wait for it (dispatch_wait)? */
 bool dispatch_yields(const struct call *call);
+/* May it come in the middle of another? */
+bool dispatch_is_urgent(const struct call *call);
 /* Answers one request, refusals included: at once, or later where `pending` is true then. */
 void dispatch(struct call *call);

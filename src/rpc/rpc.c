@@ -14,6 +14,8 @@
 
 /* --- accepting --- */
 
+#define ACCEPTS_MAX 64 /* at once */
+
 static void refuse_client(int fd, const char *text)
 {
     struct text line = {0};
@@ -28,21 +30,35 @@ static void refuse_client(int fd, const char *text)
     close(fd);
 }
 
-static void on_accept(void *userdata, unsigned events)
+/* False when nobody waits. */
+static bool accept_one(struct rpc *rpc)
 {
-    struct rpc *rpc = userdata;
     int fd = accept4(rpc->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
-    (void)events;
     if (fd < 0) {
         if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
             log_warning("accept: %s", strerror(errno));
-        return;
+        return false;
     }
     if (rpc->n_clients >= rpc->config->max_clients)
         refuse_client(fd, "as many connections as are taken; see max_clients in moat.conf(5)");
     else if (!client_new(rpc, fd))
         refuse_client(fd, "out of memory");
+    return true;
+}
+
+static void on_accept(void *userdata, unsigned events)
+{
+    (void)events;
+    (void)accept_one(userdata);
+}
+
+/* In the middle of something else nobody says twice that several wait. */
+static void on_accept_between(void *userdata, unsigned events)
+{
+    (void)events;
+    for (unsigned i = 0; i < ACCEPTS_MAX && accept_one(userdata); i++)
+        ;
 }
 
 /* --- from the loop and the service --- */
@@ -68,8 +84,9 @@ static void on_turn(void *userdata)
     if (client)
         client_turn(client);
     service_detach_flush(rpc->service); /* a detach that did not look like one */
-    if (rpc->n_settling && service_is_settled(rpc->service))
+    if (rpc->n_settling && (rpc->worked || service_is_settled(rpc->service)))
         on_patience(rpc); /* nothing went, so nobody else says so */
+    rpc->worked = false;
 }
 
 /* A promise may be kept now, or a request be taken that had to wait. */
@@ -116,7 +133,7 @@ void rpc_start(struct rpc *rpc, struct service *service)
     service_on_progress(service, on_progress, rpc);
     rpc->io = loop_io_new(rpc->loop, rpc->fd, LOOP_READ, on_accept, rpc);
     if (rpc->io)
-        loop_io_set_urgent(rpc->io, on_accept);
+        loop_io_set_urgent(rpc->io, on_accept_between);
 }
 
 void rpc_free(struct rpc *rpc)

@@ -188,7 +188,10 @@ static void go_between(void *userdata, int fd, int timeout_ms)
     struct rpc *rpc = userdata;
 
     rpc->between = true;
-    loop_run_urgent(rpc->loop, fd, fd < 0 ? PAUSE_US : (int64_t)timeout_ms * 1000);
+    loop_run_urgent(rpc->loop, fd,
+                    rpc->urgent.first ? 0
+                    : fd < 0          ? PAUSE_US
+                                      : (int64_t)timeout_ms * 1000);
     turn_urgent(rpc);
     turn_urgent(rpc); /* and those who were answered */
     rpc->between = false;
@@ -209,6 +212,7 @@ void turn_dispatch(struct client *client)
     if (yields) {
         yield_end();
         service_work_end(rpc->service);
+        rpc->worked = true;
         prctl(PR_SET_TIMERSLACK, 0UL); /* as it was */
     }
 }

@@ -92,17 +92,31 @@ static void forget_guest(struct service *service, const struct guest *guest)
     }
 }
 
+/* Binding many takes long, and others' detaches go on meanwhile: not in the middle of the
+ * transaction, of which nothing was written so far. What was checked holds all the same: they only
+ * make free, and our own guest waits for us. */
 static int reserve_ports(struct attach *attach, struct error *error)
 {
+    struct service *service = attach->service;
+    const struct strings *texts = &attach->params->ports;
     struct guest *guest = &attach->guest;
+    bool many = ports_are_many(texts);
     int r;
 
-    if (attach->params->ports.count == 0)
+    if (texts->count == 0)
         return 0;
     r = ports_check_guest(&attach->plan, error);
-    if (r >= 0)
-        r = ports_reserve(attach->service, &attach->params->ports, "ports", &attach->plan,
-                          &guest->ports, &guest->n_ports, error);
+    if (r < 0)
+        return r;
+    if (many)
+        store_rollback(service->store);
+    r = ports_reserve(service, texts, "ports", &attach->plan, &guest->ports, &guest->n_ports,
+                      error);
+    if (r < 0 || !many)
+        return r;
+    r = store_begin(service->store, error);
+    if (r < 0)
+        ports_release(service, guest->ports, guest->n_ports);
     return r;
 }
 
@@ -358,6 +372,7 @@ int service_guest_attach(struct service *service, const struct peer *peer,
     attach = calloc(1, sizeof(*attach));
     if (!attach)
         return error_set(error, ENOMEM, "guest");
+    service_work_on(service, params->name);
     *attach = (struct attach){.service = service,
                               .peer = peer,
                               .params = params,

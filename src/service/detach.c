@@ -231,8 +231,25 @@ static bool detach_settles(const struct service *service, const char *name, cons
     return network[0] || attach_is_on_its_way(service, name) || service_works_on(service, name);
 }
 
-int guest_detach(struct service *service, const char *name, const char *network,
-                 enum guest_kind *ret_of, struct error *error)
+/* Not by service_detach_settles: what is being done to it is this. */
+int guest_leave(struct service *service, const char *name, const char *network, struct error *error)
+{
+    struct guest guest = {0};
+    bool found = false;
+    int r;
+
+    service_work_on(service, name);
+    r = store_guest_find(service->store, name, &guest, &found, error);
+    if (r >= 0 && found && guest.n_endpoints > 1)
+        service_settle(service); /* the rest of it stays */
+    if (r >= 0 && found)
+        r = leave_network(service, &guest, network, error);
+    guest_deinit(&guest);
+    return r;
+}
+
+static int guest_detach(struct service *service, const char *name, const char *network,
+                        enum guest_kind *ret_of, struct error *error)
 {
     struct guest guest = {0};
     int r;

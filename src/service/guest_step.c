@@ -118,9 +118,30 @@ static void flush_ports(struct service *service, const struct guest_plan *plan)
     }
 }
 
+/* What leads to it comes last. */
+static int rules_commit_with_many_ports(struct service *service, const struct guest_plan *plan,
+                                        struct error *error)
+{
+    struct guest_plan without = *plan;
+    struct error undo = ERROR_INIT;
+    int r;
+
+    without.with_ports = false;
+    r = rules_commit(service, &without, true, error);
+    if (r < 0)
+        return r;
+    r = ports_commit(service, plan, plan->guest->ports, plan->guest->n_ports, true, error);
+    if (r < 0 && rules_commit(service, &without, false, &undo) < 0)
+        undo_failed(service, "a guest's rules", &undo);
+    return r;
+}
+
 static int guest_rules_apply(struct service *service, void *subject, struct error *error)
 {
-    int r = rules_commit(service, subject, true, error);
+    const struct guest_plan *plan = subject;
+    bool many = plan->with_ports && ports_have_many_rules(plan->guest->ports, plan->guest->n_ports);
+    int r = many ? rules_commit_with_many_ports(service, plan, error)
+                 : rules_commit(service, plan, true, error);
 
     if (r >= 0)
         flush_ports(service, subject);

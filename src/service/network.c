@@ -568,7 +568,6 @@ int service_network_remove(struct service *service, const struct network_remove_
                            struct error *error)
 {
     struct network network = {0};
-    enum guest_kind of;
     int r = service_network_get(service, params->name, &network, error);
 
     if (r < 0)
@@ -583,8 +582,10 @@ int service_network_remove(struct service *service, const struct network_remove_
             "network \"%s\" has %zu guest%s (%s%s); detach %s first, or give --force", params->name,
             network.guests.count, network.guests.count == 1 ? "" : "s", network.guests.items[0],
             network.guests.count > 1 ? ", …" : "", network.guests.count == 1 ? "it" : "them");
-    for (size_t i = 0; r >= 0 && i < network.guests.count; i++)
-        r = guest_detach(service, network.guests.items[i], params->name, &of, error);
+    for (size_t i = 0; r >= 0 && i < network.guests.count; i++) {
+        r = guest_leave(service, network.guests.items[i], params->name, error);
+        yield_if_due();
+    }
     if (r >= 0)
         r = remove_one(service, &network, error);
     network_deinit(&network);

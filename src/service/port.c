@@ -28,6 +28,31 @@ int ports_check_guest(const struct guest_plan *plan, struct error *error)
     return 0;
 }
 
+#define MANY 256
+
+bool ports_are_many(const struct strings *texts)
+{
+    struct error ignored = ERROR_INIT; /* told when they are reserved */
+    uint32_t count = 0;
+
+    for (size_t i = 0; i < texts->count; i++) {
+        struct port port;
+
+        if (port_parse(texts->items[i], "ports", &port, &ignored) >= 0)
+            count += port.count;
+    }
+    return count > MANY;
+}
+
+bool ports_have_many_rules(const struct port *ports, size_t count)
+{
+    uint32_t sum = 0;
+
+    for (size_t i = 0; i < count; i++)
+        sum += ports[i].count;
+    return sum > MANY;
+}
+
 static int check_overlap(struct service *service, const struct port *port, struct error *error)
 {
     char holder[NAME_MAX_LENGTH + 1];

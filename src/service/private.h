@@ -240,9 +240,10 @@ int endpoint_forget(struct service *service, const struct guest *guest, size_t i
 int guest_remove(struct service *service, struct guest *guest, const char *why,
                  struct error *error);
 void guest_remove_by_id(struct service *service, int64_t guest_id, const char *why);
-/* As guest.detach does; network "": all of the guest. *ret_of: what it was, when there is one. */
-int guest_detach(struct service *service, const char *name, const char *network,
-                 enum guest_kind *ret_of, struct error *error);
+/* In the middle of a call: it leaves that network, and goes with the last. Fine when it has gone
+ * meanwhile; no other detach of it comes in between. */
+int guest_leave(struct service *service, const char *name, const char *network,
+                struct error *error);
 
 /* --- inside guests (inside.c) --- */
 /* Can the guest's resolv.conf be changed, and may this caller ask for it? Fine when nobody asks. */
@@ -321,11 +322,15 @@ void ports_release(struct service *service, const struct port *ports, size_t cou
 int ports_retarget(struct service *service, const struct guest_plan *plan,
                    const struct nat_port *before, struct error *error);
 int ports_check_guest(const struct guest_plan *plan, struct error *error);
+/* So many that reserving them, or changing their rules, takes long? */
+bool ports_are_many(const struct strings *texts);
+bool ports_have_many_rules(const struct port *ports, size_t count);
 /* Appends what leads to the guest through these ports, or its removal; nothing for those that wait.
  */
 void ports_append(struct service *service, const struct guest_plan *plan, const struct port *ports,
                   size_t count, bool add, struct nat_batch *batch);
-/* The same, as a transaction of its own. */
+/* The same, piece by piece, each a transaction; yields. On failure nothing is added; of a removal
+ * the rest is left. */
 int ports_commit(struct service *service, const struct guest_plan *plan, const struct port *ports,
                  size_t count, bool add, struct error *error);
 

@@ -79,6 +79,7 @@ struct promise service_promised(const struct service *service)
     return (struct promise){
         .commit = service->store ? store_committed(service->store) : 0,
         .release = service->reservations ? reserve_released(service->reservations) : 0,
+        .closing = service->reservations ? reserve_closing(service->reservations) : 0,
     };
 }
 
@@ -87,6 +88,7 @@ struct promise promise_since(const struct promise *promise, const struct promise
     return (struct promise){
         .commit = promise->commit > before->commit ? promise->commit : 0,
         .release = promise->release > before->release ? promise->release : 0,
+        .closing = promise->closing > before->closing ? promise->closing : 0,
     };
 }
 
@@ -100,18 +102,19 @@ struct promise promise_both(const struct promise *one, const struct promise *oth
     return (struct promise){
         .commit = later(one->commit, other->commit),
         .release = later(one->release, other->release),
+        .closing = later(one->closing, other->closing),
     };
 }
 
 bool promise_is_empty(const struct promise *promise)
 {
-    return !promise->commit && !promise->release;
+    return !promise->commit && !promise->release && !promise->closing;
 }
 
 bool service_is_kept(struct service *service, const struct promise *promise)
 {
     return (!service->store || store_is_durable(service->store, promise->commit)) &&
-           service_is_released(service, promise->release);
+           service_is_released(service, promise);
 }
 
 void service_wait_kept(struct service *service)
@@ -292,9 +295,11 @@ int service_new(const struct config *config, struct loop *loop, service_event_fn
     return 0;
 }
 
-bool service_is_released(struct service *service, uint64_t release)
+bool service_is_released(struct service *service, const struct promise *promise)
 {
-    return !service->reservations || reserve_is_released(service->reservations, release);
+    return !service->reservations ||
+           (reserve_is_released(service->reservations, promise->release) &&
+            reserve_is_closed(service->reservations, promise->closing));
 }
 
 bool service_is_settled(struct service *service)
@@ -316,12 +321,12 @@ void service_settle(struct service *service)
 void service_work_begin(struct service *service)
 {
     service->working = true;
+    service->working_on[0] = '\0';
 }
 
 void service_work_end(struct service *service)
 {
     service->working = false;
-    service->working_on[0] = '\0';
 }
 
 bool service_is_working(const struct service *service)

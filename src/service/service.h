@@ -47,7 +47,8 @@ void service_connection_closed(struct service *service, const void *connection);
  * a release, other programs can bind. */
 struct promise {
     uint64_t commit;
-    uint64_t release;
+    uint64_t release; /* by the relay */
+    uint64_t closing; /* of long ranges: by us, when the relay has */
 };
 
 /* Who waits for service_is_kept, service_is_settled or service_is_released to become true is told
@@ -99,9 +100,9 @@ int service_guest_attach(struct service *service, const struct peer *peer,
  * changed like by any other call, and a name that was just given back may still be that of a link.
  */
 bool service_attach_settles(const struct guest_attach_params *params);
-/* Are all ports free that were given back up to that release (struct promise)? Who wants ports is
+/* Are all ports free that were given back up to there (`release` and `closing`)? Who wants ports is
  * better heard when they are. */
-bool service_is_released(struct service *service, uint64_t release);
+bool service_is_released(struct service *service, const struct promise *promise);
 /* Is nothing on its way? */
 bool service_is_settled(struct service *service);
 /* A call that is not one of these begins, and others may come in its middle (base/yield.h):

@@ -174,6 +174,73 @@ def test_connections_come_and_end_in_the_middle(host, crowd):
     wait_for(lambda: set(host.guest_names()) == {"stays", *names[4:]}, 5, lambda: str(host.guest_names()))
 
 
+def test_many_come_at_once(host, crowd):
+    """Forty connections that are made, and forty detaches, in the middle of one request."""
+    connection, fill = crowd
+    names = fill()
+    extra = [f"x{i}" for i in range(40 - len(names))]
+    for name in extra:
+        attach(connection, name)
+    with asked(host, "port.add", guest="stays", ports=[LONG]) as long_one, contextlib.ExitStack() as stack:
+        wait_for(lambda: is_listening(host, 20000), 5)
+        callers = [stack.enter_context(rpc.Rpc(host.socket_path)) for _ in range(40)]
+        for caller, name in zip(callers, names + extra):
+            caller.send(caller.request("guest.detach", name=name))
+        for caller in callers:
+            assert result(caller) == {}
+        early = not is_answered(long_one)
+        assert result(long_one)[0]["count"] == 10000
+    assert host.guest_names() == ["stays"]
+    assert early, "40 detaches at once waited for 10,000 ports"
+
+
+def test_a_detach_that_nobody_waits_for_is_done_all_the_same(host, crowd):
+    connection, _ = crowd
+    attach(connection, "goes")
+    with asked(host, "port.add", guest="goes", ports=[LONG]) as long_one:
+        wait_for(lambda: is_listening(host, 20000), 5)
+        with rpc.Rpc(host.socket_path) as hasty:
+            hasty.send(hasty.request("guest.detach", name="goes"))
+        assert result(long_one)[0]["count"] == 10000
+    wait_for(lambda: host.guest_names() == ["stays"], 5, lambda: str(host.guest_names()))
+
+
+def test_detaches_go_in_the_middle_of_an_attach_with_a_long_range(host, crowd):
+    connection, fill = crowd
+    before, guest = detach_while(host, connection, fill(), "guest.attach", name="long", kind="tap", tap={},
+                                 networks=[{"name": "default"}], ports=[LONG])
+    assert before > MANY // 4, f"{before} of {MANY} detaches were answered before 10,000 ports"
+    assert guest["ports"][0]["count"] == 10000
+    assert not faults(host)
+    error = host.error("guest.attach", name="other", kind="tap", tap={}, networks=[{"name": "default"}],
+                       ports=["30000-30999:80-1079", "29999:80"])
+    assert error.reason == "port_in_use" and host.guest_names() == ["stays", "long"]
+    host.call("guest.detach", name="long")
+    host.inside(socket.create_server, ("", 29999)).close()
+    host.inside(socket.create_server, ("", 30000)).close()
+
+
+def test_a_network_is_removed_by_force_while_its_guests_go(host, crowd):
+    """Whoever is gone when his turn comes is no reason to stop; those on other networks stay on these."""
+    connection, _ = crowd
+    for _ in range(3):
+        host.call("network.create", name="forced")
+        both = [{"name": "default"}, {"name": "forced"}]
+        for i in range(MANY):
+            connection.call("guest.attach", name=f"f{i}", kind="tap", tap={}, networks=both if i % 4 == 0 else both[1:],
+                            ports=[f"{10000 + i}:80"], policy={"allow": [f"198.51.100.{i}:443/tcp"]})
+        with asked(host, "network.remove", name="forced", force=True) as other:
+            for i in reversed(range(1, MANY, 2)):
+                with contextlib.suppress(rpc.RpcError):  # it may have gone with the network
+                    connection.call("guest.detach", name=f"f{i}")
+            assert result(other) == {}
+        assert sorted(host.guest_names()) == sorted(["stays", *(f"f{i}" for i in range(0, MANY, 4))])
+        assert [network["name"] for network in host.call("network.list")] == ["default"]
+        assert not faults(host)
+        for i in range(0, MANY, 4):
+            connection.call("guest.detach", name=f"f{i}")
+
+
 def test_networks_come_and_go_beside_detaches(host, crowd):
     connection, fill = crowd
     before = host.kernel()

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Whoever closes a listening socket last pays for it, with 8 µs or so. For a long range that is a
+ * thread of ours, so that neither the loop nor the relay, whose answers detaches wait for, is busy
+ * with it: it closes when the relay has. Used from the loop's thread. Private to nat. */
+#pragma once
+
+#include "base/loop.h"
+
+struct closer;
+
+/* Has the relay let go of what was released with that number (reserve_is_released)? */
+typedef bool (*closer_ready_fn)(void *userdata, uint64_t release);
+/* From the loop: something is closed. */
+typedef void (*closer_closed_fn)(void *userdata);
+
+int closer_new(struct loop *loop, closer_ready_fn ready, closer_closed_fn closed, void *userdata,
+               struct closer **ret_closer, struct error *error);
+/* Closes what is left, and ends the thread. */
+void closer_free(struct closer *closer);
+/* Takes these descriptors (copied; -1 is none) to be closed when `release`, not less than that of
+ * any call before, is ready. Without memory they are closed at once. */
+void closer_add(struct closer *closer, const int *fds, uint32_t count, uint64_t release);
+/* How often something was added; has the first so many of that been closed? */
+uint64_t closer_added(const struct closer *closer);
+bool closer_has_closed(const struct closer *closer, uint64_t number);
+/* Something may be ready. */
+void closer_look(struct closer *closer);
+/* Blocks until everything is closed, ready or not. */
+void closer_wait(struct closer *closer);
