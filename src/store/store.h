@@ -38,8 +38,8 @@ void store_wait_durable(struct store *store);
 /* 0, or the negative errno with which the disk failed: nothing becomes durable any more. */
 int store_disk_error(const struct store *store);
 
-/* Has another thread move what commits have logged into the database file. Doesn't block; nothing is
- * lost where it can't be done. */
+/* Has another thread move what commits have logged into the database file. Doesn't block; nothing
+ * is lost where it can't be done. */
 void store_checkpoint(struct store *store);
 
 /* Settings that are not rows: "former sysctls", last bridge number, ULA seed, …. value NULL
