@@ -154,7 +154,12 @@ void loop_io_set_events(struct loop_io *io, unsigned events)
     if (wanted)
         ev_io_start(io->loop->ev, &io->ev);
     if (io->urgent && !was_read && events & LOOP_READ)
-        (void)urgent_control(io, EPOLL_CTL_MOD); /* if that fails, it has its turns */
+        loop_io_again(io);
+}
+
+void loop_io_again(struct loop_io *io)
+{
+    (void)urgent_control(io, EPOLL_CTL_MOD); /* if that fails, it has its turns */
 }
 
 void loop_io_free(struct loop_io *io)

@@ -29,6 +29,8 @@ void loop_io_set_events(struct loop_io *io, unsigned events);
 /* From now on loop_run_urgent calls fn when there is something to read. Before it is paused for the
  * first time. */
 void loop_io_set_urgent(struct loop_io *io, loop_io_fn fn);
+/* Of an urgent one, which has left something unread: it is called for that again. */
+void loop_io_again(struct loop_io *io);
 void loop_io_free(struct loop_io *io);
 
 typedef void (*loop_timer_fn)(void *userdata);

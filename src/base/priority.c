@@ -5,7 +5,7 @@
 #include <unistd.h>
 
 #define NICE_LOOP (-10)
-#define NICE_LOW 10
+#define NICE_LOW 5
 
 /* On Linux a nice value is a thread's own. No thread has the id 0: who is meant is the caller. */
 void priority_raise(void)

@@ -13,6 +13,5 @@ void priority_raise(void);
 /* The calling thread is an ordinary one from now on. Async-signal-safe. */
 void priority_give_up(void);
 
-/* The calling thread lets ordinary ones go first from now on: for work that nobody waits for long,
- * and that must not keep them from a processor. */
+/* The calling thread leaves most of a busy processor to ordinary ones from now on. */
 void priority_lower(void);

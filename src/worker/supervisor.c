@@ -276,12 +276,13 @@ static void channel_ready_between(void *userdata, unsigned events)
     struct worker *worker = userdata;
     struct channel_message *message;
     bool answered = false;
+    unsigned count = 0;
 
     (void)events;
     message = malloc(sizeof(*message)); /* the other buffer may be in use */
-    for (unsigned i = 0; i < BETWEEN_MAX && message && channel_is_open(&worker->channel) &&
-                         supervised_take(worker, message);
-         i++) {
+    while (count < BETWEEN_MAX && message && channel_is_open(&worker->channel) &&
+           supervised_take(worker, message)) {
+        count++;
         if (message->header.type >= WORKER_FIRST_OWN)
             supervised_inbox_add(worker, message, false);
         if (message->header.type != WORKER_SYNC)
@@ -290,6 +291,8 @@ static void channel_ready_between(void *userdata, unsigned events)
         answered = true;
     }
     free(message);
+    if (count == BETWEEN_MAX && worker->channel_io)
+        loop_io_again(worker->channel_io);
     if (answered)
         syncs_tell(worker);
 }
