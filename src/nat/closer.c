@@ -1,16 +1,21 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Ranges wait in the order in which they were added, are handed to the thread from the front, and
- * come back from it in the same order. */
+ * are closed in that order. What is closed counts at once, and is told of by a wake of its own; the
+ * memory comes back later. */
 #include "nat/closer.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "base/background.h"
+#include "base/cleanup.h"
 #include "base/priority.h"
 #include "base/spread.h"
+#include "base/yield.h"
 
 #define SPREAD_WORTH 256 /* so many are closed before another thread has begun */
 
@@ -25,14 +30,17 @@ struct range {
 };
 
 struct closer {
+    struct loop *loop;
     struct background *background;
     closer_ready_fn ready;
     closer_closed_fn closed;
     void *userdata;
-    struct range *first; /* those that nobody has told of as closed yet */
+    struct loop_wake *wake; /* more is closed */
+    int closed_fd;          /* eventfd(2): the same, for closer_wait */
+    struct range *first;    /* those whose memory has not come back yet */
     struct range **end;
     uint64_t added;
-    uint64_t n_closed;
+    _Atomic uint64_t n_closed;
 };
 
 static int close_one(void *userdata, uint32_t index)
@@ -47,22 +55,33 @@ static int close_one(void *userdata, uint32_t index)
 static void range_close(struct job *job)
 {
     struct range *range = (struct range *)job;
+    struct closer *closer = range->closer;
+    const uint64_t one = 1;
     uint32_t failed;
 
     priority_lower();
     (void)spread(range->count, SPREAD_WORTH, close_one, range->fds, &failed); /* which can't fail */
+    closer->n_closed++;
+    while (write(closer->closed_fd, &one, sizeof(one)) < 0 && errno == EINTR)
+        ;
+    loop_wake_send(closer->wake);
 }
 
-static void range_closed(struct job *job)
+static void range_free(struct job *job)
 {
     struct range *range = (struct range *)job;
     struct closer *closer = range->closer;
 
-    closer->n_closed++;
     closer->first = range->next;
     if (!closer->first)
         closer->end = &closer->first;
     free(range);
+}
+
+static void on_wake(void *userdata)
+{
+    struct closer *closer = userdata;
+
     closer->closed(closer->userdata);
 }
 
@@ -93,7 +112,7 @@ void closer_add(struct closer *closer, const int *fds, uint32_t count, uint64_t 
                 close(fds[i]);
         return;
     }
-    *range = (struct range){.job = {.run = range_close, .done = range_closed},
+    *range = (struct range){.job = {.run = range_close, .done = range_free},
                             .closer = closer,
                             .release = release,
                             .count = count};
@@ -114,10 +133,32 @@ uint64_t closer_added(const struct closer *closer)
     return closer->added;
 }
 
-void closer_wait(struct closer *closer)
+bool closer_wait(struct closer *closer, uint64_t number, unsigned timeout_ms)
 {
-    submit(closer, true);
-    background_settle(closer->background);
+    uint64_t deadline_ms = loop_now_ms(closer->loop) + timeout_ms;
+    uint64_t count;
+
+    closer_look(closer);
+    while (!closer_has_closed(closer, number)) {
+        uint64_t now_ms = loop_now_ms(closer->loop);
+
+        if (now_ms >= deadline_ms)
+            return false;
+        if (read(closer->closed_fd, &count, sizeof(count)) <
+            0) /* nothing more since the last look */
+            yield_poll(closer->closed_fd, (int)(deadline_ms - now_ms));
+    }
+    return true;
+}
+
+static int parts_make(struct closer *closer, struct error *error)
+{
+    closer->closed_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    closer->wake = loop_wake_new(closer->loop, on_wake, closer);
+    if (closer->closed_fd < 0 || !closer->wake)
+        return error_set(error, ENOMEM, "cannot close ports");
+    loop_wake_set_urgent(closer->wake);
+    return background_new(closer->loop, "ports", &closer->background, error);
 }
 
 int closer_new(struct loop *loop, closer_ready_fn ready, closer_closed_fn closed, void *userdata,
@@ -128,11 +169,12 @@ int closer_new(struct loop *loop, closer_ready_fn ready, closer_closed_fn closed
 
     if (!closer)
         return error_set(error, ENOMEM, "cannot close ports");
-    *closer = (struct closer){.ready = ready, .closed = closed, .userdata = userdata};
+    *closer = (struct closer){
+        .loop = loop, .ready = ready, .closed = closed, .userdata = userdata, .closed_fd = -1};
     closer->end = &closer->first;
-    r = background_new(loop, "ports", &closer->background, error);
+    r = parts_make(closer, error);
     if (r < 0) {
-        free(closer);
+        closer_free(closer);
         return r;
     }
     *ret_closer = closer;
@@ -143,7 +185,10 @@ void closer_free(struct closer *closer)
 {
     if (!closer)
         return;
-    closer_wait(closer);
+    if (closer->background)
+        submit(closer, true);
     background_free(closer->background);
+    loop_wake_free(closer->wake);
+    cleanup_close(&closer->closed_fd);
     free(closer);
 }

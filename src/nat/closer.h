@@ -10,12 +10,12 @@ struct closer;
 
 /* Has the relay let go of what was released with that number (reserve_is_released)? */
 typedef bool (*closer_ready_fn)(void *userdata, uint64_t release);
-/* From the loop: something is closed. */
+/* From the loop, urgent: more is closed. Never from within a call of these functions. */
 typedef void (*closer_closed_fn)(void *userdata);
 
 int closer_new(struct loop *loop, closer_ready_fn ready, closer_closed_fn closed, void *userdata,
                struct closer **ret_closer, struct error *error);
-/* Closes what is left, and ends the thread. */
+/* Closes what is left, ready or not, and ends the thread. Blocks. Nobody is told. */
 void closer_free(struct closer *closer);
 /* Takes these descriptors (copied; -1 is none) to be closed when `release`, not less than that of
  * any call before, is ready. Without memory they are closed at once. */
@@ -25,5 +25,6 @@ uint64_t closer_added(const struct closer *closer);
 bool closer_has_closed(const struct closer *closer, uint64_t number);
 /* Something may be ready. */
 void closer_look(struct closer *closer);
-/* Blocks until everything is closed, ready or not. */
-void closer_wait(struct closer *closer);
+/* Waits until that is closed, as far as it is ready; yields (base/yield.h). False after timeout_ms.
+ */
+bool closer_wait(struct closer *closer, uint64_t number, unsigned timeout_ms);

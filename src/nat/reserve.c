@@ -30,7 +30,7 @@
 #define ANSWER_TIMEOUT_MS 100
 #define DESCRIPTORS_PREPARED 16384
 #define SPREAD_WORTH 256 /* so many ports are bound before another thread has begun */
-#define CLOSE_MAX 32     /* so many are closed at once, more by the closer */
+#define CLOSE_MAX 256    /* so many are closed at once, more by the closer */
 
 struct entry {
     struct entry *next; /* in the bucket */
@@ -94,13 +94,20 @@ static void entry_forget_fds(struct entry *entry)
         entry->fds[i] = -1;
 }
 
+static int close_one(void *userdata, uint32_t index)
+{
+    const struct entry *entry = userdata;
+
+    if (entry->fds[index] >= 0)
+        close(entry->fds[index]);
+    return 0;
+}
+
 static void entry_close(struct entry *entry)
 {
-    for (uint32_t i = 0; i < entry->count; i++) {
-        if (entry->fds[i] >= 0)
-            close(entry->fds[i]);
-        yield_if_due();
-    }
+    uint32_t failed;
+
+    (void)spread(entry->count, SPREAD_WORTH, close_one, entry, &failed); /* which can't fail */
     entry_forget_fds(entry);
 }
 
@@ -391,6 +398,14 @@ static int entry_commit(struct reservations *reservations, struct entry *entry, 
     return 0;
 }
 
+/* The descriptors of long ranges that are being closed may be those that are needed. */
+static void entry_prepare(struct reservations *reservations, const struct entry *entry)
+{
+    if (entry->count > CLOSE_MAX)
+        closer_wait(reservations->closer, closer_added(reservations->closer), RELEASE_TIMEOUT_MS);
+    reserve_socket_prepare(entry->count);
+}
+
 int reserve_port(struct reservations *reservations, const struct port *port, bool boot,
                  struct error *error)
 {
@@ -404,11 +419,11 @@ int reserve_port(struct reservations *reservations, const struct port *port, boo
     entry = entry_new(reservations, port);
     if (!entry)
         return error_set(error, ENOMEM, "cannot reserve %u ports", port->count);
-    reserve_socket_prepare(entry->count);
+    entry_prepare(reservations, entry);
     releasing = !reserve_is_released(reservations, reservations->released) ||
                 !reserve_is_closed(reservations, reserve_closing(reservations));
     code = entry_bind(reservations, entry, boot, &failed);
-    if ((code == -EADDRINUSE || code == -EMFILE) && releasing) { /* they may not be closed yet */
+    if (code == -EADDRINUSE && releasing) { /* it may not be closed yet */
         reserve_released_wait(reservations);
         entry_close(entry);
         code = entry_bind(reservations, entry, boot, &failed);
@@ -512,7 +527,7 @@ int reserve_port_any(struct reservations *reservations, struct port *port, struc
 
     if (!entry)
         return error_set(error, ENOMEM, "cannot reserve %u ports", port->count);
-    reserve_socket_prepare(entry->count);
+    entry_prepare(reservations, entry);
     code = entry_bind_any(reservations, entry, error);
     if (code == 0)
         code = entry_commit(reservations, entry, error);
@@ -582,7 +597,8 @@ void reserve_released_wait(struct reservations *reservations)
     if (!reserve_is_released(reservations, reservations->released) &&
         worker_sync(reservations->relay, RELEASE_TIMEOUT_MS) < 0)
         log_debug("the relay is slow to give ports back");
-    closer_wait(reservations->closer);
+    if (!closer_wait(reservations->closer, closer_added(reservations->closer), RELEASE_TIMEOUT_MS))
+        log_debug("ports are still being closed");
 }
 
 void reservations_settled(struct reservations *reservations)

@@ -75,8 +75,9 @@ uint64_t reserve_released(const struct reservations *reservations);
 bool reserve_is_released(struct reservations *reservations, uint64_t release);
 uint64_t reserve_closing(const struct reservations *reservations);
 bool reserve_is_closed(const struct reservations *reservations, uint64_t closing);
-/* Blocks until everything that was given back is free: for the relay 200 ms at most, and up to a
- * second more for a former relay that hangs and is ended. */
+/* Waits until everything that was given back is free: for the relay 200 ms at most, up to a second
+ * more for a former relay that hangs and is ended, and 200 ms for what is being closed. Yields
+ * (base/yield.h). */
 void reserve_released_wait(struct reservations *reservations);
 /* After start-up: sockets of the former relay that nobody claimed are closed. */
 void reservations_settled(struct reservations *reservations);

@@ -32,6 +32,7 @@ struct handler {
     bool later;  /* answers by itself what it does not refuse, maybe later */
     bool yields; /* it may be long, and is prepared for detaches in its middle */
     bool reads;  /* it changes nothing */
+    bool keeps;  /* it gives no ports back */
     bool urgent; /* may come in the middle of another */
 };
 
@@ -323,7 +324,7 @@ static int system_teardown(struct call *call, struct result *result, struct erro
 }
 
 static const struct handler handlers[] = {
-    [METHOD_NETWORK_CREATE] = {.call = network_create, .yields = true},
+    [METHOD_NETWORK_CREATE] = {.call = network_create, .yields = true, .keeps = true},
     [METHOD_NETWORK_LIST] = {.call = network_list, .yields = true, .reads = true},
     [METHOD_NETWORK_GET] = {.call = network_get},
     [METHOD_NETWORK_REMOVE] = {.call = network_remove, .yields = true},
@@ -345,7 +346,7 @@ static const struct handler handlers[] = {
     [METHOD_PORT_REMOVE] = {.call = port_remove, .yields = true},
     [METHOD_PORT_LIST] = {.call = port_list, .yields = true, .reads = true},
     [METHOD_POLICY_GET] = {.call = policy_get},
-    [METHOD_POLICY_SET] = {.call = policy_set, .yields = true},
+    [METHOD_POLICY_SET] = {.call = policy_set, .yields = true, .keeps = true},
     [METHOD_POLICY_TEST] = {.call = policy_test},
     [METHOD_LIMIT_GET] = {.call = limit_get},
     [METHOD_LIMIT_SET] = {.call = limit_set},
@@ -419,8 +420,9 @@ void dispatch(struct call *call)
         answer_error(call, PROTO_REFUSED, &error);
         return;
     }
-    if (handlers[method->id].reads) /* what others did meanwhile is promised to them */
-        call->undurable = call->gave_nothing_back = true;
+    /* What others did in its middle is promised to them. */
+    call->undurable = handlers[method->id].reads;
+    call->gave_nothing_back = handlers[method->id].reads || handlers[method->id].keeps;
     r = handlers[method->id].call(call, &result, &error);
     if (r < 0) {
         call->pending = false;

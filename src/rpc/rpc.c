@@ -56,9 +56,14 @@ static void on_accept(void *userdata, unsigned events)
 /* In the middle of something else nobody says twice that several wait. */
 static void on_accept_between(void *userdata, unsigned events)
 {
+    struct rpc *rpc = userdata;
+    unsigned i = 0;
+
     (void)events;
-    for (unsigned i = 0; i < ACCEPTS_MAX && accept_one(userdata); i++)
-        ;
+    while (i < ACCEPTS_MAX && accept_one(rpc))
+        i++;
+    if (i == ACCEPTS_MAX)
+        loop_io_again(rpc->io);
 }
 
 /* --- from the loop and the service --- */

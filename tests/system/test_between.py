@@ -241,6 +241,31 @@ def test_a_network_is_removed_by_force_while_its_guests_go(host, crowd):
             connection.call("guest.detach", name=f"f{i}")
 
 
+def test_a_guest_with_a_range_goes_in_the_middle(host, crowd):
+    """Its ports are closed by another thread, of which is heard in the middle too."""
+    connection, _ = crowd
+    for i in range(3):
+        attach(connection, f"r{i}", ports=[f"{30000 + 400 * i}-{30399 + 400 * i}:1000-1399"])
+    before, _ = detach_while(host, connection, [f"r{i}" for i in range(3)], "port.add", guest="stays", ports=[LONG])
+    assert before > 0, "detaches of guests with 400 ports waited for 10,000 others"
+    for port in (30000, 30800, 31199):
+        host.inside(socket.create_server, ("", port)).close()
+
+
+def test_who_gave_a_long_range_back_and_moatd_end_at_once(host, crowd):
+    """The answer is due when the ports are closed; nobody is there for it, and moatd ends meanwhile."""
+    connection, _ = crowd
+    for _ in range(3):
+        attach(connection, "long", ports=[LONG])
+        with rpc.Rpc(host.socket_path) as hasty:
+            hasty.send(hasty.request("guest.detach", name="long"))
+        wait_for(lambda: "long" not in host.guest_names(), 5)
+        host.restart()
+        connection = host.rpc()
+        assert host.guest_names() == ["stays"]
+        host.inside(socket.create_server, ("", 20000)).close()
+
+
 def test_networks_come_and_go_beside_detaches(host, crowd):
     connection, fill = crowd
     before = host.kernel()

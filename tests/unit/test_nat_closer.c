@@ -31,11 +31,13 @@ static bool is_ready(void *userdata, uint64_t release)
     return release <= fixture->ready;
 }
 
+/* Maybe once for both. */
 static void on_closed(void *userdata)
 {
     struct fixture *fixture = userdata;
 
-    if (++fixture->closed == fixture->stop_at)
+    fixture->closed++;
+    if (closer_has_closed(fixture->closer, fixture->stop_at))
         loop_stop(fixture->loop);
 }
 
@@ -93,7 +95,6 @@ static void run_until(struct fixture *fixture, unsigned closed)
 {
     fixture->stop_at = closed;
     loop_run(fixture->loop);
-    assert_int_equal(fixture->closed, closed);
 }
 
 static void a_range_is_closed_when_it_is_ready_and_not_before(void **state)
@@ -131,15 +132,32 @@ static void what_is_ready_already_needs_no_look(void **state)
     assert_true(closer_has_closed(fixture->closer, 2));
 }
 
-static void waiting_closes_everything(void **state)
+/* And nobody is told before the loop runs. */
+static void what_is_ready_can_be_waited_for(void **state)
 {
     struct fixture *fixture = *state;
 
     add_both(fixture);
-    closer_wait(fixture->closer);
-    assert_int_equal(fixture->closed, 2);
-    assert_int_equal(open_fds(fixture->fds[0]) + open_fds(fixture->fds[1]), 0);
-    closer_wait(fixture->closer);
+    assert_false(closer_wait(fixture->closer, 2, 0));
+    fixture->ready = 8;
+    assert_true(closer_wait(fixture->closer, 1, GUARD_MS));
+    assert_int_equal(open_fds(fixture->fds[0]), 0);
+    assert_true(open_fds(fixture->fds[1]) > 0);
+    assert_false(closer_wait(fixture->closer, 2, 1));
+    fixture->ready = 9;
+    assert_true(closer_wait(fixture->closer, 2, GUARD_MS));
+    assert_int_equal(open_fds(fixture->fds[1]), 0);
+    assert_int_equal(fixture->closed, 0);
+}
+
+static void what_is_closed_is_urgent(void **state)
+{
+    struct fixture *fixture = *state;
+
+    fixture->ready = 9;
+    add_both(fixture);
+    while (fixture->closed < 1 || !closer_has_closed(fixture->closer, 2))
+        loop_run_urgent(fixture->loop, -1, GUARD_MS * 1000);
 }
 
 static void freeing_closes_everything(void **state)
@@ -158,7 +176,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(a_range_is_closed_when_it_is_ready_and_not_before),
         TEST(what_is_ready_already_needs_no_look),
-        TEST(waiting_closes_everything),
+        TEST(what_is_ready_can_be_waited_for),
+        TEST(what_is_closed_is_urgent),
         TEST(freeing_closes_everything),
     };
 
