@@ -79,6 +79,8 @@ struct rpc {
     struct loop_timer *patience; /* runs while a client is parked */
     size_t n_broken;             /* clients that are to be ended */
     bool between;                /* the urgent ones go on, in the middle of another's request */
+    uint64_t urgent_ms;          /* when one last did (loop_now_ms) */
+    uint64_t paused_ms;          /* when the loop last slept for them */
     bool worked;                 /* such a request has just been answered */
     bool ending;                 /* nothing comes in between any more */
 };

@@ -180,8 +180,20 @@ void turn_urgent(struct rpc *rpc)
 
 /* Whoever is woken by an answer, or by anything else that we do, is often woken on the processor
  * that we are on, since the kernel takes it that we sleep soon (WF_SYNC, kernel/sched/fair.c); and
- * we have more claim to it than they (base/priority.h). So we do sleep, for a moment. */
+ * we have more claim to it than they (base/priority.h). So we do sleep, for a moment: each time
+ * while there are detaches, else once in a millisecond. */
 #define PAUSE_US 30
+#define BUSY_MS 10 /* so long there are detaches after one was there */
+
+static int64_t pause_us(struct rpc *rpc)
+{
+    uint64_t now_ms = loop_now_ms(rpc->loop);
+
+    if (now_ms - rpc->urgent_ms > BUSY_MS && now_ms == rpc->paused_ms)
+        return 0;
+    rpc->paused_ms = now_ms;
+    return PAUSE_US;
+}
 
 static void go_between(void *userdata, int fd, int timeout_ms)
 {
@@ -190,8 +202,10 @@ static void go_between(void *userdata, int fd, int timeout_ms)
     rpc->between = true;
     loop_run_urgent(rpc->loop, fd,
                     rpc->urgent.first ? 0
-                    : fd < 0          ? PAUSE_US
+                    : fd < 0          ? pause_us(rpc)
                                       : (int64_t)timeout_ms * 1000);
+    if (rpc->urgent.first)
+        rpc->urgent_ms = loop_now_ms(rpc->loop);
     turn_urgent(rpc);
     turn_urgent(rpc); /* and those who were answered */
     rpc->between = false;
