@@ -6,7 +6,7 @@
 #include <stdint.h>
 #include <time.h>
 
-#define PERIOD_NS 150000
+#define PERIOD_NS 75000
 
 /* Of the thread. */
 static _Thread_local struct {

@@ -18,7 +18,7 @@ void yield_end(void);
 /* In between nothing is urgent. They nest. */
 void yield_hold(void);
 void yield_release(void);
-/* Lets what is urgent go on if that has had no turn for 150 µs. Some 30 ns where
+/* Lets what is urgent go on if that has had no turn for 75 µs. Some 30 ns where
  * it has. */
 void yield_if_due(void);
 /* Would anything go on in between now? */
