@@ -74,13 +74,10 @@ static struct job *wait_for_work(struct background *background)
 /* Who waits for it has it back from now on. */
 static void end_awaited(struct background *background)
 {
-    const uint64_t one = 1;
-
     background->unfinished--;
     if (background->settling)
         pthread_cond_signal(&background->ran);
-    while (write(background->awaited_fd, &one, sizeof(one)) < 0 && errno == EINTR)
-        ;
+    yield_wake(background->awaited_fd);
 }
 
 static void end_job(struct background *background, struct job *job)

@@ -16,6 +16,7 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "base/yield.h"
 
 #define URGENT_MAX 64 /* calls of one loop_run_urgent */
 
@@ -297,10 +298,7 @@ void loop_wake_set_urgent(struct loop_wake *wake)
 
 void loop_wake_send(struct loop_wake *wake)
 {
-    const uint64_t one = 1;
-
-    while (write(wake->fd, &one, sizeof(one)) < 0 && errno == EINTR)
-        ; /* EAGAIN: it was woken 2^64 - 2 times already */
+    yield_wake(wake->fd);
 }
 
 void loop_wake_free(struct loop_wake *wake)

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "base/spread.h"
 
-#include <errno.h>
 #include <stdatomic.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -59,12 +58,10 @@ static void do_some(struct work *work)
 static void *thread_main(void *userdata)
 {
     struct work *work = userdata;
-    const uint64_t one = 1;
 
     do_some(work);
     if (atomic_fetch_sub(&work->busy, 1) == 1 && work->ended_fd >= 0)
-        while (write(work->ended_fd, &one, sizeof(one)) < 0 && errno == EINTR)
-            ;
+        yield_wake(work->ended_fd);
     return NULL;
 }
 

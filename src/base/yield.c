@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "base/yield.h"
 
+#include <errno.h>
 #include <poll.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <time.h>
+#include <unistd.h>
 
 #define PERIOD_NS 75000
 
@@ -73,4 +75,12 @@ void yield_poll(int fd, int timeout_ms)
         give_way(fd, timeout_ms);
     else
         (void)poll(&readable, 1, timeout_ms);
+}
+
+void yield_wake(int fd)
+{
+    const uint64_t one = 1;
+
+    while (write(fd, &one, sizeof(one)) < 0 && errno == EINTR)
+        ; /* EAGAIN: it was woken 2^64 - 2 times already */
 }

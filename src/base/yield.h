@@ -18,11 +18,12 @@ void yield_end(void);
 /* In between nothing is urgent. They nest. */
 void yield_hold(void);
 void yield_release(void);
-/* Lets what is urgent go on if that has had no turn for 75 µs. Some 30 ns where
- * it has. */
+/* Lets what is urgent go on if that has had no turn for 75 µs. Cheap where it has. */
 void yield_if_due(void);
 /* Would anything go on in between now? */
 bool yield_is_possible(void);
 /* Waits until fd is readable, or something urgent went on meanwhile, which may have brought what is
  * waited for, or for timeout_ms: look again. */
 void yield_poll(int fd, int timeout_ms);
+/* Makes an eventfd(2) readable, on which somebody waits so. From any thread. */
+void yield_wake(int fd);

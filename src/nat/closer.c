@@ -45,25 +45,30 @@ struct closer {
 
 static int close_one(void *userdata, uint32_t index)
 {
-    const int *fds = userdata;
+    int *fds = userdata;
 
     if (fds[index] >= 0)
         close(fds[index]);
+    fds[index] = -1;
     return 0;
+}
+
+void closer_close(int *fds, uint32_t count)
+{
+    uint32_t failed;
+
+    (void)spread(count, SPREAD_WORTH, close_one, fds, &failed); /* which can't fail */
 }
 
 static void range_close(struct job *job)
 {
     struct range *range = (struct range *)job;
     struct closer *closer = range->closer;
-    const uint64_t one = 1;
-    uint32_t failed;
 
     priority_lower();
-    (void)spread(range->count, SPREAD_WORTH, close_one, range->fds, &failed); /* which can't fail */
+    closer_close(range->fds, range->count);
     closer->n_closed++;
-    while (write(closer->closed_fd, &one, sizeof(one)) < 0 && errno == EINTR)
-        ;
+    yield_wake(closer->closed_fd);
     loop_wake_send(closer->wake);
 }
 
@@ -102,14 +107,12 @@ void closer_look(struct closer *closer)
     submit(closer, false);
 }
 
-void closer_add(struct closer *closer, const int *fds, uint32_t count, uint64_t release)
+void closer_add(struct closer *closer, int *fds, uint32_t count, uint64_t release)
 {
     struct range *range = calloc(1, sizeof(*range) + count * sizeof(range->fds[0]));
 
     if (!range) {
-        for (uint32_t i = 0; i < count; i++)
-            if (fds[i] >= 0)
-                close(fds[i]);
+        closer_close(fds, count);
         return;
     }
     *range = (struct range){.job = {.run = range_close, .done = range_free},
@@ -117,6 +120,8 @@ void closer_add(struct closer *closer, const int *fds, uint32_t count, uint64_t 
                             .release = release,
                             .count = count};
     memcpy(range->fds, fds, count * sizeof(range->fds[0]));
+    for (uint32_t i = 0; i < count; i++)
+        fds[i] = -1;
     closer->added++;
     *closer->end = range;
     closer->end = &range->next;
@@ -144,8 +149,8 @@ bool closer_wait(struct closer *closer, uint64_t number, unsigned timeout_ms)
 
         if (now_ms >= deadline_ms)
             return false;
-        if (read(closer->closed_fd, &count, sizeof(count)) <
-            0) /* nothing more since the last look */
+        /* Nothing more since the last look? */
+        if (read(closer->closed_fd, &count, sizeof(count)) < 0)
             yield_poll(closer->closed_fd, (int)(deadline_ms - now_ms));
     }
     return true;

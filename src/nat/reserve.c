@@ -88,34 +88,11 @@ static void entry_remove(struct reservations *reservations, struct entry *entry)
     *link = entry->next;
 }
 
-static void entry_forget_fds(struct entry *entry)
-{
-    for (uint32_t i = 0; i < entry->count; i++)
-        entry->fds[i] = -1;
-}
-
-static int close_one(void *userdata, uint32_t index)
-{
-    const struct entry *entry = userdata;
-
-    if (entry->fds[index] >= 0)
-        close(entry->fds[index]);
-    return 0;
-}
-
-static void entry_close(struct entry *entry)
-{
-    uint32_t failed;
-
-    (void)spread(entry->count, SPREAD_WORTH, close_one, entry, &failed); /* which can't fail */
-    entry_forget_fds(entry);
-}
-
 static void entry_free(struct entry *entry)
 {
     if (!entry)
         return;
-    entry_close(entry);
+    closer_close(entry->fds, entry->count);
     free(entry);
 }
 
@@ -143,7 +120,8 @@ static struct entry *entry_new(const struct reservations *reservations, const st
     entry->first = port->host_port;
     entry->guest_port = port->guest_port;
     entry->count = count;
-    entry_forget_fds(entry);
+    for (uint32_t i = 0; i < count; i++)
+        entry->fds[i] = -1;
     return entry;
 }
 
@@ -197,12 +175,11 @@ static void entry_release(struct reservations *reservations, struct entry *entry
     worker_tell(reservations->relay, RELAY_RELEASE, &range, sizeof(range));
     worker_send_draining(reservations->relay, RELAY_RELEASE, &range, sizeof(range));
     if (entry->count <= CLOSE_MAX)
-        entry_close(entry);
+        closer_close(entry->fds, entry->count);
     reservations->released = worker_sync_begin(reservations->relay);
     if (entry->count <= CLOSE_MAX)
         return;
     closer_add(reservations->closer, entry->fds, entry->count, reservations->released);
-    entry_forget_fds(entry);
 }
 
 static void relay_started(void *userdata)
@@ -425,7 +402,7 @@ int reserve_port(struct reservations *reservations, const struct port *port, boo
     code = entry_bind(reservations, entry, boot, &failed);
     if (code == -EADDRINUSE && releasing) { /* it may not be closed yet */
         reserve_released_wait(reservations);
-        entry_close(entry);
+        closer_close(entry->fds, entry->count);
         code = entry_bind(reservations, entry, boot, &failed);
     }
     if (code < 0)
@@ -514,7 +491,7 @@ static int entry_bind_any(struct reservations *reservations, struct entry *entry
             return 0;
         if (code != -EADDRINUSE)
             return error_bind(reservations, entry, failed, code, error);
-        entry_close(entry);
+        closer_close(entry->fds, entry->count);
     }
     return error_set_reason(error, REASON_PORT_IN_USE, "no %u free ports in a row from %u to %u",
                             entry->count, low, high);

@@ -153,7 +153,7 @@ void ports_append(struct service *service, const struct guest_plan *plan, const 
 }
 
 /* A long range is many elements: piece by piece, so that others have their turn in between. */
-#define PIECE 128 /* ports whose rules are changed at once: some 100 µs */
+#define PIECE 128 /* ports whose rules are changed at once */
 
 /* A place among the ports of a list. */
 struct place {

@@ -342,7 +342,7 @@ static void guests_deinit(struct guests *guests)
     free(guests->items);
 }
 
-#define CHUNK 32 /* guests that are read at once: some 100 µs */
+#define CHUNK 32 /* guests that are read at once */
 
 /* A part of the list: guests above one id, up to another. */
 struct chunk {

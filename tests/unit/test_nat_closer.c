@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 #include <fcntl.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -84,10 +85,20 @@ static unsigned open_fds(const int *fds)
     return count;
 }
 
+static void add(struct fixture *fixture, const int *fds, uint64_t release)
+{
+    int given[COUNT];
+
+    memcpy(given, fds, sizeof(given));
+    closer_add(fixture->closer, given, COUNT, release);
+    for (unsigned i = 0; i < COUNT; i++)
+        assert_int_equal(given[i], -1);
+}
+
 static void add_both(struct fixture *fixture)
 {
-    closer_add(fixture->closer, fixture->fds[0], COUNT, 7);
-    closer_add(fixture->closer, fixture->fds[1], COUNT, 9);
+    add(fixture, fixture->fds[0], 7);
+    add(fixture, fixture->fds[1], 9);
     assert_int_equal(closer_added(fixture->closer), 2);
 }
 
